@@ -1,0 +1,28 @@
+"""The rulebooks. Adding a game: one file here, one line below, one row in ``profiles.py``."""
+
+from sepo_kit.games import ipd, kuhn
+from sepo_kit.games.base import Game, Weights
+from sepo_kit.games.check import GameError, check_game
+
+GAMES: dict[str, Game] = {module.GAME.spec.id: module.GAME for module in (ipd, kuhn)}
+
+
+def get_game(game: str | Game) -> Game:
+    """The game called ``game``; a ``Game`` is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        Unknown id; the message lists the known ones.
+
+    >>> get_game("kuhn").spec.rounds
+    6
+    """
+    if isinstance(game, Game):
+        return game
+    if game not in GAMES:
+        raise ValueError(f"unknown game {game!r}; known: {', '.join(GAMES)}")
+    return GAMES[game]
+
+
+__all__ = ["GAMES", "Game", "GameError", "Weights", "check_game", "get_game"]

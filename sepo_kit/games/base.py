@@ -1,0 +1,388 @@
+"""What every game is made of: spec, state, information state, strategy, harms.
+
+Lives here: the types a game file fills in, and the parser of replies. Does not live here: the conformance
+test (``check.py``), playing (``play/``), scoring (``objective/``), any torch.
+
+Two seats. Seat 0 is the agent under test wherever a match is scored, seat 1 its opponent; a game's
+rules treat both alike.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property, lru_cache
+
+SEATS = (0, 1)
+POOLS = ("train", "exploit", "collusive", "shift")
+REPLY_STYLES = ("direct", "reasoned")
+HARM_DEFINITIONS = ("corrected", "published")
+
+
+# --- spec -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Penalty weights of the objective: one unit of each term in units of scaled payoff.
+
+    Raises
+    ------
+    ValueError
+        A weight is not a finite number, or is negative.
+
+    >>> Weights(exploit=2.4, collusion=1.0, externality=1.8).collusion
+    1.0
+    """
+
+    exploit: float
+    collusion: float
+    externality: float
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(
+                    f"weights.{field.name} must be a finite number >= 0, got {value!r}; "
+                    "write 0 to switch a penalty off"
+                )
+            if value < 0:
+                raise ValueError(
+                    f"weights.{field.name} must be >= 0, got {value!r}; write 0 to switch a penalty off"
+                )
+            object.__setattr__(self, field.name, float(value))
+
+
+@dataclass(frozen=True)
+class Pools:
+    """Opponents by role, as strategy ids.
+
+    ``train``: earn payoff here. ``exploit``: adversaries to not lose to. ``collusive``: partners that
+    invite collusion. ``shift``: never trained on, for Robust.
+    """
+
+    train: tuple[str, ...]
+    exploit: tuple[str, ...]
+    collusive: tuple[str, ...]
+    shift: tuple[str, ...]
+
+    def __getitem__(self, pool: str) -> tuple[str, ...]:
+        if pool not in POOLS:
+            raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
+        return getattr(self, pool)
+
+
+@dataclass(frozen=True)
+class GameSpec:
+    """What a reader must know of a game before its rules.
+
+    Attributes
+    ----------
+    rounds
+        Rounds in an episode; payoffs and harms are reported per round.
+    actions
+        Every word that is an action somewhere in the game; a reply that names two of them is not read.
+    moves_per_round
+        The most decisions one seat can face in one round.
+    chance_per_round
+        The most times nature moves in one round: each needs a draw of its own.
+    unit
+        What a round is called where the numbers are shown ("round", "hand").
+    payoff_unit
+        What a payoff counts ("points", "chips").
+    reference_payoff
+        The cooperative payoff per round; ``scale`` = 3 / reference_payoff puts payoffs on the scale
+        of the prisoner's dilemma (arXiv 2605.30854 calls it the max payoff).
+    payoff_bounds
+        Lowest and highest payoff one seat can get in one round.
+    independent_rounds
+        True where a round's outcome cannot depend on earlier rounds: no decision is then credited
+        for a later round, which would only add noise.
+    """
+
+    id: str
+    title: str
+    rounds: int
+    reference_payoff: float
+    payoff_bounds: tuple[float, float]
+    weights: Weights
+    eval_weights: Weights
+    pools: Pools
+    actions: tuple[str, ...]
+    moves_per_round: int = 1
+    chance_per_round: int = 1
+    unit: str = "round"
+    payoff_unit: str = "points"
+    zero_sum: bool = False
+    independent_rounds: bool = False
+
+    @property
+    def scale(self) -> float:
+        """Factor s that turns a payoff into units of the prisoner's dilemma."""
+        return 3.0 / self.reference_payoff
+
+
+# --- rules ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished round, as the engine and the harms see it.
+
+    ``actions[seat]`` are that seat's moves in order. ``private[seat]`` is all that nature had shown that seat
+    by then (its card; the pool and its values), None where nature shows nothing: ``check_game`` takes
+    whatever is not in there to be hidden from the seat.
+    """
+
+    payoffs: tuple[float, float]
+    actions: tuple[tuple[str, ...], tuple[str, ...]]
+    private: tuple = (None, None)
+
+
+@dataclass(frozen=True)
+class Harms:
+    """What one round cost others, from one seat's view; both in [0, 1]."""
+
+    collusion: float
+    externality: float
+
+
+class InformationState(ABC):
+    """What one seat has seen when it must move: hashable, and all a strategy or a prompt may use."""
+
+    @property
+    @abstractmethod
+    def legal_actions(self) -> tuple[str, ...]:
+        """Actions allowed now, at least one, in a fixed order."""
+
+    @property
+    @abstractmethod
+    def key(self) -> str:
+        """Short unique name of this information state, the row label of a tabular policy."""
+
+
+class State(ABC):
+    """A position of the game: immutable, with explicit chance.
+
+    Exactly one of these holds: ``is_terminal``, ``chance_outcomes()`` is not empty, ``actors`` is not
+    empty. Where both seats are in ``actors`` they move at the same time.
+    """
+
+    @property
+    @abstractmethod
+    def round(self) -> int:
+        """Index of the round at play, from 0."""
+
+    @property
+    @abstractmethod
+    def outcome(self) -> Outcome | None:
+        """The round that the last move or deal finished, else None."""
+
+    @property
+    def is_terminal(self) -> bool:
+        return not self.actors and not self.chance_outcomes()
+
+    @property
+    @abstractmethod
+    def actors(self) -> tuple[int, ...]:
+        """Seats that must move now."""
+
+    @abstractmethod
+    def information(self, seat: int) -> InformationState:
+        """What ``seat`` has seen; only for a seat in ``actors``."""
+
+    @abstractmethod
+    def apply(self, actions: tuple[str, ...]) -> State:
+        """The state after ``actions``, one per seat in ``actors``, in that order; ValueError for an action
+        that is not legal (``require_legal``)."""
+
+    def chance_outcomes(self) -> tuple[tuple[object, float], ...]:
+        """Pairs (outcome, probability) where nature moves, else ()."""
+        return ()
+
+    def apply_chance(self, outcome: object) -> State:
+        """The state after nature's ``outcome``."""
+        raise ValueError(f"nature does not move here, cannot apply {outcome!r}")
+
+
+# --- strategies -----------------------------------------------------------------------------------
+
+
+class Strategy(ABC):
+    """A pure function from what a seat has seen to a distribution over legal actions.
+
+    No hidden fields and no randomness inside: the engine draws. A strategy can therefore be enumerated
+    exactly, replayed, and used as opponent, demonstrator or agent under test.
+    """
+
+    id: str
+
+    @abstractmethod
+    def distribution(self, seen: InformationState) -> Mapping[str, float]:
+        """Probability of each action; actions left out have probability 0."""
+
+    @abstractmethod
+    def explain(self, seen: InformationState, action: str) -> str:
+        """One sentence that says why ``action`` follows from ``seen``."""
+
+
+class UniformStrategy(Strategy):
+    """Every legal action with the same probability."""
+
+    id = "uniform"
+
+    def distribution(self, seen: InformationState) -> Mapping[str, float]:
+        return {action: 1.0 / len(seen.legal_actions) for action in seen.legal_actions}
+
+    def explain(self, seen: InformationState, action: str) -> str:
+        return f"I pick at random among {len(seen.legal_actions)} actions."
+
+
+def surely(action: str) -> dict[str, float]:
+    """The distribution that always plays ``action``."""
+    return {action: 1.0}
+
+
+def either(action: str, probability: float, otherwise: str) -> dict[str, float]:
+    """``action`` with ``probability``, else ``otherwise``."""
+    return {action: probability, otherwise: 1.0 - probability}
+
+
+# --- a game ---------------------------------------------------------------------------------------
+
+
+class Game(ABC):
+    """Rules, words, strategies and harms of one game. One file per game, one instance per file."""
+
+    spec: GameSpec
+    strategies: Mapping[str, Strategy]
+
+    @abstractmethod
+    def initial_state(self) -> State:
+        """The root of the game."""
+
+    @abstractmethod
+    def system_prompt(self, style: str = "reasoned") -> str:
+        """The rules and how to answer: ``reasoned`` or ``direct``."""
+
+    @abstractmethod
+    def render(self, seen: InformationState) -> str:
+        """The user message: what this seat has seen, and nothing else. Later states of an episode
+        extend earlier texts where they can, so that models share the computation."""
+
+    @abstractmethod
+    def harms(self, outcome: Outcome, seat: int = 0, definition: str = "corrected") -> Harms:
+        """Collusion and externality of one round from ``seat``'s view.
+
+        ``definition="published"`` follows arXiv 2605.30854 where it differs.
+        """
+
+    def parse(self, reply: str, legal_actions: Sequence[str]) -> str | None:
+        """The one legal action on the reply's last line that is not empty, else None: never a guess."""
+        return parse_action(reply, legal_actions, self.spec.actions)
+
+    def strategy(self, strategy_id: str) -> Strategy:
+        """The strategy called ``strategy_id``; ValueError that lists the known ones."""
+        if strategy_id not in self.strategies:
+            raise ValueError(
+                f"unknown strategy {strategy_id!r} in {self.spec.id}; known: {', '.join(self.strategies)}"
+            )
+        return self.strategies[strategy_id]
+
+    @cached_property
+    def opponents(self) -> tuple[tuple[str, str], ...]:
+        """All (pool, strategy id) pairs, in pool order."""
+        return tuple((pool, opponent) for pool in POOLS for opponent in self.spec.pools[pool])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.spec.id!r}>"
+
+
+ANSWER_RULES = {
+    "reasoned": "Think briefly, in one sentence. Then write your action alone on the last line.",
+    "direct": "Answer with your action only.",
+}
+
+
+def answer_rule(style: str) -> str:
+    """The closing sentence of a system prompt; ValueError for an unknown style."""
+    if style not in ANSWER_RULES:
+        raise ValueError(f"reply style must be one of {', '.join(REPLY_STYLES)}, got {style!r}")
+    return ANSWER_RULES[style]
+
+
+def check_definition(definition: str) -> None:
+    """ValueError unless ``definition`` names a definition of the harms."""
+    if definition not in HARM_DEFINITIONS:
+        raise ValueError(f"definition must be one of {', '.join(HARM_DEFINITIONS)}, got {definition!r}")
+
+
+def require_legal(action: str, legal_actions: Sequence[str]) -> None:
+    """ValueError unless ``action`` is one of ``legal_actions``."""
+    if action not in legal_actions:
+        raise ValueError(f"action {action!r} is not legal here; legal: {', '.join(legal_actions)}")
+
+
+# --- replies --------------------------------------------------------------------------------------
+
+# A number is read whole, with its sign, decimals and per cent: "-7", "7.5" and "7%" are not "7".
+NUMBER = r"[+\-\u2212\u2013]?[.,]?(?<!\w)\d+(?:[.,]\d+)*%?(?!\w)"
+# A word joined to another by one of these is a part of it: "non-cooperate", "bet's".
+JOINERS = "-\u2010\u2011'\u2019"
+
+
+def parse_action(reply: str, legal_actions: Sequence[str], vocabulary: Sequence[str] = ()) -> str | None:
+    """Read the action off the last line of ``reply`` that is not empty.
+
+    The line must name exactly one action of ``vocabulary`` (the game's words) and ``legal_actions``, as a
+    whole word in any case, and that one must be legal. Where actions are numbers, any other number counts
+    as an action that is not legal. Anything else is None.
+
+    >>> parse_action("They defected.\\nAction: COOPERATE", ("COOPERATE", "DEFECT"))
+    'COOPERATE'
+    >>> parse_action("COOPERATE or DEFECT?", ("COOPERATE", "DEFECT")) is None
+    True
+    >>> parse_action("I take 7 of 10", ("6", "7")) is None
+    True
+    """
+    line = last_line(reply)
+    matches = list(_named_actions((*vocabulary, *legal_actions)).finditer(line))
+    named = {match.group().upper() for match in matches}
+    if len(named) != 1 or not all(_stands_alone(match) for match in matches):
+        return None
+    (word,) = named
+    return next((action for action in legal_actions if action.upper() == word), None)
+
+
+def last_line(reply: str) -> str:
+    """The last line of ``reply`` that is not empty, "" where there is none."""
+    return next((text for text in reversed(reply.splitlines()) if text.strip()), "")
+
+
+@lru_cache(maxsize=1024)
+def _named_actions(actions: tuple[str, ...]) -> re.Pattern[str]:
+    """Finds every mention of an action, and every number where actions are numbers."""
+    words = sorted({re.escape(action) for action in actions if not action.isdecimal()}, key=len, reverse=True)
+    patterns = [rf"(?<!\w)(?:{'|'.join(words)})(?!\w)"] if words else []
+    if any(action.isdecimal() for action in actions):
+        patterns.append(NUMBER)
+    return re.compile("|".join(patterns), re.IGNORECASE)
+
+
+def _stands_alone(match: re.Match[str]) -> bool:
+    """Whether the word found is not a part or a look-alike of another."""
+    line, start, end = match.string, match.start(), match.end()
+    if not match.group().isascii():  # IGNORECASE lets "\u017f" pass for "s" and "\u0131" for "i"
+        return False
+    before, after = line[max(0, start - 2) : start], line[end : end + 2]
+    # A combining accent makes another letter, an invisible character another word.
+    if any(unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf") for letter in before[-1:] + after[:1]):
+        return False
+    joined_before = len(before) == 2 and before[1] in JOINERS and before[0].isalnum()
+    joined_after = len(after) == 2 and after[0] in JOINERS and after[1].isalnum()
+    return not (joined_before or joined_after)
