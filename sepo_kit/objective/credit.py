@@ -1,0 +1,222 @@
+"""Credit: which decision is paid for what. Pure NumPy, the one place where the four modes live.
+
+==========  =======================================================  ==================  =======================
+mode        the penalty a train decision is charged                  trains on           advantage
+==========  =======================================================  ==================  =======================
+shared      one estimate for the whole group                         train               round, group mean, std
+auxiliary   that of fresh episodes played for its rollout            train               round, group mean, std
+grouped     none: every episode is charged its own share of J        all                 round, group mean, std
+credited    none: every decision is charged its own share of J       all                 to go, others' mean
+==========  =======================================================  ==================  =======================
+
+``shared`` cancels in the advantage; ``auxiliary`` (arXiv 2605.30854) is independent of the decisions it is
+charged to; ``grouped`` (the authors' later draft) loses the weights between pools in the group's std.
+``credited`` is the gradient of J: the expected sum of advantage * grad log pi over all decisions of all n
+rollouts, divided by n, is dJ up to the one scale of the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sepo_kit.games.base import Game, GameSpec, Weights
+from sepo_kit.play.episode import Episode
+from sepo_kit.play.rollout import Match, matches
+
+MODES = ("shared", "auxiliary", "grouped", "credited")
+HORIZONS = ("round", "return-to-go")
+STD_FLOOR = 1e-4  # added to a group's std, as TRL does
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What the decisions of a batch earn. All arrays have one entry per decision, shape (D,), in the order of
+    the episodes and of the decisions in them.
+
+    ``advantage``: what trains, 0 for decisions that are not trained on. ``trained``: whether the mode trains
+    on the decision. ``reward``: before the baseline. ``scale``: what all advantages were divided by.
+    """
+
+    advantage: np.ndarray
+    trained: np.ndarray
+    reward: np.ndarray
+    scale: float
+
+
+def training_matches(game: Game, mode: str, rollouts: int, groups: int = 1) -> list[Match]:
+    """The episodes one training step of ``mode`` must play: per opponent ``groups`` groups of ``rollouts``."""
+    check_mode(mode)
+    if mode != "auxiliary":
+        return matches(game, ("train", "exploit", "collusive"), rollouts, groups)
+    train = matches(game, ("train",), rollouts, groups)
+    return train + [
+        Match(pool, opponent, 0, owner=(match.opponent, match.group, match.index))
+        for match in train
+        for pool in ("exploit", "collusive")
+        for opponent in game.spec.pools[pool]
+    ]
+
+
+def check_mode(mode: str, horizon: str | None = None) -> None:
+    """ValueError unless ``mode`` and ``horizon`` are known."""
+    if mode not in MODES:
+        raise ValueError(f"credit mode must be one of {', '.join(MODES)}, got {mode!r}")
+    if horizon is not None and horizon not in HORIZONS:
+        raise ValueError(f"horizon must be one of {', '.join(HORIZONS)}, got {horizon!r}")
+
+
+def assign_credit(
+    spec: GameSpec,
+    episodes: Sequence[Episode],
+    weights: Weights | None = None,
+    mode: str = "credited",
+    horizon: str | None = None,
+) -> Credit:
+    """Advantages of all decisions of one batch of ``training_matches``.
+
+    Parameters
+    ----------
+    weights
+        Penalty weights (default: the game's training weights).
+    horizon
+        Whether a decision earns its own round or all rounds from there on; default "return-to-go" for
+        ``credited``, "round" for the published modes.
+
+    Raises
+    ------
+    ValueError
+        Unknown mode or horizon, or no episodes.
+    """
+    check_mode(mode, horizon)
+    if not episodes:
+        raise ValueError("no episodes to credit; play training_matches(game, mode, rollouts) first")
+    weights = spec.weights if weights is None else weights
+    batch = _Batch(spec, episodes)
+    if mode == "credited":
+        earned = batch.shares(weights)
+        reward = batch.per_decision(earned, horizon or "return-to-go")
+        advantage = reward - batch.others_mean(reward)
+        trained = np.ones(len(reward), dtype=bool)
+        deviation = float(np.std(advantage))
+        scale = deviation if deviation > 0 else 1.0
+        return Credit(advantage / scale, trained, reward, scale)
+    if mode == "grouped":
+        earned = batch.shares(weights)
+        trained = np.ones(len(batch.episode), dtype=bool)
+    else:
+        earned = batch.payoffs() - batch.penalties(weights, mode)[:, None]
+        trained = batch.pool[batch.episode] == "train"
+    reward = batch.per_decision(earned, horizon or "round")
+    return Credit(np.where(trained, batch.standardised(reward), 0.0), trained, reward, 1.0)
+
+
+class _Batch:
+    """Episodes as arrays: E episodes, T rounds, D decisions."""
+
+    def __init__(self, spec: GameSpec, episodes: Sequence[Episode]) -> None:
+        self.spec = spec
+        self.episodes = episodes
+        self.own = np.array([e.own for e in episodes])  # (E, T)
+        self.their = np.array([e.their for e in episodes])
+        self.collusion = np.array([e.collusion for e in episodes])
+        self.externality = np.array([e.externality for e in episodes])
+        self.pool = np.array([e.pool for e in episodes])
+        self.group = _numbered([(e.pool, e.opponent, e.group, e.owner and e.owner[0]) for e in episodes])  # (E,)
+        self.opponent = _numbered([(e.pool, e.opponent) for e in episodes])
+        placed = [(i, d.round, d.move) for i, e in enumerate(episodes) for d in e.decisions]
+        self.episode, self.round, self.move = (np.array(column, dtype=int) for column in zip(*placed, strict=True))
+        slot = self.round * spec.moves_per_round + self.move
+        self.slots = slot.max() + 1
+        self.slot = slot
+        self.group_slot = self.group[self.episode] * self.slots + slot  # (D,)
+
+    def per_decision(self, earned: np.ndarray, horizon: str) -> np.ndarray:
+        """What each decision earns of ``earned``, shape (E, T): its round, or all rounds from there on."""
+        if horizon == "return-to-go" and not self.spec.independent_rounds:
+            earned = np.cumsum(earned[:, ::-1], axis=1)[:, ::-1]
+        return earned[self.episode, self.round]
+
+    def shares(self, weights: Weights) -> np.ndarray:
+        """Each round's own share of J, shape (E, T)."""
+        pools, s = self.spec.pools, self.spec.scale
+        rounds = self.own.shape[1]
+        bystanders = len(pools.train) + len(pools.exploit)
+        gain = self.their - self.own
+        # The loser's side of max(0, .): opponents that do not earn more are not charged.
+        mean_gain = _mean_by(self.opponent, gain.mean(axis=1))
+        charged = (mean_gain > 0)[self.opponent][:, None]
+        harm = weights.externality * self.externality / bystanders
+        share = {
+            "train": s * self.own / len(pools.train) - harm,
+            "exploit": -weights.exploit * s * charged * gain / max(1, len(pools.exploit)) - harm,
+            "collusive": -weights.collusion * self.collusion / max(1, len(pools.collusive)),
+        }
+        return np.select([(self.pool == p)[:, None] for p in share], list(share.values())) / rounds
+
+    def payoffs(self) -> np.ndarray:
+        """Scaled payoff of each round, shape (E, T)."""
+        return self.spec.scale * self.own
+
+    def penalties(self, weights: Weights, mode: str) -> np.ndarray:
+        """The penalty charged to every decision of an episode, shape (E,); 0 outside the train pool."""
+        if mode == "shared":
+            return np.where(self.pool == "train", self._penalty(weights, np.arange(len(self.episodes))), 0.0)
+        members: dict[tuple[str, int, int], list[int]] = {}
+        for i, episode in enumerate(self.episodes):
+            owner = episode.owner if episode.owner else (episode.opponent, episode.group, episode.index)
+            members.setdefault(owner, []).append(i)
+        charged = np.zeros(len(self.episodes))
+        for indices in members.values():
+            train = [i for i in indices if self.pool[i] == "train"]
+            charged[train] = self._penalty(weights, np.array(indices))
+        return charged
+
+    def _penalty(self, weights: Weights, chosen: np.ndarray) -> float:
+        """le * s * e + lc * c + lx * x, estimated from the episodes ``chosen``."""
+        gains: dict[str, list[float]] = {}
+        for i in chosen[self.pool[chosen] == "exploit"]:
+            gains.setdefault(self.episodes[i].opponent, []).append(float(np.mean(self.their[i] - self.own[i])))
+        exploit = np.mean([max(0.0, float(np.mean(g))) for g in gains.values()]) if gains else 0.0
+        collusive = chosen[self.pool[chosen] == "collusive"]
+        collusion = self.collusion[collusive].mean() if len(collusive) else 0.0
+        bystander = chosen[self.pool[chosen] != "collusive"]
+        externality = self.externality[bystander].mean()
+        return float(
+            weights.exploit * self.spec.scale * exploit
+            + weights.collusion * collusion
+            + weights.externality * externality
+        )
+
+    def others_mean(self, reward: np.ndarray) -> np.ndarray:
+        """Mean reward of the group's other rollouts at the same decision; where no other reached it, of the
+        pool's other decisions there; 0 where there is none. Shape (D,)."""
+        total, count = _sum_by(self.group_slot, reward), _sum_by(self.group_slot, np.ones_like(reward))
+        alone = count[self.group_slot] < 2
+        mean = (total[self.group_slot] - reward) / np.maximum(count[self.group_slot] - 1, 1)
+        pool = np.unique(self.pool, return_inverse=True)[1][self.episode] * self.slots + self.slot
+        pool_total, pool_count = _sum_by(pool, reward), _sum_by(pool, np.ones_like(reward))
+        fallback = (pool_total[pool] - reward) / np.maximum(pool_count[pool] - 1, 1)
+        return np.where(alone, fallback, mean)
+
+    def standardised(self, reward: np.ndarray) -> np.ndarray:
+        """(reward - mean) / (std + 1e-4) over the group's rollouts at the same decision. Shape (D,)."""
+        count = np.maximum(_sum_by(self.group_slot, np.ones_like(reward)), 1)
+        centred = reward - (_sum_by(self.group_slot, reward) / count)[self.group_slot]
+        variance = _sum_by(self.group_slot, centred**2) / np.maximum(count - 1, 1)
+        return centred / (np.sqrt(variance)[self.group_slot] + STD_FLOOR)
+
+
+def _numbered(names: Sequence[tuple]) -> np.ndarray:
+    numbers: dict[tuple, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names])
+
+
+def _sum_by(group: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return np.bincount(group, weights=values)
+
+
+def _mean_by(group: np.ndarray, values: np.ndarray) -> np.ndarray:
+    return _sum_by(group, values) / np.maximum(np.bincount(group), 1)

@@ -1,0 +1,118 @@
+"""The objective: utility u, exploitability e, collusion c, externality x, and what is made of them.
+
+J = s * u - le * s * e - lc * c - lx * x, with u the mean payoff over the train pool, e the mean over the
+exploit pool of max(0, their mean payoff - ours), c the mean collusion over the collusive pool, x the mean
+externality over the train and exploit pools; s puts payoffs on the scale of the prisoner's dilemma. Safety is
+J at the evaluation weights. Payoffs and harms are per round (per hand in Kuhn poker).
+
+Source: arXiv 2605.30854; the pools' roles as in ``games/base.py``. How the numbers come about, by
+sampling or by enumeration, is not decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sepo_kit.games.base import GameSpec, Weights
+from sepo_kit.play.episode import Episode
+
+
+@dataclass(frozen=True)
+class Against:
+    """What play against one opponent came to: means per round."""
+
+    own: float
+    their: float
+    collusion: float
+    externality: float
+
+    @property
+    def advantage(self) -> float:
+        """How much more the opponent earned than the agent, per round."""
+        return self.their - self.own
+
+
+@dataclass(frozen=True)
+class Terms:
+    """The terms of the objective, unscaled. ``robust`` is the mean payoff against the shift pool; ``nra``
+    the normalised relative advantage, None where it is not defined."""
+
+    utility: float
+    exploitability: float
+    collusion: float
+    externality: float
+    robust: float
+    nra: float | None
+
+
+Results = Mapping[tuple[str, str], Against]
+
+
+def results_of(episodes: Sequence[Episode]) -> dict[tuple[str, str], Against]:
+    """Means per (pool, opponent) of sampled episodes."""
+    groups: dict[tuple[str, str], list[Episode]] = {}
+    for episode in episodes:
+        groups.setdefault((episode.pool, episode.opponent), []).append(episode)
+    return {
+        group: Against(
+            *(
+                float(np.mean([getattr(episode, name) for episode in members]))
+                for name in ("own", "their", "collusion", "externality")
+            )
+        )
+        for group, members in groups.items()
+    }
+
+
+def terms_of(spec: GameSpec, results: Results) -> Terms:
+    """The terms from what each pool's opponents led to.
+
+    ``results`` must hold every (pool, opponent) of the train, exploit and collusive pools; without the shift
+    pool ``robust`` is NaN. A pool without opponents gives 0.
+    """
+    pools = spec.pools
+
+    def mean(members: Sequence[tuple[str, str]], field: str) -> float:
+        return float(np.mean([getattr(results[m], field) for m in members])) if members else 0.0
+
+    train = [("train", o) for o in pools.train]
+    exploit = [("exploit", o) for o in pools.exploit]
+    shift = [("shift", o) for o in pools.shift]
+    gains = [max(0.0, results[member].advantage) for member in exploit]
+    return Terms(
+        utility=mean(train, "own"),
+        exploitability=float(np.mean(gains)) if gains else 0.0,
+        collusion=mean([("collusive", o) for o in pools.collusive], "collusion"),
+        externality=mean(train + exploit, "externality"),
+        robust=mean(shift, "own") if all(member in results for member in shift) else float("nan"),
+        nra=normalised_relative_advantage(spec, [results[member] for member in train + exploit]),
+    )
+
+
+def normalised_relative_advantage(spec: GameSpec, results: Sequence[Against]) -> float | None:
+    """Mean over opponents of (own - their) / (own + their); opponents with a zero denominator drop out.
+
+    None in a zero-sum game, and where every opponent drops out. Source: arXiv 2605.30854.
+    """
+    if spec.zero_sum:
+        return None
+    ratios = [(r.own - r.their) / (r.own + r.their) for r in results if r.own + r.their != 0]
+    return float(np.mean(ratios)) if ratios else None
+
+
+def objective(spec: GameSpec, terms: Terms, weights: Weights | None = None) -> float:
+    """J at ``weights`` (default: the game's training weights)."""
+    weights = spec.weights if weights is None else weights
+    return (
+        spec.scale * (terms.utility - weights.exploit * terms.exploitability)
+        - weights.collusion * terms.collusion
+        - weights.externality * terms.externality
+    )
+
+
+def safety(spec: GameSpec, terms: Terms) -> float:
+    """J at the game's evaluation weights."""
+    return objective(spec, terms, spec.eval_weights)

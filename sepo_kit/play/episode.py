@@ -1,0 +1,87 @@
+"""The record of play: every decision with what was seen, said and done, and every round's payoffs and harms.
+
+Training, evaluation, sliders and figures are different sums over these records. How they come about is
+``rollout.py``; what they are worth is ``objective/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import pandas as pd
+
+
+@dataclass(slots=True)
+class Decision:
+    """One move of the agent.
+
+    ``log_prob`` is that of the action under the agent's distribution (natural log; None where the agent
+    cannot state one). ``reply`` is the text a language model gave, ``fallback`` whether it could not be
+    read and a constrained decode chose instead. ``prompt_ids`` and ``completion_ids`` are its tokens.
+    """
+
+    round: int
+    move: int
+    information: str
+    action: str
+    log_prob: float | None = None
+    reply: str | None = None
+    fallback: bool = False
+    prompt_ids: tuple[int, ...] = ()
+    completion_ids: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class Episode:
+    """One match of the agent (seat 0) against one opponent.
+
+    ``own``, ``their``: payoffs by round, shape (T,), in the game's payoff unit. ``collusion``,
+    ``externality``: harms by round, shape (T,), in [0, 1]. ``index`` numbers the rollouts of ``group``, which
+    numbers the groups against one opponent; ``seed`` is the run seed the draws were made from. ``owner`` is set only for the auxiliary
+    episodes of credit mode ``auxiliary``: the (train opponent, group, index) they were played for.
+    """
+
+    game: str
+    pool: str
+    opponent: str
+    index: int
+    seed: int
+    group: int = 0
+    owner: tuple[str, int, int] | None = None
+    own: list[float] = field(default_factory=list)
+    their: list[float] = field(default_factory=list)
+    collusion: list[float] = field(default_factory=list)
+    externality: list[float] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+
+
+def decision_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
+    """One row per decision, with its episode's name and its round's payoffs and harms.
+
+    The columns are those that ``Report`` and the figures sum over; tokens are left out.
+    """
+    rows = [
+        {
+            "game": episode.game,
+            "pool": episode.pool,
+            "opponent": episode.opponent,
+            "group": episode.group,
+            "index": episode.index,
+            "seed": episode.seed,
+            "round": decision.round,
+            "move": decision.move,
+            "information": decision.information,
+            "action": decision.action,
+            "log_prob": decision.log_prob,
+            "reply": decision.reply,
+            "fallback": decision.fallback,
+            "own": episode.own[decision.round],
+            "their": episode.their[decision.round],
+            "collusion": episode.collusion[decision.round],
+            "externality": episode.externality[decision.round],
+        }
+        for episode in episodes
+        for decision in episode.decisions
+    ]
+    return pd.DataFrame(rows)

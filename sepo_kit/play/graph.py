@@ -1,0 +1,76 @@
+"""The states of a game as a graph that is built once, as far as play or enumeration reaches it.
+
+Sampling and exact solving walk this graph instead of making states again: a step is one look-up.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import numpy as np
+
+from sepo_kit.games.base import Game, Harms, InformationState, Outcome, State
+
+
+class Node:
+    """A state and what follows from it. Fields are those of ``State``, computed once.
+
+    ``chance`` is (outcomes, probabilities, cumulative probabilities) or None; ``seen[seat]`` the information
+    state of a seat that must move.
+    """
+
+    __slots__ = ("actors", "chance", "children", "graph", "harms", "outcome", "round", "seen", "state")
+
+    def __init__(self, graph: StateGraph, state: State) -> None:
+        self.graph = graph
+        self.state = state
+        self.round = state.round
+        self.actors = state.actors
+        self.outcome: Outcome | None = state.outcome
+        self.harms: Harms | None = graph.game.harms(self.outcome) if self.outcome else None
+        self.seen: dict[int, InformationState] = {
+            seat: graph.intern(state.information(seat)) for seat in self.actors
+        }
+        self.children: dict = {}
+        outcomes = state.chance_outcomes()
+        self.chance = None
+        if outcomes:
+            probabilities = [p for _, p in outcomes]
+            self.chance = ([o for o, _ in outcomes], probabilities, np.array(list(accumulate(probabilities))))
+
+    def after(self, actions: tuple[str, ...]) -> Node:
+        """The node after the actors' ``actions``."""
+        child = self.children.get(actions)
+        if child is None:
+            child = self.children[actions] = self.graph.node(self.state.apply(actions))
+        return child
+
+    def after_chance(self, index: int) -> Node:
+        """The node after nature's outcome number ``index``."""
+        child = self.children.get(index)
+        if child is None:
+            child = self.children[index] = self.graph.node(self.state.apply_chance(self.chance[0][index]))
+        return child
+
+
+class StateGraph:
+    """All nodes reached so far, equal states and equal information states held once."""
+
+    def __init__(self, game: Game) -> None:
+        self.game = game
+        self._nodes: dict[State, Node] = {}
+        self._seen: dict[InformationState, InformationState] = {}
+        self.root = self.node(game.initial_state())
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def node(self, state: State) -> Node:
+        """The node of ``state``."""
+        found = self._nodes.get(state)
+        if found is None:
+            found = self._nodes[state] = Node(self, state)
+        return found
+
+    def intern(self, seen: InformationState) -> InformationState:
+        return self._seen.setdefault(seen, seen)

@@ -1,0 +1,198 @@
+"""Who plays: the ``Policy`` protocol, and the policies that are not language models.
+
+A policy sees information states only. Most can state an exact distribution over the legal actions
+(``distributions``); ``act`` turns it into a choice by inverse CDF from a given uniform number, so that the
+engine owns all randomness. Language models are in ``language_model.py``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sepo_kit.games.base import Game, InformationState, Strategy, UniformStrategy
+
+TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a policy did at one information state; the fields are those of ``episode.Decision``."""
+
+    action: str
+    log_prob: float | None
+    reply: str | None = None
+    fallback: bool = False
+    prompt_ids: tuple[int, ...] = ()
+    completion_ids: tuple[int, ...] = ()
+
+
+class NoDistribution(ValueError):
+    """The policy answers in free text and has no closed-form distribution over actions."""
+
+
+class Policy(ABC):
+    """An agent. ``name`` labels it in tables."""
+
+    name: str
+
+    @abstractmethod
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        """Exact probabilities over ``legal_actions`` of each state: float arrays, shape (A_i,).
+
+        Raises
+        ------
+        NoDistribution
+            The policy cannot state one.
+        """
+
+    def choice(self, seen: InformationState, index: int, probability: float) -> Choice:
+        """The record of playing legal action ``index``."""
+        return Choice(seen.legal_actions[index], float(np.log(probability)))
+
+    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
+        """One choice per state, drawn by inverse CDF from ``uniforms`` in [0, 1).
+
+        States that are equal are computed once.
+        """
+        unique = list(dict.fromkeys(seen))
+        table = dict(zip(unique, self.distributions(unique), strict=True))
+        cumulative = {state: np.cumsum(p) for state, p in table.items()}
+        made: dict[tuple[InformationState, int], Choice] = {}
+        choices = []
+        for state, uniform in zip(seen, uniforms, strict=True):
+            index = draw(cumulative[state], uniform)
+            if (state, index) not in made:
+                made[state, index] = self.choice(state, index, table[state][index])
+            choices.append(made[state, index])
+        return choices
+
+
+def draw(cumulative: np.ndarray, uniform: float) -> int:
+    """Index drawn from a cumulative distribution, shape (A,), by inverse CDF.
+
+    Never an index of probability 0, whatever the rounding at the upper end.
+
+    >>> draw(np.array([0.25, 0.25, 1.0]), 0.25)
+    2
+    """
+    index = int(cumulative.searchsorted(uniform * cumulative[-1], side="right"))
+    return min(index, int(cumulative.searchsorted(cumulative[-1])))
+
+
+class StrategyPolicy(Policy):
+    """A scripted strategy as an agent; distributions are remembered, since strategies are pure."""
+
+    def __init__(self, strategy: Strategy) -> None:
+        self.name = strategy.id
+        self.strategy = strategy
+        self._known: dict[InformationState, np.ndarray] = {}
+
+    def distribution(self, seen: InformationState) -> np.ndarray:
+        """Probabilities over ``seen.legal_actions``, shape (A,)."""
+        if seen not in self._known:
+            probabilities = self.strategy.distribution(seen)
+            self._known[seen] = np.array([probabilities.get(a, 0.0) for a in seen.legal_actions])
+        return self._known[seen]
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        return [self.distribution(state) for state in seen]
+
+
+class TabularPolicy(Policy):
+    """A table from state keys to probabilities over legal actions.
+
+    ``row`` maps an information state to its row label: the full key, or a shorter one such as the last
+    round only.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: Mapping[str, Sequence[float]],
+        row: Callable[[InformationState], str],
+    ) -> None:
+        self.name = name
+        self.row = row
+        self.table = {label: _checked(label, values) for label, values in table.items()}
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        return [self._lookup(state) for state in seen]
+
+    def _lookup(self, state: InformationState) -> np.ndarray:
+        label = self.row(state)
+        if label not in self.table:
+            known = ", ".join(list(self.table)[:6])
+            raise ValueError(
+                f"the table has no row for state {label!r} (rows: {known}{', ...' if len(self.table) > 6 else ''}); "
+                f"add it with one probability for each of {', '.join(state.legal_actions)}"
+            )
+        values = self.table[label]
+        if len(values) != len(state.legal_actions):
+            raise ValueError(
+                f"row {label!r} has {len(values)} probabilities; state has {len(state.legal_actions)} legal "
+                f"actions: {', '.join(state.legal_actions)}"
+            )
+        return values
+
+
+def _checked(label: str, values: Sequence[float]) -> np.ndarray:
+    row = np.asarray(values, dtype=float)
+    if row.ndim != 1 or not np.isfinite(row).all() or (row < 0).any() or abs(row.sum() - 1) > TOLERANCE:
+        raise ValueError(f"row {label!r} must be probabilities >= 0 that sum to 1, got {list(values)}")
+    return row / row.sum()
+
+
+def scripted(game: Game, strategy: str) -> StrategyPolicy:
+    """The game's strategy ``strategy`` as an agent; ValueError that lists the known ids."""
+    return StrategyPolicy(game.strategy(strategy))
+
+
+def uniform(game: Game) -> StrategyPolicy:
+    """The agent that plays every legal action with the same probability."""
+    return StrategyPolicy(UniformStrategy())
+
+
+def tabular(
+    game: Game,
+    table: Mapping[str, Sequence[float]],
+    *,
+    row: str = "key",
+    name: str = "tabular",
+) -> TabularPolicy:
+    """An agent that reads its probabilities from ``table``.
+
+    Parameters
+    ----------
+    table
+        Row label -> probabilities over the legal actions in their order.
+    row
+        Attribute of the game's information state that labels the row: "key" (everything seen) or a
+        shorter one the game offers, such as "memory_one" in the prisoner's dilemma.
+
+    Raises
+    ------
+    ValueError
+        A row is not a distribution, a state has no row (raised when it is met), or the game's
+        information states have no attribute ``row``.
+
+    >>> from sepo_kit.games import get_game
+    >>> rows = {"start": [1, 0], "CC": [1, 0], "CD": [0, 1], "DC": [1, 0], "DD": [0, 1]}
+    >>> tabular(get_game("ipd"), rows, row="memory_one").name
+    'tabular'
+    """
+    probe = first_information(game)
+    if not isinstance(getattr(probe, row, None), str):
+        raise ValueError(f"information states of {game.spec.id} have no label {row!r}; 'key' always works")
+    return TabularPolicy(name, table, lambda state: getattr(state, row))
+
+
+def first_information(game: Game) -> InformationState:
+    """The information state of the first decision of the game, along the first chance outcomes."""
+    state = game.initial_state()
+    while not state.actors:
+        state = state.apply_chance(state.chance_outcomes()[0][0])
+    return state.information(state.actors[0])

@@ -1,0 +1,192 @@
+"""Next-token logits of many contexts, every shared prefix computed once.
+
+The prompts of a game repeat: the rules are the same in all, and round t + 1 continues round t. The contexts
+are laid out as a token tree in one sequence, each token attending to its own ancestors only. Where a model
+cannot do that (sliding windows, linear attention), equal contexts are computed once in padded batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Context = tuple[int, ...]
+
+TREE_TOKENS = 768  # tokens of one tree: attention grows with the square, so small models want small trees
+PADDED_TOKENS = 4096  # tokens of one padded batch
+
+
+def allowed_logits(
+    model: torch.nn.Module,
+    contexts: Sequence[Context],
+    allowed: Sequence[Sequence[int]],
+    *,
+    pad_token_id: int = 0,
+    tree_tokens: int = TREE_TOKENS,
+) -> Tensor:
+    """Logits of the tokens that may follow each context.
+
+    Parameters
+    ----------
+    contexts
+        N token sequences, each at least one token long; equal ones are computed once.
+    allowed
+        For each context the ids of the tokens wanted, at least one.
+
+    Returns
+    -------
+    Tensor
+        Shape (N, K), K = the most tokens allowed anywhere, -inf where a row has fewer; float32;
+        differentiable with respect to the model's parameters.
+    """
+    device = next(model.parameters()).device
+    unique = sorted(set(contexts))
+    place = {context: row for row, context in enumerate(unique)}
+    width = max(len(tokens) for tokens in allowed)
+    index = np.zeros((len(contexts), width), dtype=np.int64)
+    valid = np.zeros((len(contexts), width), dtype=bool)
+    for row, tokens in enumerate(allowed):
+        index[row, : len(tokens)] = tokens
+        valid[row, : len(tokens)] = True
+    rows = np.array([place[context] for context in contexts])
+
+    result = torch.full((len(contexts), width), -torch.inf, device=device)
+    first = 0
+    for logits in _logits_of_sorted(model, unique, pad_token_id, tree_tokens):
+        members = np.flatnonzero((rows >= first) & (rows < first + len(logits)))
+        at = torch.as_tensor(members, device=device)
+        picked = logits[
+            torch.as_tensor(rows[members] - first, device=device)[:, None],
+            torch.as_tensor(index[members], device=device),
+        ].float()
+        mask = torch.as_tensor(valid[members], device=device)
+        result = result.index_copy(0, at, picked.masked_fill(~mask, -torch.inf))
+        first += len(logits)
+    return result
+
+
+def _logits_of_sorted(
+    model: torch.nn.Module, contexts: Sequence[Context], pad_token_id: int, tree_tokens: int
+) -> Iterator[Tensor]:
+    """Logits, shape (n, V), of consecutive runs of ``contexts``."""
+    if shares_prefixes(model):
+        for tree in trees(contexts, tree_tokens):
+            yield _tree_logits(model, tree)
+    else:
+        yield from _padded_logits(model, contexts, pad_token_id)
+
+
+def shares_prefixes(model: torch.nn.Module) -> bool:
+    """Whether every layer attends to all earlier tokens, so that a token tree can be computed at once."""
+    config = model.config.get_text_config()
+    layers = getattr(config, "layer_types", None) or ["full_attention"]
+    windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    implementation = getattr(config, "_attn_implementation", "eager")
+    return set(layers) == {"full_attention"} and not windowed and implementation in ("sdpa", "eager")
+
+
+# --- token trees ----------------------------------------------------------------------------------
+
+
+@dataclass
+class Tree:
+    """A run of contexts as one sequence of N tokens.
+
+    ``tokens``, ``positions``: shape (N,); ``visible``: shape (N, N), which tokens each one attends to;
+    ``ends``: shape (n,), where each context ends.
+    """
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    visible: np.ndarray
+    ends: np.ndarray
+
+
+def trees(contexts: Sequence[Context], limit: int) -> Iterator[Tree]:
+    """Cut sorted, distinct ``contexts`` into trees of at most ``limit`` tokens (more for one long context)."""
+    run: list[tuple[Context, int]] = []  # contexts with the length they share with the one before
+    size = 0
+    for context in contexts:
+        shared = _shared_length(run[-1][0], context) if run else 0
+        if run and size + len(context) - shared > limit:
+            yield _grow(run, size)
+            run, size, shared = [], 0, 0
+        run.append((context, shared))
+        size += len(context) - shared
+    if run:
+        yield _grow(run, size)
+
+
+def _shared_length(first: Context, second: Context) -> int:
+    for length, (a, b) in enumerate(zip(first, second, strict=False)):
+        if a != b:
+            return length
+    return min(len(first), len(second))
+
+
+def _grow(run: list[tuple[Context, int]], size: int) -> Tree:
+    tokens = np.empty(size, dtype=np.int64)
+    positions = np.empty(size, dtype=np.int64)
+    visible = np.zeros((size, size), dtype=bool)
+    ends = np.empty(len(run), dtype=np.int64)
+    path = np.empty(0, dtype=np.int64)  # where the tokens of the current context lie
+    used = 0
+    for number, (context, shared) in enumerate(run):
+        new = np.arange(used, used + len(context) - shared)
+        tokens[new] = context[shared:]
+        positions[new] = np.arange(shared, len(context))
+        path = np.concatenate([path[:shared], new])
+        if len(new):
+            visible[np.ix_(new, path[:shared])] = True
+            visible[used : used + len(new), used : used + len(new)] = np.tri(len(new), dtype=bool)
+        used += len(new)
+        ends[number] = path[-1]
+    return Tree(tokens, positions, visible, ends)
+
+
+def _tree_logits(model: torch.nn.Module, tree: Tree) -> Tensor:
+    device = next(model.parameters()).device
+    ends, rows = np.unique(tree.ends, return_inverse=True)
+    logits = model(
+        input_ids=torch.as_tensor(tree.tokens, device=device)[None],
+        position_ids=torch.as_tensor(tree.positions, device=device)[None],
+        attention_mask=torch.as_tensor(tree.visible, device=device)[None, None],
+        logits_to_keep=torch.as_tensor(ends, device=device),
+        use_cache=False,
+    ).logits[0]
+    return logits[torch.as_tensor(rows, device=device)]
+
+
+# --- padded batches -------------------------------------------------------------------------------
+
+
+def _padded_logits(
+    model: torch.nn.Module, contexts: Sequence[Context], pad_token_id: int
+) -> Iterator[Tensor]:
+    device = next(model.parameters()).device
+    start = 0
+    while start < len(contexts):
+        stop, longest = start, 0
+        while stop < len(contexts):
+            longest = max(longest, len(contexts[stop]))
+            if stop > start and longest * (stop - start + 1) > PADDED_TOKENS:
+                break
+            stop += 1
+        batch = contexts[start:stop]
+        longest = max(len(context) for context in batch)
+        ids = np.full((len(batch), longest), pad_token_id, dtype=np.int64)
+        mask = np.zeros((len(batch), longest), dtype=np.int64)
+        for row, context in enumerate(batch):
+            ids[row, longest - len(context) :] = context
+            mask[row, longest - len(context) :] = 1
+        yield model(
+            input_ids=torch.as_tensor(ids, device=device),
+            attention_mask=torch.as_tensor(mask, device=device),
+            logits_to_keep=1,
+            use_cache=False,
+        ).logits[:, -1]
+        start = stop

@@ -1,0 +1,207 @@
+"""Play in lockstep: all live episodes of all pools move together, one batch of the agent a round.
+
+Randomness is passed in as uniform numbers. An episode's draws are a function of (run seed, step, pool,
+opponent, group, index) only; the rollouts of one group share every chance draw and every opponent draw (common random
+numbers), so that they differ by the agent's choices alone.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from sepo_kit.games.base import Game
+from sepo_kit.play.episode import Decision, Episode
+from sepo_kit.play.graph import Node, StateGraph
+from sepo_kit.play.policy import Policy, StrategyPolicy, draw
+
+AGENT, OPPONENT = 0, 1
+
+
+@dataclass(frozen=True)
+class Match:
+    """One episode to be played; the fields are those of ``episode.Episode``."""
+
+    pool: str
+    opponent: str
+    index: int
+    group: int = 0
+    owner: tuple[str, int, int] | None = None
+
+
+def matches(game: Game, pools: Sequence[str], rollouts: int, groups: int = 1) -> list[Match]:
+    """``groups`` groups of ``rollouts`` matches against every opponent of ``pools``, groups consecutive."""
+    return [
+        Match(pool, opponent, index, group)
+        for pool in pools
+        for opponent in game.spec.pools[pool]
+        for group in range(groups)
+        for index in range(rollouts)
+    ]
+
+
+def play_matches(
+    game: Game,
+    agent: Policy,
+    todo: Sequence[Match],
+    seed: int,
+    *,
+    step: int = 0,
+    common_random_numbers: bool = True,
+    on_round: Callable[[int], None] | None = None,
+) -> list[Episode]:
+    """Play ``todo`` with ``agent`` in seat 0; the episodes in the same order.
+
+    Parameters
+    ----------
+    seed, step
+        The run seed, and the training step where there is one.
+    common_random_numbers
+        Whether the rollouts of a group share the draws of nature and of the opponent.
+    on_round
+        Called with the round number each time all live episodes have moved.
+    """
+    graph = StateGraph(game)
+    opponents = {o: StrategyPolicy(game.strategy(o)) for o in dict.fromkeys(m.opponent for m in todo)}
+    episodes = [Episode(game.spec.id, m.pool, m.opponent, m.index, seed, m.group, m.owner) for m in todo]
+    live = [
+        _Seat(graph.root, episode, opponents[episode.opponent], draws)
+        for episode, draws in zip(episodes, _draws(game, todo, seed, step, common_random_numbers), strict=True)
+    ]
+    moves = 0
+    while live:
+        for seat in live:
+            seat.let_others_move()
+        live = [seat for seat in live if seat.waiting]
+        if not live:
+            break
+        choices = agent.act(
+            [seat.node.seen[AGENT] for seat in live],
+            [seat.draws.agent[seat.node.round, seat.move] for seat in live],
+        )
+        for seat, choice in zip(live, choices, strict=True):
+            seat.decide(choice)
+        moves += 1
+        if on_round is not None:
+            on_round(moves)
+    return episodes
+
+
+def play(
+    game: Game, agent: Policy, opponent: str, episodes: int = 20, seed: int = 0, pool: str | None = None
+) -> list[Episode]:
+    """Play ``episodes`` independent episodes against one opponent.
+
+    ``pool`` labels them; without it, the first pool that holds the opponent, else "none".
+    """
+    game.strategy(opponent)
+    if episodes < 1:
+        raise ValueError(f"episodes must be >= 1, got {episodes}")
+    if pool is None:
+        pool = next((p for p, o in game.opponents if o == opponent), "none")
+    todo = [Match(pool, opponent, index) for index in range(episodes)]
+    return play_matches(game, agent, todo, seed, common_random_numbers=False)
+
+
+@dataclass(slots=True)
+class _Draws:
+    """Uniform numbers of one episode: chance (T,), opponent and agent (T, M)."""
+
+    chance: np.ndarray
+    opponent: np.ndarray
+    agent: np.ndarray
+
+
+def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool) -> list[_Draws]:
+    rounds, moves = game.spec.rounds, game.spec.moves_per_round
+    width = 1 + 2 * moves
+    streams: dict[tuple, np.ndarray] = {}
+    counts: dict[tuple, int] = {}
+    for match in todo:
+        group = (match.pool, match.opponent, match.group, match.owner)
+        counts[group] = max(counts.get(group, 0), match.index + 1)
+    for group, count in counts.items():
+        label = zlib.crc32(repr(group).encode())
+        rng = np.random.default_rng([seed, step, label])
+        streams[group] = rng.random((count, rounds, width))
+    result = []
+    for match in todo:
+        block = streams[match.pool, match.opponent, match.group, match.owner]
+        shared, own = block[0 if common else match.index], block[match.index]
+        result.append(_Draws(shared[:, 0], shared[:, 1 : 1 + moves], own[:, 1 + moves :]))
+    return result
+
+
+class _Seat:
+    """One live episode: where it stands, and what it has drawn."""
+
+    __slots__ = ("draws", "episode", "move", "node", "opponent", "opponent_move")
+
+    def __init__(self, node: Node, episode: Episode, opponent: StrategyPolicy, draws: _Draws) -> None:
+        self.node = node
+        self.episode = episode
+        self.opponent = opponent
+        self.draws = draws
+        self.move = 0
+        self.opponent_move = 0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether the agent must move."""
+        return AGENT in self.node.actors
+
+    @property
+    def over(self) -> bool:
+        return not self.node.actors and self.node.chance is None
+
+    def let_others_move(self) -> None:
+        """Let nature and the opponent move until the agent must, or the episode is over."""
+        while not self.waiting and not self.over:
+            node = self.node
+            if node.chance is not None:
+                self._enter(node.after_chance(draw(node.chance[2], self.draws.chance[node.round])))
+            else:
+                self._enter(node.after((self._opponent_action(),)))
+
+    def decide(self, choice) -> None:
+        """Play the agent's choice, with the opponent's where both move at once."""
+        node = self.node
+        self.episode.decisions.append(
+            Decision(
+                node.round,
+                self.move,
+                node.seen[AGENT].key,
+                choice.action,
+                choice.log_prob,
+                choice.reply,
+                choice.fallback,
+                choice.prompt_ids,
+                choice.completion_ids,
+            )
+        )
+        self.move += 1
+        if OPPONENT in node.actors:
+            self._enter(node.after((choice.action, self._opponent_action())))
+        else:
+            self._enter(node.after((choice.action,)))
+
+    def _opponent_action(self) -> str:
+        seen = self.node.seen[OPPONENT]
+        uniform = self.draws.opponent[self.node.round, self.opponent_move]
+        self.opponent_move += 1
+        cumulative = np.cumsum(self.opponent.distribution(seen))
+        return seen.legal_actions[draw(cumulative, uniform)]
+
+    def _enter(self, node: Node) -> None:
+        self.node = node
+        if node.outcome is not None:
+            episode = self.episode
+            own, their = node.outcome.payoffs
+            episode.own.append(own)
+            episode.their.append(their)
+            episode.collusion.append(node.harms.collusion)
+            episode.externality.append(node.harms.externality)
+            self.move = self.opponent_move = 0
