@@ -1,0 +1,186 @@
+"""The corpus of the supervised warm start: what good and bad players do, and why they say they do it.
+
+One demonstrator plays one episode against one of five opponents; every decision is a record (system, user,
+assistant). The reason is the strategy's own ``explain``, so it follows from the state and the action. Mixture
+weights are those of the corpus of arXiv 2605.30854.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from sepo_kit.games import get_game
+from sepo_kit.games.base import Game, InformationState, Strategy, UniformStrategy
+from sepo_kit.games.kuhn import KuhnStrategy
+from sepo_kit.play.policy import Choice, StrategyPolicy
+from sepo_kit.play.rollout import Match, play_matches
+
+TRAIN_SHARE = 0.8
+BLOCK = 256  # episodes played together
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Demonstrators with their weights, and the opponents they meet in turn."""
+
+    demonstrators: tuple[tuple[Strategy, float], ...]
+    opponents: tuple[str, ...]
+    records: int = 8_000
+
+
+def _of(game_id: str, **weights: float) -> tuple[tuple[Strategy, float], ...]:
+    game = get_game(game_id)
+    return tuple((game.strategy(name.replace("_", "-")), weight) for name, weight in weights.items())
+
+
+MIXTURES: dict[str, Mixture] = {
+    "ipd": Mixture(
+        demonstrators=(
+            *_of("ipd", tit_for_tat=0.33, always_defect=0.27, grim_trigger=0.22, generous_tit_for_tat=0.05),
+            *_of("ipd", always_cooperate=0.05),
+            (UniformStrategy(), 0.08),
+        ),
+        opponents=("tit-for-tat", "grim-trigger", "mixed-0.5", "always-defect", "always-cooperate"),
+    ),
+    "kuhn": Mixture(
+        demonstrators=(
+            *_of("kuhn", nash=0.45),
+            (
+                KuhnStrategy(
+                    "tight-value",
+                    "Bets and calls with the King, calls with the Queen, never bluffs.",
+                    first_bet=(0, 0, 1),
+                    second_bet=(0, 0, 1),
+                    first_call=(0, 1, 1),
+                    second_call=(0, 1, 1),
+                ),
+                0.25,
+            ),
+            (
+                KuhnStrategy(
+                    "pot-control",
+                    "King bets and calls, Queen passes and folds, Jack bluffs one time in five.",
+                    first_bet=(0.2, 0, 1),
+                    second_bet=(0.2, 0, 1),
+                    first_call=(0, 0, 1),
+                    second_call=(0, 0, 1),
+                ),
+                0.20,
+            ),
+            (UniformStrategy(), 0.08),
+            (
+                KuhnStrategy(
+                    "queen-passer",
+                    "Plays the King for value and always passes or folds the Queen and the Jack.",
+                    first_bet=(0, 0, 1),
+                    second_bet=(0, 0, 1),
+                    first_call=(0, 0, 1),
+                    second_call=(0, 0, 1),
+                ),
+                0.02,
+            ),
+        ),
+        opponents=("nash", "tight-passive", "loose-aggressive", "always-bet", "calling-station"),
+    ),
+}
+
+
+class _Demonstrator(StrategyPolicy):
+    """A strategy that remembers what it saw, so that prompt and reason can be written down."""
+
+    def choice(self, seen: InformationState, index: int, probability: float) -> Choice:
+        self.met[seen.key] = seen
+        return super().choice(seen, index, probability)
+
+    def __init__(self, strategy: Strategy) -> None:
+        super().__init__(strategy)
+        self.met: dict[str, InformationState] = {}
+
+
+def demonstrations(game: Game | str, records: int | None = None, seed: int = 0) -> pd.DataFrame:
+    """Demonstration records of ``game``, the same for the same seed.
+
+    Returns
+    -------
+    DataFrame
+        One row per decision, ``records`` rows (default: the mixture's): game, episode, demonstrator,
+        opponent, round, move, information, system_direct, system_reasoned, user, reason, action, split. Whole
+        episodes are in "train" (about 80 %) or "test", never both.
+
+    Raises
+    ------
+    ValueError
+        The game has no mixture, or ``records`` is not positive.
+    """
+    game = get_game(game)
+    if game.spec.id not in MIXTURES:
+        raise ValueError(
+            f"no demonstrations for {game.spec.id!r}; known: {', '.join(MIXTURES)}; add a Mixture to MIXTURES"
+        )
+    mixture = MIXTURES[game.spec.id]
+    records = mixture.records if records is None else records
+    if records < 1:
+        raise ValueError(f"records must be >= 1, got {records}")
+    rng = np.random.default_rng([seed, len(mixture.demonstrators)])
+    weights = np.array([weight for _, weight in mixture.demonstrators])
+    rows: list[dict] = []
+    episode = 0
+    while len(rows) < records:
+        chosen = rng.choice(len(weights), size=BLOCK, p=weights / weights.sum())
+        rows += _block(game, mixture, chosen, episode, seed)
+        episode += BLOCK
+    frame = pd.DataFrame(rows[:records])
+    test = np.random.default_rng([seed, 1]).random(episode) >= TRAIN_SHARE
+    frame["split"] = np.where(test[frame["episode"]], "test", "train")
+    frame["system_direct"] = game.system_prompt("direct")
+    frame["system_reasoned"] = game.system_prompt("reasoned")
+    return frame
+
+
+def _block(game: Game, mixture: Mixture, chosen: np.ndarray, first: int, seed: int) -> list[dict]:
+    """Play one block of episodes, grouped by demonstrator; rows in the order of the episodes."""
+    rows: list[tuple[int, list[dict]]] = []
+    for number, (strategy, _) in enumerate(mixture.demonstrators):
+        mine = np.flatnonzero(chosen == number)
+        todo = [
+            Match("none", mixture.opponents[(first + i) % len(mixture.opponents)], int(first + i)) for i in mine
+        ]
+        agent = _Demonstrator(strategy)
+        episodes = play_matches(game, agent, todo, seed, step=first, common_random_numbers=False)
+        for match, played in zip(todo, episodes, strict=True):
+            rows.append((match.index, [_record(game, agent, played, d) for d in played.decisions]))
+    return [record for _, records in sorted(rows, key=lambda pair: pair[0]) for record in records]
+
+
+def _record(game: Game, agent: _Demonstrator, episode, decision) -> dict:
+    seen = agent.met[decision.information]
+    return {
+        "game": game.spec.id,
+        "episode": episode.index,
+        "demonstrator": agent.name,
+        "opponent": episode.opponent,
+        "round": decision.round,
+        "move": decision.move,
+        "information": decision.information,
+        "user": game.render(seen),
+        "reason": agent.strategy.explain(seen, decision.action),
+        "action": decision.action,
+    }
+
+
+def conversations(frame: pd.DataFrame, style: str) -> list[dict]:
+    """Records as TRL's prompt-completion conversations in a reply style."""
+    replies: Sequence[str] = (
+        frame["action"] if style == "direct" else frame["reason"] + "\n" + frame["action"]
+    )
+    return [
+        {
+            "prompt": [{"role": "system", "content": system}, {"role": "user", "content": user}],
+            "completion": [{"role": "assistant", "content": reply}],
+        }
+        for system, user, reply in zip(frame[f"system_{style}"], frame["user"], replies, strict=True)
+    ]

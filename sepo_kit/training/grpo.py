@@ -1,0 +1,319 @@
+"""SEPO training: TRL's GRPOTrainer, nearly stock.
+
+One GRPO row is one decision. ``Rollouts`` plays all episodes of a step in lockstep and hands TRL one row per
+decision slot; ``credit.py`` says what each decision earns; ``SepoTrainer`` puts that into TRL's loss.
+
+Departures from TRL's GRPO:
+- Advantages are the kit's (``_generate_and_score_completions``), with ``scale_rewards="none"`` and ``dr_grpo``.
+- Direct replies are scored within the legal actions (``_get_per_token_logps_and_entropies``): the policy that
+  plays is the constrained decode, so its log-probabilities are those that must be differentiated. Equal and
+  overlapping contexts are computed once, which sums their gradients.
+- Slots that an episode did not reach are rows with an all-zero ``env_mask`` and advantage 0.
+
+Departures from arXiv 2605.30854: KL by TRL's k3 estimator (there: one-sided), std floor 1e-4 (there: 1e-8).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from datasets import Dataset
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+
+from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+
+from sepo_kit.games import get_game
+from sepo_kit.games.base import Game
+from sepo_kit.objective.credit import Credit, assign_credit, training_matches
+from sepo_kit.objective.terms import objective, results_of, terms_of
+from sepo_kit.play.episode import Decision, Episode
+from sepo_kit.play.language_model import LanguageModel
+from sepo_kit.play.rollout import Match, play_matches
+from sepo_kit.runs import Run
+from sepo_kit.training.models import ADAPTER, LoadedModel, load_model, lora, training_dtype
+from sepo_kit.training.settings import SEPOSettings
+from sepo_kit.training.watch import (
+    CHECKPOINTS,
+    Watch,
+    peak_memory,
+    quiet_arguments,
+    resume_point,
+    save_adapter,
+)
+
+PARTS = ("payoff", "exploit", "collusion", "externality")
+
+
+def train_sepo(
+    base: str | Path, game: Game | str, run_folder: str | Path, settings: SEPOSettings, seed: int = 0
+) -> Run:
+    """Train ``base`` on ``game`` with SEPO; goes on where a stopped run left off.
+
+    Parameters
+    ----------
+    base
+        Anything ``load_model`` takes; for the method, the run folder of the warm start.
+    run_folder
+        Where the run lives. It becomes a model that ``load_model`` takes.
+
+    Returns
+    -------
+    Run
+        The finished run; at once where it was finished before.
+
+    Raises
+    ------
+    ValueError
+        Unknown game or model, or a folder that belongs to another request (``RunError``).
+    FloatingPointError
+        The loss or its gradient is not finite.
+    """
+    game = get_game(game)
+    request = {
+        "stage": "sepo", "base": str(base), "game": game.spec.id, "seed": seed, "settings": settings.as_request()
+    }  # fmt: skip
+    loaded = None if (Path(run_folder) / "manifest.json").exists() else load_model(base)
+    run = Run(run_folder, request)
+    if run.done:
+        return run
+    trainer = sepo_trainer(loaded or load_model(base), game, run, settings, seed)
+    checkpoint = resume_point(run)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    save_adapter(trainer, run, ADAPTER)
+    run.finish(steps=trainer.state.global_step, **peak_memory())
+    return run
+
+
+def sepo_trainer(
+    loaded: LoadedModel, game: Game, run: Run, settings: SEPOSettings, seed: int = 0
+) -> SepoTrainer:
+    """A ``SepoTrainer`` ready to train in ``run``."""
+    device = next(loaded.model.parameters()).device
+    loaded.model.to(training_dtype(device))
+    torch.manual_seed(seed)
+    player = LanguageModel(
+        loaded.model,
+        loaded.tokenizer,
+        game,
+        temperature=settings.temperature,
+        style=settings.style,
+        max_new_tokens=settings.max_new_tokens,
+    )
+    rollouts = Rollouts(game, player, settings, seed)
+    rows = rollouts.rows
+    # Direct rows share their forward passes, so they stay together; reasoned ones are cut into micro-batches.
+    micro = rows if settings.style == "direct" else _largest_divisor(rows, settings.micro_rows)
+    longest = rollouts.reply_tokens if settings.style == "direct" else settings.max_new_tokens
+    trainer = SepoTrainer(
+        rollouts=rollouts,
+        model=loaded.model,
+        reward_funcs=[_part(name) for name in PARTS],
+        args=GRPOConfig(
+            output_dir=str(run.path / CHECKPOINTS),
+            seed=seed,
+            max_steps=settings.steps,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="constant",
+            beta=settings.beta,
+            epsilon=settings.clip,
+            max_grad_norm=settings.max_grad_norm,
+            temperature=settings.temperature,
+            num_generations=settings.rollouts,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=rows // micro,
+            steps_per_generation=rows // micro,
+            max_completion_length=longest,
+            loss_type="dr_grpo",
+            scale_rewards="none",
+            shuffle_dataset=False,
+            gradient_checkpointing=settings.gradient_checkpointing,
+            save_steps=settings.save_every,
+            **quiet_arguments(),
+        ),
+        # The prompt of a row is its slot number; what is asked there depends on the game so far.
+        train_dataset=Dataset.from_dict({"prompt": [str(slot) for slot in range(rows // settings.rollouts)]}),
+        processing_class=loaded.tokenizer,
+        peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
+        callbacks=[Watch(run, f"SEPO {game.spec.id}")],
+    )
+    player.model = trainer.model
+    if settings.style == "reasoned":
+        player.generate = lambda prompts: generate_single_turn(trainer, prompts)
+    return trainer
+
+
+def generate_single_turn(trainer: GRPOTrainer, prompts: list[list[int]]) -> list[list[int]]:
+    """One reply per prompt from the backend TRL was configured with. The one place that calls TRL's private
+    ``_generate_single_turn``, whose arity has changed between versions; 1 = every row has its own context."""
+    replies, _ = trainer._generate_single_turn(prompts, None, {}, 1)
+    return [list(reply) for reply in replies]
+
+
+def _largest_divisor(number: int, limit: int) -> int:
+    return max(d for d in range(1, min(number, limit) + 1) if number % d == 0)
+
+
+# --- rollouts -------------------------------------------------------------------------------------
+
+
+class Rollouts:
+    """Plays one training step and lays its decisions out as GRPO rows.
+
+    Row (group g, slot k, rollout i) is number (g * slots + k) * n + i: the n rows of one TRL group are the
+    decisions of n rollouts at the same point of the same match. Only groups the credit mode trains on have rows.
+    """
+
+    def __init__(self, game: Game, player: LanguageModel, settings: SEPOSettings, seed: int) -> None:
+        self.game = game
+        self.player = player
+        self.settings = settings
+        self.seed = seed
+        self.matches = training_matches(game, settings.mode, settings.rollouts, settings.groups)
+        self.slots = game.spec.rounds * game.spec.moves_per_round
+        only_train = settings.mode in ("shared", "auxiliary")
+        trained = [m for m in self.matches if m.owner is None and (m.pool == "train" or not only_train)]
+        self.groups = {key: n for n, key in enumerate(dict.fromkeys(map(_group, trained)))}
+        self.episodes: list[Episode] = []
+        self.credit: Credit | None = None
+        self.advantages = np.zeros(self.rows)
+
+    @property
+    def rows(self) -> int:
+        """GRPO rows of one step."""
+        return len(self.groups) * self.slots * self.settings.rollouts
+
+    @property
+    def reply_tokens(self) -> int:
+        """The most tokens a direct reply has to choose."""
+        tree = self.player.reply_tree(self.game.spec.actions)
+        return max(len(tree.decisive(a)) for a in range(len(tree.replies)))
+
+    def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, list]:
+        """TRL's ``rollout_func``."""
+        with evaluating(trainer.model):
+            self.episodes = play_matches(
+                self.game, self.player, self.matches, self.seed, step=trainer.state.global_step
+            )
+        spec, settings = self.game.spec, self.settings
+        self.credit = assign_credit(spec, self.episodes, settings.weights, settings.mode)
+        return self._lay_out()
+
+    def _lay_out(self) -> dict[str, list]:
+        end = [self.player.end_of_reply]
+        count = self.rows
+        columns: dict[str, list] = {
+            "prompt_ids": [end] * count,
+            "completion_ids": [end] * count,
+            "env_mask": [[0]] * count,
+            **{name: [0.0] * count for name in PARTS},
+        }
+        advantages = np.zeros(count)
+        number = 0
+        for match, episode in zip(self.matches, self.episodes, strict=True):
+            for decision in episode.decisions:
+                if self.credit.trained[number] and match.owner is None:
+                    row = self._row(match, decision)
+                    columns["prompt_ids"][row] = list(decision.prompt_ids)
+                    columns["completion_ids"][row] = list(decision.completion_ids)
+                    columns["env_mask"][row] = [1] * len(decision.completion_ids)
+                    for name, value in _parts(episode, decision).items():
+                        columns[name][row] = value
+                    advantages[row] = self.credit.advantage[number]
+                number += 1
+        self.advantages = advantages
+        return {**columns, "logprobs": None}
+
+    def _row(self, match: Match, decision: Decision) -> int:
+        slot = decision.round * self.game.spec.moves_per_round + decision.move
+        return (self.groups[_group(match)] * self.slots + slot) * self.settings.rollouts + match.index
+
+    def metrics(self) -> dict[str, float]:
+        """The terms of the last step's episodes, and how they were played."""
+        spec = self.game.spec
+        found = terms_of(spec, results_of(self.episodes))
+        decisions = [d for episode in self.episodes for d in episode.decisions]
+        return {
+            "sepo/utility": found.utility,
+            "sepo/exploitability": found.exploitability,
+            "sepo/collusion": found.collusion,
+            "sepo/externality": found.externality,
+            "sepo/safety": objective(spec, found, spec.eval_weights),
+            "sepo/fallback": float(np.mean([d.fallback for d in decisions])),
+            "sepo/decisions": float(len(decisions)),
+            "sepo/prompts": float(len({d.prompt_ids for d in decisions})),
+            "sepo/advantage_scale": self.credit.scale,
+        }
+
+
+def _group(match: Match) -> tuple[str, str, int]:
+    return match.pool, match.opponent, match.group
+
+
+def _parts(episode: Episode, decision: Decision) -> dict[str, float]:
+    """The decision's round, by term, for TRL's logs."""
+    t = decision.round
+    gain = episode.their[t] - episode.own[t]
+    return {
+        "payoff": episode.own[t] if episode.pool == "train" else 0.0,
+        "exploit": gain if episode.pool == "exploit" else 0.0,
+        "collusion": episode.collusion[t] if episode.pool == "collusive" else 0.0,
+        "externality": 0.0 if episode.pool == "collusive" else episode.externality[t],
+    }
+
+
+def _part(name: str):
+    """A TRL reward function that reports one term; it does not train (the advantages are replaced)."""
+
+    def report(completions, **columns) -> list[float]:
+        return columns[name]
+
+    report.__name__ = name
+    return report
+
+
+@contextmanager
+def evaluating(model: torch.nn.Module):
+    """Dropout off inside the block."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+# --- trainer --------------------------------------------------------------------------------------
+
+
+class SepoTrainer(GRPOTrainer):
+    """GRPOTrainer whose advantages come from the kit's credit assignment."""
+
+    def __init__(self, *, rollouts: Rollouts, **kwargs) -> None:
+        self.rollouts = rollouts
+        super().__init__(rollout_func=rollouts, **kwargs)
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        device = output["advantages"].device
+        output["advantages"] = torch.as_tensor(self.rollouts.advantages, dtype=torch.float32, device=device)  # (B,)
+        for name, value in self.rollouts.metrics().items():
+            self._metrics["train"][name].append(value)
+        return output
+
+    def _get_per_token_logps_and_entropies(
+        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
+    ):
+        player = self.rollouts.player
+        if player.style != "direct":
+            return super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep,
+                batch_size=batch_size, compute_entropy=compute_entropy, **kwargs,
+            )  # fmt: skip
+        log_probs, entropies = player.direct_log_probs(input_ids, attention_mask, logits_to_keep, model)
+        return log_probs, entropies if compute_entropy else None, None

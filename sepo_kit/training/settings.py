@@ -1,0 +1,104 @@
+"""What a training stage needs to be told. Values and their sources are in ``profiles.py``.
+
+Every field is checked when the settings are made, before anything is written.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+
+from sepo_kit.games.base import Weights, answer_rule
+from sepo_kit.objective.credit import check_mode
+
+
+def _check(settings: object, positive: tuple[str, ...], not_negative: tuple[str, ...] = ()) -> None:
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in positive + not_negative:
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise ValueError(f"{field.name} must be a finite number, got {value!r}")
+            if value < 0 or (value == 0 and field.name in positive):
+                bound = "> 0" if field.name in positive else ">= 0"
+                raise ValueError(f"{field.name} must be {bound}, got {value!r}")
+
+
+@dataclass(frozen=True)
+class SFTSettings:
+    """Supervised warm start: LoRA on demonstrations, loss on the assistant's tokens only.
+
+    ``records``: how many demonstrations, drawn without replacement by the run seed; ``warm_up``: share of the
+    steps; ``batch`` rows per forward pass, ``accumulation`` of them per update.
+    """
+
+    records: int
+    epochs: float
+    learning_rate: float
+    style: str = "direct"
+    batch: int = 2
+    accumulation: int = 4
+    warm_up: float = 0.05
+    max_length: int = 512
+    lora_r: int = 32
+    lora_alpha: int = 64
+    lora_dropout: float = 0.05
+    save_every: int = 25
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            ("records", "epochs", "learning_rate", "batch", "accumulation", "max_length", "lora_r", "save_every"),
+            ("lora_dropout", "warm_up"),
+        )
+        answer_rule(self.style)
+
+    def as_request(self) -> dict:
+        """Plain values, for the manifest."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class SEPOSettings:
+    """SEPO through GRPO: LoRA from the merged SFT model.
+
+    ``rollouts``: episodes per group (the n of GRPO), which share all draws but the agent's; ``groups``: groups
+    per opponent and step, each with its own draws; ``beta``: weight of the KL to the SFT model;
+    ``clip``: of the probability ratio; ``weights``: None for the game's own; ``micro_rows``: most rows of one
+    forward pass of reasoned replies.
+    """
+
+    steps: int
+    rollouts: int
+    learning_rate: float
+    beta: float
+    groups: int = 1
+    mode: str = "credited"
+    weights: Weights | None = None
+    style: str = "direct"
+    temperature: float = 0.8
+    max_new_tokens: int = 512
+    clip: float = 0.2
+    max_grad_norm: float = 1.0
+    lora_r: int = 16
+    lora_alpha: int = 32
+    lora_dropout: float = 0.05
+    save_every: int = 25
+    micro_rows: int = 16
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        _check(
+            self,
+            ("steps", "rollouts", "groups", "learning_rate", "temperature", "max_new_tokens", "clip", "max_grad_norm",
+             "lora_r", "save_every", "micro_rows"),
+            ("beta", "lora_dropout"),
+        )  # fmt: skip
+        if self.rollouts < 2:
+            raise ValueError(f"rollouts must be >= 2, got {self.rollouts}: a baseline needs another rollout")
+        answer_rule(self.style)
+        check_mode(self.mode)
+
+    def as_request(self) -> dict:
+        """Plain values, for the manifest."""
+        return asdict(self)

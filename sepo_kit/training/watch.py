@@ -1,0 +1,92 @@
+"""What both training stages tell their run folder while they train: metrics, progress, sealed checkpoints."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from transformers import TrainerCallback
+
+from sepo_kit.runs import METRICS, Run, append_line, last_checkpoint, read_lines, replacing, replacing_folder, seal
+
+CHECKPOINTS = "checkpoints"
+
+
+class Watch(TrainerCallback):
+    """Writes one line of metrics and the progress after every step, and seals every checkpoint."""
+
+    def __init__(self, run: Run, label: str) -> None:
+        self.run = run
+        self.label = label
+        self.clock = time.perf_counter()
+
+    def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        if not state.is_world_process_zero or not logs or "loss" not in logs:
+            return
+        row = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+        if not all(math.isfinite(row[name]) for name in ("loss", "grad_norm") if name in row):
+            raise FloatingPointError(
+                f"{self.label}: loss {row.get('loss')} and gradient norm {row.get('grad_norm')} at step "
+                f"{state.global_step} are not finite; lower the learning rate; the last checkpoint is kept"
+            )
+        now = time.perf_counter()
+        append_line(
+            self.run.path / METRICS, {"step": state.global_step, "seconds": round(now - self.clock, 3), **row}
+        )
+        self.clock = now
+
+    def on_step_end(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            self.run.progress(state.global_step, state.max_steps, self.label)
+
+    def on_save(self, args, state, control, **kwargs) -> None:
+        if state.is_world_process_zero:
+            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+
+
+def resume_point(run: Run) -> Path | None:
+    """The checkpoint to go on from; metrics written after it are dropped, since those steps come again."""
+    checkpoint = last_checkpoint(run.path / CHECKPOINTS)
+    step = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
+    rows = read_lines(run.path / METRICS)
+    kept = [row for row in rows if row["step"] <= step]
+    if len(kept) < len(rows):
+        with replacing(run.path / METRICS) as temporary:
+            for row in kept:
+                append_line(temporary, row)
+    return checkpoint
+
+
+def save_adapter(trainer, run: Run, name: str) -> None:
+    """Write the trained adapter into the run folder, whole or not at all, and drop the checkpoints."""
+    with replacing_folder(run.path / name) as temporary:
+        trainer.model.save_pretrained(temporary, safe_serialization=True)
+    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
+
+
+def peak_memory() -> dict[str, float]:
+    """Peak memory so far in MiB: of the GPU where there is one, else of the process."""
+    if torch.cuda.is_available():
+        return {"peak_gpu_mib": round(torch.cuda.max_memory_allocated() / 2**20)}
+    import resource
+
+    return {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
+
+
+def quiet_arguments() -> dict:
+    """Trainer arguments both stages share: no reports to services, no bars in batch runs, CPU where no GPU."""
+    return {
+        "report_to": "none",
+        "logging_steps": 1,
+        "logging_first_step": True,
+        "use_cpu": not torch.cuda.is_available(),
+        "bf16": False,
+        "fp16": False,
+        "dataloader_pin_memory": False,
+        "save_strategy": "steps",
+        "save_total_limit": 2,
+        "save_only_model": False,
+    }
