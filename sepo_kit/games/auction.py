@@ -253,7 +253,7 @@ class FictitiousPlay(Strategy):
     id = "fictitious-play"
 
     def distribution(self, seen: AuctionInformation) -> Mapping[str, float]:
-        counts = [1 + sum(their == bid for _, _, their in seen.history) for bid in BIDS]
+        counts = self._counts(seen)
 
         def gain(bid: str) -> int:
             """Expected payoff, times a constant: in whole numbers, so that ties are exact."""
@@ -265,10 +265,12 @@ class FictitiousPlay(Strategy):
     def explain(self, seen: AuctionInformation, action: str) -> str:
         if not seen.history:
             return f"I expect any bid alike, and {action} earns the most at my value of {seen.value}."
-        counts = ", ".join(f"{bid} {sum(their == bid for _, _, their in seen.history)}" for bid in BIDS)
-        return (
-            f"My opponent's bids so far are {counts}; {action} earns the most against them at {seen.value}."
-        )
+        counts = ", ".join(f"{bid} {n}" for bid, n in zip(BIDS, self._counts(seen), strict=True))
+        return f"Counting each bid once more than seen, I expect {counts}, so {action} earns the most."
+
+    @staticmethod
+    def _counts(seen: AuctionInformation) -> list[int]:
+        return [1 + sum(their == bid for _, _, their in seen.history) for bid in BIDS]
 
 
 class GrimTrigger(Strategy):
