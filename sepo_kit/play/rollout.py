@@ -108,7 +108,7 @@ def play(
 
 @dataclass(slots=True)
 class _Draws:
-    """Uniform numbers of one episode: chance (T,), opponent and agent (T, M)."""
+    """Uniform numbers of one episode: chance (T, C), opponent and agent (T, M)."""
 
     chance: np.ndarray
     opponent: np.ndarray
@@ -116,8 +116,8 @@ class _Draws:
 
 
 def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool) -> list[_Draws]:
-    rounds, moves = game.spec.rounds, game.spec.moves_per_round
-    width = 1 + 2 * moves
+    rounds, moves, chances = game.spec.rounds, game.spec.moves_per_round, game.spec.chance_per_round
+    width = chances + 2 * moves
     streams: dict[tuple, np.ndarray] = {}
     counts: dict[tuple, int] = {}
     for match in todo:
@@ -131,22 +131,22 @@ def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool
     for match in todo:
         block = streams[match.pool, match.opponent, match.group, match.owner]
         shared, own = block[0 if common else match.index], block[match.index]
-        result.append(_Draws(shared[:, 0], shared[:, 1 : 1 + moves], own[:, 1 + moves :]))
+        nature, opponent = shared[:, :chances], shared[:, chances : chances + moves]
+        result.append(_Draws(nature, opponent, own[:, chances + moves :]))
     return result
 
 
 class _Seat:
     """One live episode: where it stands, and what it has drawn."""
 
-    __slots__ = ("draws", "episode", "move", "node", "opponent", "opponent_move")
+    __slots__ = ("chance_move", "draws", "episode", "move", "node", "opponent", "opponent_move")
 
     def __init__(self, node: Node, episode: Episode, opponent: StrategyPolicy, draws: _Draws) -> None:
         self.node = node
         self.episode = episode
         self.opponent = opponent
         self.draws = draws
-        self.move = 0
-        self.opponent_move = 0
+        self.move = self.opponent_move = self.chance_move = 0
 
     @property
     def waiting(self) -> bool:
@@ -162,7 +162,9 @@ class _Seat:
         while not self.waiting and not self.over:
             node = self.node
             if node.chance is not None:
-                self._enter(node.after_chance(draw(node.chance[2], self.draws.chance[node.round])))
+                uniform = self.draws.chance[node.round, self.chance_move]
+                self.chance_move += 1
+                self._enter(node.after_chance(draw(node.chance[2], uniform)))
             else:
                 self._enter(node.after((self._opponent_action(),)))
 
@@ -204,4 +206,4 @@ class _Seat:
             episode.their.append(their)
             episode.collusion.append(node.harms.collusion)
             episode.externality.append(node.harms.externality)
-            self.move = self.opponent_move = 0
+            self.move = self.opponent_move = self.chance_move = 0

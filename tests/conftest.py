@@ -1,0 +1,58 @@
+"""What all tests share: one thread, no network, a cache of their own, a model too small to know anything."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# Before torch, transformers and TRL are imported: by tests in this process and by notebooks started from one.
+os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+from hypothesis import settings
+
+# The same examples every time: a failure here is a failure for everyone.
+settings.register_profile("sepo_kit", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("sepo_kit")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_folder(tmp_path_factory) -> Path:
+    """``SEPO_KIT_CACHE`` for the whole session, shared by parallel workers."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sepo_kit_cache"
+    before = os.environ.get("SEPO_KIT_CACHE")
+    os.environ["SEPO_KIT_CACHE"] = str(folder)
+    yield folder
+    if before is None:
+        del os.environ["SEPO_KIT_CACHE"]
+    else:
+        os.environ["SEPO_KIT_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    """A byte-pair tokenizer learned on a few dialogues; not to be changed by a test."""
+    import tiny
+
+    return tiny.tokenizer()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tokenizer):
+    """Two layers, random weights; not to be changed by a test."""
+    import tiny
+
+    return tiny.model(tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, tokenizer, tiny_model) -> Path:
+    """``tiny_model`` with its tokenizer, saved as ``load_model`` reads it."""
+    folder = tmp_path_factory.mktemp("models") / "tiny"
+    tiny_model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

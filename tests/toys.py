@@ -1,0 +1,171 @@
+"""Games as small as a test needs them, and short versions of real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sepo_kit.games import ipd, kuhn
+from sepo_kit.games.base import (
+    Game,
+    GameSpec,
+    Harms,
+    InformationState,
+    Outcome,
+    Pools,
+    State,
+    UniformStrategy,
+    Weights,
+    answer_rule,
+    require_legal,
+)
+
+WEIGHTS = Weights(exploit=1.0, collusion=1.0, externality=1.0)
+
+
+def shorten(monkeypatch, module, rounds: int) -> Game:
+    """The game of ``module`` (``ipd`` or ``kuhn``) cut to ``rounds`` rounds for one test."""
+    assert module in (ipd, kuhn)
+    spec = replace(module.SPEC, rounds=rounds)
+    monkeypatch.setattr(module, "SPEC", spec)
+    monkeypatch.setattr(type(module.GAME), "spec", spec)
+    return module.GAME
+
+
+def spec(**changes) -> GameSpec:
+    """Two rounds, scale 2, every pool in use; train and exploit differ in size."""
+    values = {
+        "id": "toy",
+        "title": "Toy",
+        "rounds": 2,
+        "reference_payoff": 1.5,
+        "payoff_bounds": (0.0, 10.0),
+        "weights": WEIGHTS,
+        "eval_weights": WEIGHTS,
+        "pools": Pools(train=("a", "b"), exploit=("d",), collusive=("k",), shift=("z",)),
+        "actions": ("L", "R"),
+    }
+    return GameSpec(**{**values, **changes})
+
+
+@dataclass(frozen=True)
+class WordInformation(InformationState):
+    words: tuple[str, ...]
+    number: int = 0
+
+    @property
+    def legal_actions(self) -> tuple[str, ...]:
+        return self.words
+
+    @property
+    def key(self) -> str:
+        return f"{self.number}: {', '.join(self.words)}"
+
+
+@dataclass(frozen=True)
+class WordState(State):
+    words: tuple[str, ...]
+    ended: Outcome | None = None
+
+    @property
+    def round(self) -> int:
+        return 0 if self.ended is None else 1
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.ended
+
+    @property
+    def actors(self) -> tuple[int, ...]:
+        return (0, 1) if self.ended is None else ()
+
+    def information(self, seat: int) -> WordInformation:
+        return WordInformation(self.words)
+
+    def apply(self, actions: tuple[str, ...]) -> WordState:
+        for action in actions:
+            require_legal(action, self.words)
+        return WordState(self.words, Outcome((1.0, 0.0), ((actions[0],), (actions[1],))))
+
+
+class WordGame(Game):
+    """One round; both seats pick one of ``words``, which may be any text on one line."""
+
+    strategies = {"uniform": UniformStrategy()}
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        pools = Pools(train=("uniform",), exploit=("uniform",), collusive=(), shift=("uniform",))
+        self.spec = spec(id="words", rounds=1, pools=pools, actions=self.words)
+
+    def initial_state(self) -> WordState:
+        return WordState(self.words)
+
+    def system_prompt(self, style: str = "reasoned") -> str:
+        return f"Pick one of {', '.join(self.words)}. {answer_rule(style)}"
+
+    def render(self, seen: WordInformation) -> str:
+        return f"Round {seen.number}: your pick?"
+
+    def harms(self, outcome: Outcome, seat: int = 0, definition: str = "corrected") -> Harms:
+        return Harms(0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class CoinInformation(InformationState):
+    coins: tuple[str, ...]
+
+    @property
+    def legal_actions(self) -> tuple[str, ...]:
+        return ("GO",)
+
+    @property
+    def key(self) -> str:
+        return "".join(self.coins)
+
+
+@dataclass(frozen=True)
+class CoinState(State):
+    """Nature tosses two coins, one after the other, then seat 0 says GO; ``ROUNDS`` times."""
+
+    past: int = 0
+    coins: tuple[str, ...] = ()
+    ended: Outcome | None = None
+
+    ROUNDS = 6
+
+    @property
+    def round(self) -> int:
+        return self.past
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.ended
+
+    @property
+    def actors(self) -> tuple[int, ...]:
+        return (0,) if len(self.coins) == 2 else ()
+
+    def chance_outcomes(self) -> tuple[tuple[object, float], ...]:
+        over = self.past == self.ROUNDS or len(self.coins) == 2
+        return () if over else (("H", 0.5), ("T", 0.5))
+
+    def apply_chance(self, outcome: object) -> CoinState:
+        return CoinState(self.past, (*self.coins, str(outcome)))
+
+    def information(self, seat: int) -> CoinInformation:
+        return CoinInformation(self.coins)
+
+    def apply(self, actions: tuple[str, ...]) -> CoinState:
+        return CoinState(self.past + 1, ended=Outcome((float(self.coins == ("H", "T")), 0.0), (actions, ())))
+
+
+class TwoCoins(WordGame):
+    """Two moves of nature a round."""
+
+    def __init__(self) -> None:
+        super().__init__(("GO",))
+        self.spec = replace(self.spec, id="coins", rounds=CoinState.ROUNDS, chance_per_round=2)
+
+    def initial_state(self) -> CoinState:
+        return CoinState()
