@@ -1,0 +1,61 @@
+"""sepo_kit: train language-model agents on strategic games with Safe Equilibrium Policy Optimization.
+
+Method: arXiv 2605.30854. The names below are the public interface; those that need torch are imported on first
+use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from sepo_kit.evaluation.evaluate import evaluate
+from sepo_kit.games import GAMES, Game, Weights, get_game
+from sepo_kit.objective import exact
+from sepo_kit.play.policy import scripted, tabular, uniform
+from sepo_kit.play.rollout import play  # a function with the name of its package, which it hides here
+
+__version__ = "0.1.0"
+
+_NEED_TORCH = {
+    "load_model": "training.models",
+    "language_model": "training.models",
+    "train_sft": "training.sft",
+    "train_sepo": "training.grpo",
+    "SFTSettings": "training.settings",
+    "SEPOSettings": "training.settings",
+    "PROFILES": "profiles",
+    "get_profile": "profiles",
+}
+
+__all__ = [
+    "GAMES",
+    "PROFILES",
+    "Game",
+    "SEPOSettings",
+    "SFTSettings",
+    "Weights",
+    "evaluate",
+    "exact",
+    "get_game",
+    "get_profile",
+    "language_model",
+    "load_model",
+    "play",
+    "scripted",
+    "tabular",
+    "train_sepo",
+    "train_sft",
+    "uniform",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NEED_TORCH:
+        raise AttributeError(f"module 'sepo_kit' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"sepo_kit.{_NEED_TORCH[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

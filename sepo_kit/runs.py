@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -127,6 +127,29 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return name + ("+" if changed else "")
+
+
+def notebook_provenance(
+    started: float,
+    parameters: dict[str, Any],
+    inputs: Iterable[Path | str] = (),
+    outputs: Iterable[Path | str] = (),
+) -> dict[str, Any]:
+    """What the last cell of a notebook shows: commit, versions, parameters, hashes of files, wall time.
+
+    ``started``: ``time.time()`` of the first code cell; hashes are the first 16 digits of SHA-256.
+    """
+
+    def hashes(files: Iterable[Path | str]) -> dict[str, str]:
+        return {Path(file).name: file_hash(file)[:16] for file in files}
+
+    return {
+        **provenance(),
+        "parameters": parameters,
+        "inputs": hashes(inputs),
+        "outputs": hashes(outputs),
+        "wall_seconds": round(time.time() - started, 1),
+    }
 
 
 # --- run folders ----------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ states that are the same position, however reached, are visited once.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 
 import numpy as np
 
@@ -62,6 +63,45 @@ def advantages_over(game: Game, agent: Policy, pool: str = "exploit") -> dict[st
         raise ValueError(f"pool must be one of {', '.join(POOLS)}, got {pool!r}")
     found = results(game, agent, [(pool, o) for o in game.spec.pools[pool]])
     return {opponent: against.advantage for (_, opponent), against in found.items()}
+
+
+def policy_table(
+    game: Game | str, agent: Policy, max_states: int = MAX_STATES
+) -> dict[str, dict[str, float]]:
+    """Probability of every legal action at every information state the agent's seat can meet.
+
+    Raises
+    ------
+    NoDistribution, TooLarge
+        As ``terms``.
+    """
+    graph = StateGraph(get_game(game))
+    met: dict[str, InformationState] = {}
+    frontier, visited = [graph.root], {graph.root}
+    while frontier:
+        node = frontier.pop()
+        if AGENT in node.actors:
+            met.setdefault(node.seen[AGENT].key, node.seen[AGENT])
+        for child in _children(node):
+            if child not in visited:
+                visited.add(child)
+                frontier.append(child)
+        if len(graph) > max_states:
+            raise TooLarge(f"{graph.game.spec.id} has more than {max_states} states; raise max_states")
+    states = [met[key] for key in sorted(met)]
+    return {
+        seen.key: dict(zip(seen.legal_actions, map(float, p), strict=True))
+        for seen, p in zip(states, agent.distributions(states), strict=True)
+    }
+
+
+def _children(node: Node) -> Iterator[Node]:
+    """Every node that can follow, whoever plays."""
+    if node.chance is not None:
+        yield from (node.after_chance(index) for index in range(len(node.chance[0])))
+    elif node.actors:
+        for actions in product(*(node.seen[seat].legal_actions for seat in node.actors)):
+            yield node.after(actions)
 
 
 class _Remembered:

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Strategy, UniformStrategy
 from sepo_kit.games.kuhn import KuhnStrategy
 from sepo_kit.play.policy import Choice, StrategyPolicy
 from sepo_kit.play.rollout import Match, play_matches
+from sepo_kit.runs import replacing
 
 TRAIN_SHARE = 0.8
 BLOCK = 256  # episodes played together
@@ -170,6 +173,17 @@ def _record(game: Game, agent: _Demonstrator, episode, decision) -> dict:
         "reason": agent.strategy.explain(seen, decision.action),
         "action": decision.action,
     }
+
+
+def write_corpus(folder: Path | str, games: Sequence[str] = tuple(MIXTURES), seed: int = 0) -> list[Path]:
+    """Write one Parquet file per game into ``folder``: the same bytes for the same seed and library versions."""
+    paths = []
+    for game in tqdm(games, desc="demonstrations", leave=False):
+        path = Path(folder) / f"{game}.parquet"
+        with replacing(path) as temporary:
+            demonstrations(game, seed=seed).to_parquet(temporary, index=False, compression="zstd")
+        paths.append(path)
+    return paths
 
 
 def conversations(frame: pd.DataFrame, style: str) -> list[dict]:

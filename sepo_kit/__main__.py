@@ -1,0 +1,7 @@
+"""``python -m sepo_kit``."""
+
+import sys
+
+from sepo_kit.cli import main
+
+sys.exit(main())

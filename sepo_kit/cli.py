@@ -1,0 +1,160 @@
+"""``sepo-kit`` on the command line, also ``python -m sepo_kit``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+EXPECTED = (ValueError, OSError, FloatingPointError)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status. Expected errors become one line on standard error and status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        print("\nstopped; run the same command again to go on", file=sys.stderr)
+        return 130
+    except EXPECTED as error:
+        print(f"sepo-kit: {error}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if type(error).__name__ != "TaskFailed":
+            raise
+        print(f"sepo-kit: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sepo-kit", description="Safe Equilibrium Policy Optimization (arXiv 2605.30854): a research kit."
+    )
+    commands = parser.add_subparsers(required=True, metavar="command")
+
+    reproduce = commands.add_parser("reproduce", help="run all notebooks of a profile, headless")
+    reproduce.add_argument("--profile", default="quick", help="smoke, quick (default), smollm2 or paper")
+    reproduce.add_argument("--runs", type=Path, help="where runs go (default: runs/PROFILE)")
+    reproduce.add_argument("--figures", type=Path, help="where figures go (default: figures; smoke: in the runs)")
+    reproduce.add_argument("--results", type=Path, help="where tables go (default: data/results; smoke: in the runs)")
+    reproduce.add_argument("--workers", type=int, help="notebooks at a time (default: one per core)")
+    reproduce.set_defaults(run=_reproduce)
+
+    notebook = commands.add_parser("notebook", help="run one notebook, headless")
+    notebook.add_argument("name", help="such as 05_sepo_training")
+    notebook.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
+    notebook.add_argument("--output", type=Path, help="the executed copy (default: runs/notebooks/NAME.ipynb)")
+    notebook.set_defaults(run=_notebook)
+
+    evaluate = commands.add_parser("evaluate", help="evaluate a model or a strategy on a game")
+    evaluate.add_argument("game")
+    evaluate.add_argument("agent", help="a strategy id of the game, a model name, or a run folder")
+    evaluate.add_argument("--episodes", type=int, default=20, help="per opponent (default: 20)")
+    evaluate.add_argument("--seed", type=int, default=0)
+    evaluate.add_argument("--exact", action="store_true", help="enumerate instead of sampling")
+    evaluate.add_argument("--style", default="direct", help="direct (default) or reasoned")
+    evaluate.add_argument("--temperature", type=float, default=0.8)
+    for name in ("exploit", "collusion", "externality"):
+        evaluate.add_argument(f"--{name}-weight", type=float, help="default: the game's evaluation weight")
+    evaluate.set_defaults(run=_evaluate)
+
+    for stage, help_text in (("train-sft", "supervised warm start"), ("train-sepo", "SEPO training")):
+        train = commands.add_parser(stage, help=f"{help_text} of one model on one game")
+        train.add_argument("model", help="pico, smollm2-135m, a hub id, a folder")
+        train.add_argument("game")
+        train.add_argument("folder", type=Path, help="the run folder; an interrupted run goes on there")
+        train.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
+        train.add_argument("--like", help="the profile's model to take them from (default: the model itself)")
+        train.add_argument("--seed", type=int, default=0)
+        train.set_defaults(run=_train, stage=stage)
+
+    data = commands.add_parser("data", help="write the demonstrations corpus")
+    data.add_argument("--folder", type=Path, help="default: data/sft")
+    data.set_defaults(run=_data)
+
+    games = commands.add_parser("games", help="list games and strategies")
+    games.set_defaults(run=_games)
+    return parser
+
+
+def _reproduce(options: argparse.Namespace) -> None:
+    from sepo_kit.profiles import get_profile
+    from sepo_kit.reproduce import PROJECT, reproduce
+
+    profile = get_profile(options.profile)
+    root = (options.runs or PROJECT / "runs" / profile.name).resolve()
+    # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones.
+    inside = profile.name == "smoke"
+    figures = options.figures or (root / "figures" if inside else PROJECT / "figures")
+    results = options.results or (root / "tables" if inside else PROJECT / "data" / "results")
+    if options.workers is not None and options.workers < 1:
+        raise ValueError(f"--workers must be >= 1, got {options.workers}")
+    reproduce(profile, root, figures.resolve(), results.resolve(), options.workers)
+
+
+def _notebook(options: argparse.Namespace) -> None:
+    import yaml
+
+    from sepo_kit.reproduce import PROJECT, run_notebook
+
+    output = options.output or PROJECT / "runs" / "notebooks" / f"{options.name}.ipynb"
+    parameters = {name: yaml.safe_load(value) for name, value in options.p}
+    run_notebook(options.name, parameters, output.resolve())
+    print(f"executed notebook: {output}")
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    import sepo_kit as sk
+
+    game = sk.get_game(options.game)
+    own = game.spec.eval_weights
+    given = {n: getattr(options, f"{n}_weight") for n in ("exploit", "collusion", "externality")}
+    weights = sk.Weights(**{n: getattr(own, n) if v is None else v for n, v in given.items()})
+    if options.agent in game.strategies:
+        agent = sk.scripted(game, options.agent)
+    else:
+        known = ", ".join(game.strategies)
+        try:
+            model = sk.load_model(options.agent)
+        except ValueError as error:
+            raise ValueError(f"{error}; or a strategy of {game.spec.id}: {known}") from None
+        agent = sk.language_model(model, game, temperature=options.temperature, style=options.style)
+    report = sk.evaluate(agent, game, options.episodes, options.seed, weights, exact=options.exact)
+    print(report.to_frame().to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+
+
+def _train(options: argparse.Namespace) -> None:
+    import sepo_kit as sk
+
+    plan = sk.get_profile(options.profile).plan(options.like or options.model, sk.get_game(options.game).spec.id)
+    if options.stage == "train-sft":
+        run = sk.train_sft(options.model, plan.game, options.folder, plan.sft, options.seed)
+    else:
+        run = sk.train_sepo(options.model, plan.game, options.folder, plan.sepo, options.seed)
+    print(f"done: {run.path}")
+
+
+def _data(options: argparse.Namespace) -> None:
+    from sepo_kit.reproduce import PROJECT
+    from sepo_kit.runs import file_hash
+    from sepo_kit.training.demonstrations import write_corpus
+
+    for path in write_corpus(options.folder or PROJECT / "data" / "sft"):
+        print(f"{path}  sha256 {file_hash(path)}")
+
+
+def _games(options: argparse.Namespace) -> None:
+    import sepo_kit as sk
+
+    for game in sk.GAMES.values():
+        spec = game.spec
+        print(f"{spec.id}: {spec.title}, {spec.rounds} {spec.unit}s, {', '.join(spec.actions[:9])}")
+        for pool in ("train", "exploit", "collusive", "shift"):
+            print(f"  {pool:<10} {', '.join(spec.pools[pool]) or '-'}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,165 @@
+"""Evaluations of the stages of a run (base, SFT, SEPO), kept as files and read back as one table.
+
+A result is one JSON file: who was evaluated, on what, how, and one row per metric. Beside it lies the table of
+sampled decisions as Parquet, for whatever wants to weigh them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+
+from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
+from sepo_kit.evaluation.statistics import over_seeds
+from sepo_kit.games import get_game
+from sepo_kit.objective import exact as enumeration
+from sepo_kit.play.episode import decision_frame
+from sepo_kit.runs import RunError, provenance, read_json, replacing, write_json
+from sepo_kit.training.models import language_model, load_model
+
+STAGES = ("base", "sft", "sepo")
+KEYS = ("model", "game", "stage", "seed")
+HEADINGS = {
+    "utility": "payoff",
+    "exploitability": "exploit",
+    "collusion": "collusion",
+    "externality": "externality",
+    "safety": "Safety",
+    "nra": "NRA",
+    "robust": "Robust",
+    "fallback": "fallback",
+}
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How agents are evaluated.
+
+    ``episodes`` per opponent at ``temperature``; ``exact``: take the table's numbers from enumeration, where
+    game and agent allow it; ``seed`` is never a training seed.
+    """
+
+    episodes: int
+    exact: bool
+    temperature: float = 0.8
+    style: str = "direct"
+    max_new_tokens: int = 512
+    seed: int = 10_000
+
+
+def evaluate_stage(
+    source: str | Path, label: dict, settings: EvaluationSettings, folder: Path | str
+) -> Report:
+    """Evaluate the model at ``source`` and write its result into ``folder``.
+
+    Parameters
+    ----------
+    source
+        Anything ``load_model`` takes.
+    label
+        The values of ``KEYS``: model, game, stage and seed (None for the base model).
+    """
+    game = get_game(label["game"])
+    agent = language_model(
+        load_model(source),
+        game,
+        temperature=settings.temperature,
+        style=settings.style,
+        max_new_tokens=settings.max_new_tokens,
+        name=f"{label['model']} {label['stage']}",
+    )
+    found = evaluate(agent, game, settings.episodes, settings.seed)
+    episodes = found.episodes
+    policy = None
+    if settings.exact:
+        fallback = found.estimates["fallback"]
+        found = evaluate(agent, game, exact=True)
+        found = replace(found, estimates={**found.estimates, "fallback": fallback})
+        policy = enumeration.policy_table(game, agent)
+    name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
+    with replacing(Path(folder) / f"{name}.parquet") as temporary:
+        decision_frame(episodes).to_parquet(temporary, index=False)
+    write_json(
+        Path(folder) / f"{name}.json",
+        {
+            "label": label,
+            "settings": asdict(settings),
+            "metrics": found.to_frame().drop(columns=["agent", "game"]).to_dict("records"),
+            "policy": policy,
+            "provenance": provenance(),
+        },
+    )
+    return found
+
+
+def read_results(files: Sequence[Path | str]) -> pd.DataFrame:
+    """One row per result and metric: model, game, stage, seed, metric, value, low, high, n.
+
+    Raises
+    ------
+    RunError
+        A file is missing, broken or not a result.
+    """
+    frames = []
+    for file in files:
+        result = read_json(file)
+        if not isinstance(result, dict) or not {"label", "metrics"} <= result.keys():
+            raise RunError(f"{file} is not a result of this version; delete it and evaluate again")
+        frames.append(pd.DataFrame(result["metrics"]).assign(**{k: result["label"][k] for k in KEYS}))
+    if not frames:
+        return pd.DataFrame(columns=[*KEYS, "metric", "value", "low", "high", "n"])
+    return pd.concat(frames, ignore_index=True)[[*KEYS, "metric", "value", "low", "high", "n"]]
+
+
+def summary(results: pd.DataFrame) -> pd.DataFrame:
+    """Means over seeds: one row per model, game, stage and metric, with value, low, high and n.
+
+    With several seeds the interval is that of the mean over seeds and n their number; with one, the result's own.
+    """
+    rows = []
+    for (model, game, stage, metric), part in results.groupby(["model", "game", "stage", "metric"], sort=False):
+        values = part["value"].astype(float).dropna()
+        if len(values) > 1:
+            estimate = asdict(over_seeds(list(values)))
+        else:
+            estimate = part.iloc[0][["value", "low", "high", "n"]].to_dict()
+        rows.append({"model": model, "game": game, "stage": stage, "metric": metric, **estimate})
+    frame = pd.DataFrame(rows, columns=["model", "game", "stage", "metric", "value", "low", "high", "n"])
+    frame["stage"] = pd.Categorical(frame["stage"], STAGES, ordered=True)
+    return frame.sort_values(["model", "game", "stage"], kind="stable").reset_index(drop=True)
+
+
+def table(results: pd.DataFrame) -> pd.DataFrame:
+    """Base, SFT and SEPO side by side: one row per model, game and stage, one column per metric (means over
+    seeds); ``seeds`` says how many."""
+    means = summary(results)
+    wide = means.pivot(index=["model", "game", "stage"], columns="metric", values="value").dropna(how="all")
+    wide = wide[list(METRICS)].astype(float).rename(columns=HEADINGS)
+    seeds = results.groupby(["model", "game", "stage"])["seed"].nunique().clip(lower=1)
+    wide.insert(0, "seeds", [int(seeds[index]) for index in wide.index])
+    wide.columns.name = None
+    return wide.reset_index()
+
+
+def text_table(results: pd.DataFrame) -> str:
+    """``table`` as text for a terminal, three decimals, a dash where a number is not defined."""
+    shown = table(results)
+    numbers = list(HEADINGS.values())
+    shown[numbers] = shown[numbers].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")
+    return shown.to_string(index=False)
+
+
+def write_table(
+    results: pd.DataFrame, folder: Path | str, name: str, files: Sequence[Path | str]
+) -> list[Path]:
+    """Write all rows as ``name``.csv and what they were made with as ``name``.json; both paths."""
+    data, source = Path(folder) / f"{name}.csv", Path(folder) / f"{name}.json"
+    with replacing(data) as temporary:
+        results.to_csv(temporary, index=False)
+    made = [read_json(file) for file in files]
+    settings = {f"{r['label']['model']} on {r['label']['game']}": r["settings"] for r in made}
+    write_json(source, {"provenance": made[-1]["provenance"], "settings": settings})
+    return [data, source]

@@ -1,0 +1,78 @@
+"""Intervals: bootstrap over episodes, and means over seeds. No metric is defined here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+RESAMPLES = 500
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval; ``n`` is what was resampled or averaged (0: exact, no interval)."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+
+
+def exact(value: float | None) -> Estimate:
+    """A number that carries no sampling error."""
+    return Estimate(value, value, value, 0)
+
+
+def bootstrap(
+    groups: Sequence[int],
+    statistic: Callable[[np.ndarray], Sequence[float]],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile interval of a vector statistic under resampling of episodes within each group.
+
+    Parameters
+    ----------
+    groups
+        Group number of each of E episodes: an opponent keeps its number of episodes in every resample.
+    statistic
+        Maps E multiplicities, shape (E,), to K values.
+
+    Returns
+    -------
+    low, high
+        Shape (K,), the 2.5 and 97.5 percentiles; NaN where the statistic is.
+    """
+    rng = np.random.default_rng(seed)
+    groups = np.asarray(groups)
+    members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
+    drawn = []
+    for _ in range(resamples):
+        counts = np.zeros(len(groups))
+        for indices in members:
+            counts[indices] = np.bincount(rng.integers(len(indices), size=len(indices)), minlength=len(indices))
+        drawn.append(statistic(counts))
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(np.array(drawn, dtype=float), [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def over_seeds(values: Sequence[float]) -> Estimate:
+    """Mean over seeds with its t interval; one seed has no interval.
+
+    >>> over_seeds([1.0, 2.0, 3.0]).value
+    2.0
+    """
+    data = np.asarray(values, dtype=float)
+    if len(data) == 0:
+        raise ValueError("no values to average")
+    mean = float(data.mean())
+    if len(data) == 1:
+        return Estimate(mean, None, None, 1)
+    error = float(data.std(ddof=1) / np.sqrt(len(data)))
+    half = error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(data) - 1))
+    return Estimate(mean, mean - half, mean + half, len(data))

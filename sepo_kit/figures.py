@@ -1,0 +1,208 @@
+"""Every figure: data in, axes out. Nothing is computed here that a table does not already hold.
+
+Colour-blind-safe colours, units on axes, intervals drawn. ``save`` writes the picture as PNG and SVG with its data
+beside it as CSV.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from sepo_kit.games import get_game
+from sepo_kit.runs import replacing
+
+PALETTE = {stage: sns.color_palette("colorblind")[i] for stage, i in (("base", 7), ("sft", 0), ("sepo", 1))}
+STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO"}
+UNITS = {
+    "utility": "payoff per {unit} ({payoff_unit})",
+    "exploitability": "exploit per {unit} ({payoff_unit})",
+    "collusion": "collusion (0 to 1)",
+    "externality": "externality (0 to 1)",
+    "safety": "Safety (scaled payoff)",
+    "nra": "NRA (-1 to 1)",
+    "robust": "Robust per {unit} ({payoff_unit})",
+    "fallback": "fallback rate (0 to 1)",
+}
+SHOWN = ("safety", "utility", "exploitability", "collusion", "externality", "nra", "robust")
+
+
+def style() -> None:
+    """The look of all figures; call once per notebook."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 150, "axes.titlesize": "medium"})
+
+
+def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> Path:
+    """Write ``name``.png, .svg and .csv into ``folder``; the path of the PNG."""
+    folder = Path(folder)
+    for suffix in (".png", ".svg"):
+        with replacing(folder / f"{name}{suffix}") as temporary:
+            metadata = {"Date": None} if suffix == ".svg" else None
+            figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
+    with replacing(folder / f"{name}.csv") as temporary:
+        data.to_csv(temporary, index=False)
+    return folder / f"{name}.png"
+
+
+def label(metric: str, game: str) -> str:
+    """Axis label of a metric, with its unit in ``game``."""
+    spec = get_game(game).spec
+    return UNITS[metric].format(unit=spec.unit, payoff_unit=spec.payoff_unit)
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def stage_terms(summary: pd.DataFrame, model: str, game: str) -> Figure:
+    """Base, SFT and SEPO side by side, one small panel per metric, with intervals.
+
+    ``summary`` is ``evaluation.results.summary``. Metrics that are not defined in the game are left out.
+    """
+    part = summary[(summary["model"] == model) & (summary["game"] == game)]
+    shown = [m for m in SHOWN if part.loc[part["metric"] == m, "value"].notna().any()]
+    figure, axes = plt.subplots(1, len(shown), figsize=(2.1 * len(shown), 3.2), layout="constrained")
+    for axis, metric in zip(np.atleast_1d(axes), shown, strict=True):
+        _bars(axis, part[part["metric"] == metric], "stage")
+        axis.set_ylabel(label(metric, game))
+    figure.suptitle(f"{get_game(game).spec.title}, {model}")
+    return figure
+
+
+def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
+    names = [str(name) for name in rows[column]]
+    values = rows["value"].astype(float).to_numpy()
+    axis.bar(range(len(rows)), values, color=[PALETTE[n] for n in names], width=0.7)
+    low, high = rows["low"].astype(float).to_numpy(), rows["high"].astype(float).to_numpy()
+    drawn = np.isfinite(low) & np.isfinite(high) & (high > low)
+    errors = np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
+    axis.errorbar(np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3)
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(rows)), [STAGE_NAMES[n] for n in names])
+    axis.grid(axis="x", visible=False)
+
+
+def safety_change(summary: pd.DataFrame) -> Figure:
+    """Safety of SEPO minus base per game, a panel per model: the form of the paper's figure."""
+    change = safety_changes(summary)
+    models = list(dict.fromkeys(change["model"]))
+    figure, axes = plt.subplots(
+        1, len(models), figsize=(1.6 + 2.2 * max(1, len(change)), 3.4), sharey=False, layout="constrained",
+        width_ratios=[(change["model"] == model).sum() for model in models],
+    )  # fmt: skip
+    for axis, model in zip(np.atleast_1d(axes), models, strict=True):
+        part = change[change["model"] == model]
+        axis.bar(range(len(part)), part["change"], color=PALETTE["sepo"], width=0.6)
+        axis.set_xticks(range(len(part)), [get_game(g).spec.title.replace(" ", "\n") for g in part["game"]])
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_title(model)
+        axis.grid(axis="x", visible=False)
+        for place, value in enumerate(part["change"]):
+            axis.annotate(f"{value:+.2f}", (place, value), ha="center", va="bottom" if value >= 0 else "top")
+        axis.margins(y=0.15)
+    np.atleast_1d(axes)[0].set_ylabel("change in Safety, SEPO - base\n(scaled payoff)")
+    return figure
+
+
+def safety_changes(summary: pd.DataFrame) -> pd.DataFrame:
+    """The data of ``safety_change``: model, game, base, sepo, change."""
+    wide = summary[summary["metric"] == "safety"].pivot(index=["model", "game"], columns="stage", values="value")
+    wide = wide.astype(float).dropna(subset=["base", "sepo"]).reset_index()
+    wide["change"] = wide["sepo"] - wide["base"]
+    wide.columns.name = None
+    return wide[["model", "game", "base", "sepo", "change"]]
+
+
+# --- training -------------------------------------------------------------------------------------
+
+CURVES = ("sepo/safety", "sepo/exploitability", "sepo/collusion", "kl", "entropy")
+CURVE_NAMES = {
+    "sepo/safety": "Safety (scaled payoff)",
+    "sepo/exploitability": "exploit per {unit} ({payoff_unit})",
+    "sepo/collusion": "collusion (0 to 1)",
+    "kl": "KL to SFT (nats)",
+    "entropy": "entropy (nats)",
+}
+
+
+def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5) -> Figure:
+    """What training logged at each step, one panel per quantity; thin: seeds (running mean of ``smooth``
+    steps), thick: their mean.
+
+    ``metrics``: columns step, seed and those of ``metrics.jsonl``.
+    """
+    spec = get_game(game).spec
+    shown = [c for c in CURVES if c in metrics and not (c == "sepo/collusion" and not spec.pools.collusive)]
+    figure, axes = plt.subplots(1, len(shown), figsize=(3.1 * len(shown), 3), layout="constrained")
+    for axis, column in zip(np.atleast_1d(axes), shown, strict=True):
+        wide = metrics.pivot(index="step", columns="seed", values=column).rolling(smooth, min_periods=1).mean()
+        axis.plot(wide.index, wide, color=PALETTE["sepo"], linewidth=0.8, alpha=0.5)
+        axis.plot(wide.index, wide.mean(axis=1), color=PALETTE["sepo"], linewidth=2.2)
+        axis.set_xlabel("training step")
+        axis.set_ylabel(CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit))
+    seeds = metrics["seed"].nunique()
+    figure.suptitle(
+        f"{spec.title}: SEPO training, sampled on the training pools ({seeds} seed{'s' if seeds > 1 else ''})"
+    )
+    return figure
+
+
+def loss_curve(metrics: pd.DataFrame, title: str) -> Figure:
+    """Loss of the warm start by step, one line per seed. ``metrics``: columns step, seed, loss."""
+    figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
+    for seed, part in metrics.groupby("seed"):
+        axis.plot(part["step"], part["loss"], label=f"seed {seed}", linewidth=1.2)
+    axis.set_xlabel("training step")
+    axis.set_ylabel("loss on the reply (nats per token)")
+    axis.set_title(title)
+    axis.legend()
+    return figure
+
+
+# --- policies -------------------------------------------------------------------------------------
+
+
+def kuhn_policies(policies: pd.DataFrame) -> Figure:
+    """Probability of putting in a chip (BET or CALL) at each information state of Kuhn poker, by agent.
+
+    ``policies``: one row per agent, one column per information state in OpenSpiel's notation.
+    """
+    order = [card + moves for moves in ("", "p", "b", "pb") for card in "JQK"]
+    heads = {"": "first to act", "p": "after a pass", "b": "facing a bet", "pb": "passed, facing a bet"}
+    figure, axes = plt.subplots(
+        1, 4, figsize=(11, 0.9 + 0.42 * len(policies)), sharey=True, layout="constrained"
+    )
+    for axis, (moves, head) in zip(axes, heads.items(), strict=True):
+        columns = [c for c in order if c[1:] == moves]
+        sns.heatmap(
+            policies[columns].rename(columns=lambda c: c[0]), ax=axis, vmin=0, vmax=1, cmap="cividis",
+            annot=True, fmt=".2f", cbar=False, linewidths=0.5,
+        )  # fmt: skip
+        axis.set_title(head)
+        axis.set_xlabel("card")
+        axis.set_ylabel("")
+        axis.tick_params(axis="y", rotation=0)
+    figure.suptitle("Kuhn poker: probability of BET or CALL")
+    return figure
+
+
+def demonstration_counts(counts: pd.DataFrame, title: str) -> Figure:
+    """Records per demonstrator and action. ``counts``: columns demonstrator, action, records."""
+    wide = counts.pivot(index="demonstrator", columns="action", values="records").fillna(0)
+    wide = wide.loc[wide.sum(axis=1).sort_values().index]
+    figure, axis = plt.subplots(figsize=(7, 0.9 + 0.4 * len(wide)), layout="constrained")
+    left = np.zeros(len(wide))
+    for action, color in zip(wide.columns, sns.color_palette("colorblind", len(wide.columns)), strict=True):
+        axis.barh(wide.index, wide[action], left=left, label=action, color=color)
+        left += wide[action].to_numpy()
+    axis.set_xlabel("records")
+    axis.set_title(title)
+    axis.legend(title="action", bbox_to_anchor=(1.01, 1), loc="upper left")
+    axis.grid(axis="y", visible=False)
+    return figure

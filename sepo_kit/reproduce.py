@@ -1,0 +1,399 @@
+"""The whole pipeline: the numbered notebooks, run headless by papermill in the order they need each other.
+
+Every task is one notebook with parameters. Tasks that do not wait for each other run side by side, one process
+each. A task that has run with the same parameters and the same code is not run again, so an interrupted
+reproduction goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sepo_kit.evaluation.results import STAGES, read_results, text_table
+from sepo_kit.profiles import Plan, Profile
+from sepo_kit.runs import PROGRESS, RunError, read_json, require_space, write_json
+
+PROJECT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = PROJECT / "notebooks"
+NEEDED_BYTES = 2 * 2**30
+SHARES = {"base": 0.1, "04_sft_warm_start": 0.35, "05_sepo_training": 0.45, "06_evaluation": 0.1}
+
+
+@dataclass
+class Task:
+    """One notebook run. ``after``: names of tasks that must be done; ``minutes``: a first guess of its time;
+    ``watched``: folder under which its stages report progress."""
+
+    name: str
+    notebook: str
+    parameters: dict[str, Any]
+    after: tuple[str, ...] = ()
+    minutes: float = 0.3
+    watched: Path | None = None
+    state: str = field(default="waiting", init=False)
+    started: float = field(default=0.0, init=False)
+    seconds: float = field(default=0.0, init=False)
+
+
+class TaskFailed(RuntimeError):
+    """A notebook ended with an error."""
+
+
+def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
+    """The notebook runs of a profile, in an order in which each comes after what it needs."""
+    common = {"profile": profile.name, "runs": str(root)}
+    data = Task("03_sft_data", "03_sft_data", common, minutes=0.4)
+    todo = [data]
+    built: dict[str, str] = {}  # the first task that loads a model builds or checks it; the others wait for it
+    for plan in profile.plans:
+        chain = _chain(plan, root, common, data.name, built.get(plan.model))
+        built.setdefault(plan.model, chain[0].name)
+        todo += chain
+    last = tuple(task.name for task in todo if task.notebook == "06_evaluation")
+    out = {"figures": str(figures), "results": str(results)}
+    todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.3))
+    return todo
+
+
+def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str, model_built: str | None) -> list[Task]:
+    parameters = {**common, "model": plan.model, "game": plan.game}
+    folder = plan.folder(root)
+
+    def step(label: str, notebook: str, after: tuple[str, ...], **more: Any) -> Task:
+        minutes = plan.minutes * SHARES[label]
+        name = f"{notebook} {plan.name}" + (" base" if label == "base" else "")
+        return Task(name, notebook, {**parameters, **more}, after, minutes, folder)
+
+    base = step("base", "06_evaluation", (model_built,) if model_built else (), stages=["base"])
+    sft = step("04_sft_warm_start", "04_sft_warm_start", (data, base.name))
+    sepo = step("05_sepo_training", "05_sepo_training", (sft.name,))
+    final = step("06_evaluation", "06_evaluation", (sepo.name,), stages=["sft", "sepo"])
+    return [base, sft, sepo, final]
+
+
+# --- running --------------------------------------------------------------------------------------
+
+
+def reproduce(
+    profile: Profile,
+    root: Path,
+    figures: Path,
+    results: Path,
+    workers: int | None = None,
+    stream=None,
+) -> None:
+    """Run all notebooks of ``profile``; print progress, every new row of results, and the table at the end.
+
+    Raises
+    ------
+    TaskFailed
+        A notebook failed; the message has its last error and where its log is.
+    OSError
+        Less than 2 GiB free where the runs go.
+    """
+    stream = stream or sys.stdout
+    workers = workers or max(1, min(os.cpu_count() or 1, len(profile.plans)))
+    require_space(root, NEEDED_BYTES)
+    todo = tasks(profile, Path(root), Path(figures), Path(results))
+    for task in todo:
+        check_parameters(task.notebook, task.parameters)
+    Reproduction(profile, Path(root), todo, workers, stream).run()
+
+
+class Reproduction:
+    """Runs tasks side by side and says how it goes."""
+
+    def __init__(self, profile: Profile, root: Path, todo: Sequence[Task], workers: int, stream) -> None:
+        self.profile = profile
+        self.root = root
+        self.todo = list(todo)
+        self.workers = workers
+        self.stream = stream
+        self.processes: dict[str, subprocess.Popen] = {}
+        self.shown: set[Path] = set()
+        self.began = time.time()
+        self.last_line = 0.0
+        self.live = stream.isatty() if hasattr(stream, "isatty") else False
+
+    def run(self) -> None:
+        """Run until all tasks are done, or one fails."""
+        threads = max(1, (os.cpu_count() or 1) // self.workers)
+        self._say(
+            f"profile {self.profile.name}: {len(self.todo)} notebooks, {self.workers} at a time, "
+            f"{threads} thread{'s' if threads > 1 else ''} each, runs in {self.root}"
+        )
+        for task in self.todo:
+            if _is_done(task, self.root):
+                task.state = "done"
+        before = signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            while any(task.state != "done" for task in self.todo):
+                self._start_ready(threads)
+                self._collect()
+                self._show_new_results()
+                self._show_progress()
+                time.sleep(0.3)
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self._stop_all()
+        self._show_new_results()
+        self._finish()
+
+    def _start_ready(self, threads: int) -> None:
+        done = {task.name for task in self.todo if task.state == "done"}
+        for task in self.todo:
+            if len(self.processes) >= self.workers:
+                return
+            if task.state == "waiting" and set(task.after) <= done:
+                self.processes[task.name] = _start(task, self.root, threads)
+                task.state, task.started = "running", time.time()
+
+    def _collect(self) -> None:
+        for task in self.todo:
+            process = self.processes.get(task.name)
+            if process is None or process.poll() is None:
+                continue
+            del self.processes[task.name]
+            task.seconds = time.time() - task.started
+            if process.returncode != 0:
+                raise TaskFailed(
+                    f"{task.name} failed: {_last_error(_log(task, self.root))}\n"
+                    f"its log: {_log(task, self.root)}; mend the cause and run the same command again to go on"
+                )
+            _unfinished(task, self.root).replace(_output(task, self.root))
+            write_json(_marker(task, self.root), {"fingerprint": _fingerprint(task), "seconds": task.seconds})
+            task.state = "done"
+
+    def _stop_all(self) -> None:
+        for process in self.processes.values():
+            _signal_group(process, signal.SIGINT)
+        deadline = time.time() + 5
+        for process in self.processes.values():
+            try:
+                process.wait(max(0.1, deadline - time.time()))
+            except subprocess.TimeoutExpired:
+                _signal_group(process, signal.SIGKILL)
+                process.wait()
+
+    # --- what is said -----------------------------------------------------------------------------
+
+    def _show_progress(self) -> None:
+        now = time.time()
+        if now - self.last_line < (0.5 if self.live else 15):
+            return
+        self.last_line = now
+        done = sum(task.state == "done" for task in self.todo)
+        running = "; ".join(f"{t.name}{_detail(t)}" for t in self.todo if t.state == "running")
+        line = (
+            f"[{_clock(now - self.began)}] {done}/{len(self.todo)} notebooks done, about "
+            f"{_clock(self._seconds_left())} left | {running}"
+        )
+        if self.live:
+            width = os.get_terminal_size(self.stream.fileno()).columns
+            self.stream.write("\r\x1b[2K" + line[: width - 1])
+            self.stream.flush()
+        else:
+            self._say(line)
+
+    def _seconds_left(self) -> float:
+        """The longest chain, or all work over the workers, whichever is longer, at the pace seen so far."""
+        expected = sum(t.minutes * 60 for t in self.todo if t.state == "done" and t.seconds)
+        seen = sum(t.seconds for t in self.todo if t.state == "done")
+        pace = seen / expected if seen > 30 else 1.0
+        left = {t.name: _left(t, pace) for t in self.todo}
+        chain: dict[str, float] = {}
+        for task in self.todo:
+            chain[task.name] = left[task.name] + max((chain[name] for name in task.after), default=0.0)
+        return max(max(chain.values()), sum(left.values()) / self.workers)
+
+    def _show_new_results(self) -> None:
+        for file in result_files(self.profile, self.root):
+            if file in self.shown:
+                continue
+            self.shown.add(file)
+            results = read_results([file]).set_index("metric")["value"]
+            label = read_json(file)["label"]
+            numbers = ", ".join(
+                f"{name} {results[metric]:.3f}"
+                for metric, name in (("safety", "Safety"), ("utility", "payoff"), ("exploitability", "exploit"))
+            )
+            seed = "" if label["seed"] is None else f" seed {label['seed']}"
+            self._say(f"result: {label['model']} on {label['game']}, {label['stage']}{seed}: {numbers}")
+
+    def _finish(self) -> None:
+        files = result_files(self.profile, self.root)
+        self._say("\n" + text_table(read_results(files)))
+        last = self.todo[-1]
+        pictures = sorted(Path(last.parameters["figures"]).glob("*.png"))
+        self._say(f"\n{len(pictures)} figures in {last.parameters['figures']}, tables in {last.parameters['results']}")
+        self._say(f"done in {_clock(time.time() - self.began)}")
+
+    def _say(self, text: str) -> None:
+        if self.live:
+            self.stream.write("\r\x1b[2K")
+        self.stream.write(text + "\n")
+        self.stream.flush()
+
+
+def result_files(profile: Profile, root: Path | str) -> list[Path]:
+    """The result files of a profile that exist, in the order of its plans and of the stages."""
+    found = []
+    for plan in profile.plans:
+        for stage in STAGES:
+            names = [stage] if stage == "base" else [f"{stage}-seed-{seed}" for seed in plan.seeds]
+            found += [plan.folder(root) / "results" / f"{name}.json" for name in names]
+    return [file for file in found if file.exists()]
+
+
+# --- one notebook ---------------------------------------------------------------------------------
+
+
+def check_parameters(notebook: str, parameters: dict[str, Any]) -> None:
+    """ValueError unless the notebook exists and has every parameter."""
+    import papermill
+
+    path = NOTEBOOKS / f"{notebook}.ipynb"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
+        raise ValueError(f"unknown notebook {notebook!r}; known: {known}")
+    known = papermill.inspect_notebook(str(path))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(
+            f"notebook {notebook} has no parameter {', '.join(map(repr, unknown))}; it has: {', '.join(known)}"
+        )
+
+
+def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> None:
+    """Run one notebook in the foreground; its executed copy goes to ``output``, also where it fails.
+
+    Raises
+    ------
+    ValueError
+        Unknown notebook or parameter.
+    TaskFailed
+        A cell ended with an error.
+    """
+    check_parameters(notebook, parameters)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    log = output.with_suffix(".log")
+    with open(log, "wb") as file:
+        process = subprocess.Popen(_command(notebook, parameters, output), stdout=file, stderr=file, cwd=PROJECT)
+        if process.wait() != 0:
+            raise TaskFailed(f"{notebook} failed: {_last_error(log)}\nits log: {log}")
+
+
+def _command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{notebook}.ipynb"), str(output),
+        "--parameters_yaml", json.dumps(parameters), "--no-progress-bar", "--log-output", "--cwd", str(PROJECT),
+    ]  # fmt: skip
+
+
+def _start(task: Task, root: Path, threads: int) -> subprocess.Popen:
+    _output(task, root).parent.mkdir(parents=True, exist_ok=True)
+    quiet = {"TRL_EXPERIMENTAL_SILENCE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
+    environment = {**os.environ, **quiet, "OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"}
+    with open(_log(task, root), "wb") as log:
+        return subprocess.Popen(
+            _command(task.notebook, task.parameters, _unfinished(task, root)),
+            stdout=log, stderr=log, cwd=PROJECT, env=environment, start_new_session=True,
+        )  # fmt: skip
+
+
+def _signal_group(process: subprocess.Popen, number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        process.poll()
+
+
+def _interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def _slug(task: Task) -> str:
+    return task.name.replace(" ", "_").replace("/", "_")
+
+
+def _output(task: Task, root: Path) -> Path:
+    return root / "notebooks" / f"{_slug(task)}.ipynb"
+
+
+def _unfinished(task: Task, root: Path) -> Path:
+    return root / "notebooks" / f"{_slug(task)}.unfinished.ipynb"
+
+
+def _log(task: Task, root: Path) -> Path:
+    return root / "notebooks" / f"{_slug(task)}.log"
+
+
+def _marker(task: Task, root: Path) -> Path:
+    return root / "notebooks" / f"{_slug(task)}.json"
+
+
+def _fingerprint(task: Task) -> str:
+    """What a task's outcome depends on: its parameters, its notebook and the library's code."""
+    digest = hashlib.sha256(json.dumps([task.name, task.parameters], sort_keys=True).encode())
+    for file in [NOTEBOOKS / f"{task.notebook}.ipynb", *sorted((PROJECT / "sepo_kit").rglob("*.py"))]:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def _is_done(task: Task, root: Path) -> bool:
+    try:
+        marker = read_json(_marker(task, root))
+        return marker["fingerprint"] == _fingerprint(task) and _output(task, root).exists()
+    except (RunError, KeyError, TypeError):
+        return False
+
+
+def _last_error(log: Path) -> str:
+    """The last line of the log that names an error."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    named = [line for line in lines if "Error" in line.split(":")[0] or line.startswith(("KeyboardInterrupt",))]
+    return (named or lines or ["no output"])[-1]
+
+
+def _progress(task: Task) -> dict[str, Any] | None:
+    """The newest progress report made since the task started."""
+    if task.watched is None:
+        return None
+    reports = []
+    for file in task.watched.glob(f"*/{PROGRESS}"):
+        try:
+            reports.append(read_json(file))
+        except RunError:
+            continue
+    newest = max(reports, key=lambda report: report["time"], default=None)
+    return newest if newest and newest["time"] >= task.started else None
+
+
+def _detail(task: Task) -> str:
+    report = _progress(task)
+    return f" ({report['note']}, step {report['step']}/{report['total']})" if report else ""
+
+
+def _left(task: Task, pace: float) -> float:
+    """Seconds a task still needs, as far as can be told."""
+    if task.state == "done":
+        return 0.0
+    whole = task.minutes * 60 * pace
+    if task.state == "waiting":
+        return whole
+    return max(whole - (time.time() - task.started), 0.05 * whole)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
