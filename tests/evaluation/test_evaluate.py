@@ -1,0 +1,58 @@
+"""Reports: sampled against exact, the weights, and what cannot be evaluated."""
+
+import numpy as np
+import pytest
+
+import sepo_kit as sk
+from sepo_kit.evaluation.evaluate import METRICS
+from sepo_kit.play.episode import decision_frame
+
+
+@pytest.mark.parametrize("game", ["ipd", "kuhn"])
+def test_sampled_intervals_hold_the_exact_numbers(game):
+    agent = sk.uniform(sk.get_game(game))
+    sampled, exact = sk.evaluate(agent, game, episodes=200, seed=1), sk.evaluate(agent, game, exact=True)
+    inside = [
+        estimate.low - 1e-9 <= exact.estimates[name].value <= estimate.high + 1e-9
+        for name, estimate in sampled.estimates.items()
+        if estimate.value is not None
+    ]
+    # 95 % intervals of eight dependent numbers: one may miss.
+    assert sum(inside) >= len(inside) - 1
+
+
+def test_a_report_has_one_row_per_metric_and_safety_follows_the_weights():
+    agent = sk.scripted(sk.get_game("ipd"), "tit-for-tat")
+    frame = sk.evaluate(agent, "ipd", exact=True).to_frame()
+    assert list(frame["metric"]) == list(METRICS)
+    assert sk.evaluate(agent, "ipd", exact=True).safety == pytest.approx(1.7390625)
+    free = sk.evaluate(agent, "ipd", exact=True, weights=sk.Weights(0, 0, 0))
+    assert free.safety == pytest.approx(2.7890625)
+
+
+def test_nra_is_not_defined_in_a_zero_sum_game():
+    report = sk.evaluate(sk.scripted(sk.get_game("kuhn"), "nash"), "kuhn", episodes=5)
+    assert report.nra is None
+    assert np.isnan(report.to_frame().set_index("metric").loc["nra", "value"])
+
+
+def test_the_same_seed_gives_the_same_report_and_another_does_not():
+    agent = sk.uniform(sk.get_game("kuhn"))
+    first, second, other = (sk.evaluate(agent, "kuhn", episodes=5, seed=s) for s in (0, 0, 1))
+    assert first.to_frame().equals(second.to_frame())
+    assert not first.to_frame().equals(other.to_frame())
+
+
+def test_stored_decisions_give_the_terms_back():
+    game = sk.get_game("ipd")
+    report = sk.evaluate(sk.uniform(game), game, episodes=10)
+    rows = decision_frame(report.episodes).query("pool == 'train'")
+    assert rows.groupby("opponent")["own"].mean().mean() == pytest.approx(report.terms.utility)
+
+
+def test_no_episodes_and_unknown_games_are_errors():
+    game = sk.get_game("ipd")
+    with pytest.raises(ValueError, match="episodes must be >= 1"):
+        sk.evaluate(sk.uniform(game), game, episodes=0)
+    with pytest.raises(ValueError, match="known: ipd"):
+        sk.evaluate(sk.uniform(game), "chess")

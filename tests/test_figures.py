@@ -1,0 +1,74 @@
+"""Figures: they draw what the data says, with labels and units."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+import sepo_kit as sk
+from sepo_kit import figures
+
+ROWS = [
+    {"model": "pico", "game": game, "stage": stage, "metric": metric, "value": value, "low": low, "high": high, "n": n}
+    for game in ("ipd", "kuhn")
+    for stage, shift in (("base", 0.0), ("sft", 0.5), ("sepo", 1.0))
+    for metric, value, low, high, n in (
+        ("safety", -1 + shift, -1.2 + shift, -0.8 + shift, 3),
+        ("utility", 2 + shift, None, None, 1),
+        ("nra", None, None, None, 1),
+    )
+]
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_stage_terms_leaves_out_what_is_not_defined_and_draws_intervals():
+    figure = figures.stage_terms(pd.DataFrame(ROWS), "pico", "ipd")
+    assert [axis.get_ylabel() for axis in figure.axes] == ["Safety (scaled payoff)", "payoff per round (points)"]
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights == [-1.0, -0.5, 0.0]
+    assert figure.axes[0].containers and len(figure.axes[0].collections) >= 1
+
+
+def test_units_are_those_of_the_game():
+    assert figures.label("exploitability", "kuhn") == "exploit per hand (chips)"
+
+
+def test_safety_change_is_sepo_minus_base():
+    change = figures.safety_changes(pd.DataFrame(ROWS))
+    assert list(change["change"]) == [1.0, 1.0]
+    figure = figures.safety_change(pd.DataFrame(ROWS))
+    assert [text.get_text() for text in figure.axes[0].texts] == ["+1.00", "+1.00"]
+
+
+def test_training_curves_show_the_mean_of_the_seeds():
+    metrics = pd.DataFrame(
+        {"step": [1, 2, 1, 2], "seed": [0, 0, 1, 1], "sepo/safety": [0.0, 1.0, 2.0, 3.0], "kl": [0.0, 0.1, 0.0, 0.1]}
+    )
+    figure = figures.training_curves(metrics, "kuhn", smooth=1)
+    assert len(figure.axes) == 2
+    np.testing.assert_allclose(figure.axes[0].lines[-1].get_ydata(), [1.0, 2.0])
+
+
+def test_kuhn_policies_show_every_information_state():
+    game = sk.get_game("kuhn")
+    policy = sk.exact.policy_table(game, sk.scripted(game, "nash"))
+    rows = pd.DataFrame({"nash": {k: p.get("BET", 0) + p.get("CALL", 0) for k, p in policy.items()}}).T
+    figure = figures.kuhn_policies(rows)
+    shown = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert len(shown) == 12
+    assert shown[:3] == ["0.33", "0.00", "1.00"]
+
+
+def test_save_writes_picture_vector_and_data(tmp_path):
+    figure = figures.safety_change(pd.DataFrame(ROWS))
+    data = figures.safety_changes(pd.DataFrame(ROWS))
+    path = figures.save(figure, data, tmp_path, "change")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "change.svg").read_text().lstrip().startswith("<?xml")
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "change.csv"), data)
+    assert {p.name for p in tmp_path.iterdir()} == {"change.png", "change.svg", "change.csv"}
