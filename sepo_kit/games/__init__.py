@@ -1,10 +1,12 @@
 """The rulebooks. Adding a game: one file here, one line below, one row in ``profiles.py``."""
 
-from sepo_kit.games import auction, ipd, kuhn, negotiation_v1
+from sepo_kit.games import auction, ipd, kuhn, negotiation_v1, negotiation_v2
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.games.check import GameError, check_game
 
-GAMES: dict[str, Game] = {module.GAME.spec.id: module.GAME for module in (ipd, auction, negotiation_v1, kuhn)}
+GAMES: dict[str, Game] = {
+    module.GAME.spec.id: module.GAME for module in (ipd, auction, negotiation_v1, negotiation_v2, kuhn)
+}
 
 
 def get_game(game: str | Game) -> Game:

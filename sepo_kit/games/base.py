@@ -325,7 +325,8 @@ def check_definition(definition: str) -> None:
 def require_legal(action: str, legal_actions: Sequence[str]) -> None:
     """ValueError unless ``action`` is one of ``legal_actions``."""
     if action not in legal_actions:
-        raise ValueError(f"action {action!r} is not legal here; legal: {', '.join(legal_actions)}")
+        shown = ", ".join(legal_actions[:12]) + (", ..." if len(legal_actions) > 12 else "")
+        raise ValueError(f"action {action!r} is not legal here; legal: {shown}")
 
 
 # --- replies --------------------------------------------------------------------------------------
@@ -353,7 +354,7 @@ def parse_action(reply: str, legal_actions: Sequence[str], vocabulary: Sequence[
     line = last_line(reply)
     matches = list(_named_actions((*vocabulary, *legal_actions)).finditer(line))
     named = {match.group().upper() for match in matches}
-    if len(named) != 1 or not all(_stands_alone(match) for match in matches):
+    if len(named) != 1 or not all(stands_alone(match) for match in matches):
         return None
     (word,) = named
     return next((action for action in legal_actions if action.upper() == word), None)
@@ -374,8 +375,8 @@ def _named_actions(actions: tuple[str, ...]) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE)
 
 
-def _stands_alone(match: re.Match[str]) -> bool:
-    """Whether the word found is not a part or a look-alike of another."""
+def stands_alone(match: re.Match[str]) -> bool:
+    """Whether what was found in a line is not a part or a look-alike of another word."""
     line, start, end = match.string, match.start(), match.end()
     if not match.group().isascii():  # IGNORECASE lets "\u017f" pass for "s" and "\u0131" for "i"
         return False

@@ -30,10 +30,10 @@ from sepo_kit.games.base import (
     Weights,
 )
 
-STATES = 1500  # games with more states are checked by play
-EPISODES = 40
+STATES = 1000  # games with more states are checked by play
+EPISODES = 30
 TWINS = 6  # other outcomes tried at a move of nature, to find hidden information that shows
-INFORMATION_STATES = 400  # at which strategies are asked
+INFORMATION_STATES = 300  # at which strategies are asked
 PARSED_ACTIONS = 2000
 EXPLANATION_LENGTH = 220
 SHIFT_STRATEGIES = 3
@@ -242,7 +242,7 @@ class _Check:
         """Visit every state if there are few; otherwise stop, and leave the rest to play."""
         waiting = [self.call("initial_state", self.game.initial_state)]
         found = set()
-        while waiting and len(found) < STATES:
+        while waiting:
             state = waiting.pop()
             self.visit(state)
             for move in self.moves(state):
@@ -251,6 +251,8 @@ class _Check:
                 if after not in found:
                     found.add(after)
                     waiting.append(after)
+                if len(found) > STATES:
+                    return
 
     def moves(self, state: State) -> Iterator[Move]:
         """Every move that is possible in ``state``."""

@@ -142,6 +142,22 @@ def test_strategies_do_what_their_docstrings_say(strategy):
         assert [chip(strategy, card, moves) for card in CARDS] == pytest.approx(row)
 
 
+@pytest.mark.parametrize("strategy", PLANS)
+def test_what_is_hidden_does_not_move_a_strategy(strategy):
+    """The other seat's card changes nothing."""
+    for hand, moves in product((0, 1), HISTORIES):
+        for card in CARDS:
+            tables = []
+            for other in set(CARDS) - {card}:
+                seat = (hand + len(moves)) % 2
+                state = KuhnState(hand, (card, other) if seat == 0 else (other, card))
+                for move in moves:
+                    state = state.apply((move,))
+                assert state.actors == (seat,)
+                tables.append(GAME.strategy(strategy).distribution(state.information(seat)))
+            assert tables[0] == tables[1]
+
+
 def test_value_of_the_game():
     nash = GAME.strategy("nash")
     assert value(nash, nash) == pytest.approx(-1 / 18)
