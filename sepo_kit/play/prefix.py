@@ -86,7 +86,8 @@ def shares_prefixes(model: torch.nn.Module) -> bool:
     layers = getattr(config, "layer_types", None) or ["full_attention"]
     windowed = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
     implementation = getattr(config, "_attn_implementation", "eager")
-    return set(layers) == {"full_attention"} and not windowed and implementation in ("sdpa", "eager")
+    # Others take no boolean mask of this form: eager attention would add it to the scores.
+    return set(layers) == {"full_attention"} and not windowed and implementation == "sdpa"
 
 
 # --- token trees ----------------------------------------------------------------------------------
@@ -186,6 +187,7 @@ def _padded_logits(
         yield model(
             input_ids=torch.as_tensor(ids, device=device),
             attention_mask=torch.as_tensor(mask, device=device),
+            position_ids=torch.as_tensor((mask.cumsum(1) - 1).clip(0), device=device),
             logits_to_keep=1,
             use_cache=False,
         ).logits[:, -1]
