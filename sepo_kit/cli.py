@@ -31,22 +31,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="sepo-kit", description="Safe Equilibrium Policy Optimization (arXiv 2605.30854): a research kit."
+        prog="sepo-kit",
+        description="Safe Equilibrium Policy Optimization (arXiv 2605.30854): a research kit.",
     )
     commands = parser.add_subparsers(required=True, metavar="command")
 
     reproduce = commands.add_parser("reproduce", help="run all notebooks of a profile, headless")
     reproduce.add_argument("--profile", default="quick", help="smoke, quick (default), smollm2 or paper")
     reproduce.add_argument("--runs", type=Path, help="where runs go (default: runs/PROFILE)")
-    reproduce.add_argument("--figures", type=Path, help="where figures go (default: figures; smoke: in the runs)")
-    reproduce.add_argument("--results", type=Path, help="where tables go (default: data/results; smoke: in the runs)")
+    reproduce.add_argument(
+        "--figures", type=Path, help="where figures go (default: figures; smoke: in the runs)"
+    )
+    reproduce.add_argument(
+        "--results", type=Path, help="where tables go (default: data/results; smoke: in the runs)"
+    )
     reproduce.add_argument("--workers", type=int, help="notebooks at a time (default: one per core)")
     reproduce.set_defaults(run=_reproduce)
 
     notebook = commands.add_parser("notebook", help="run one notebook, headless")
     notebook.add_argument("name", help="such as 05_sepo_training")
-    notebook.add_argument("-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter")
-    notebook.add_argument("--output", type=Path, help="the executed copy (default: runs/notebooks/NAME.ipynb)")
+    notebook.add_argument(
+        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
+    )
+    notebook.add_argument(
+        "--output", type=Path, help="the executed copy (default: runs/notebooks/NAME.ipynb)"
+    )
     notebook.set_defaults(run=_notebook)
 
     evaluate = commands.add_parser("evaluate", help="evaluate a model or a strategy on a game")
@@ -129,7 +138,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import sepo_kit as sk
 
-    plan = sk.get_profile(options.profile).plan(options.like or options.model, sk.get_game(options.game).spec.id)
+    plan = sk.get_profile(options.profile).plan(
+        options.like or options.model, sk.get_game(options.game).spec.id
+    )
     if options.stage == "train-sft":
         run = sk.train_sft(options.model, plan.game, options.folder, plan.sft, options.seed)
     else:

@@ -82,7 +82,9 @@ def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
     low, high = rows["low"].astype(float).to_numpy(), rows["high"].astype(float).to_numpy()
     drawn = np.isfinite(low) & np.isfinite(high) & (high > low)
     errors = np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
-    axis.errorbar(np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3)
+    axis.errorbar(
+        np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
+    )
     axis.axhline(0, color="black", linewidth=0.8)
     axis.set_xticks(range(len(rows)), [STAGE_NAMES[n] for n in names])
     axis.grid(axis="x", visible=False)
@@ -112,7 +114,9 @@ def safety_change(summary: pd.DataFrame) -> Figure:
 
 def safety_changes(summary: pd.DataFrame) -> pd.DataFrame:
     """The data of ``safety_change``: model, game, base, sepo, change."""
-    wide = summary[summary["metric"] == "safety"].pivot(index=["model", "game"], columns="stage", values="value")
+    wide = summary[summary["metric"] == "safety"].pivot(
+        index=["model", "game"], columns="stage", values="value"
+    )
     wide = wide.astype(float).dropna(subset=["base", "sepo"]).reset_index()
     wide["change"] = wide["sepo"] - wide["base"]
     wide.columns.name = None
@@ -141,7 +145,9 @@ def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5) -> Figure
     shown = [c for c in CURVES if c in metrics and not (c == "sepo/collusion" and not spec.pools.collusive)]
     figure, axes = plt.subplots(1, len(shown), figsize=(3.1 * len(shown), 3), layout="constrained")
     for axis, column in zip(np.atleast_1d(axes), shown, strict=True):
-        wide = metrics.pivot(index="step", columns="seed", values=column).rolling(smooth, min_periods=1).mean()
+        wide = (
+            metrics.pivot(index="step", columns="seed", values=column).rolling(smooth, min_periods=1).mean()
+        )
         axis.plot(wide.index, wide, color=PALETTE["sepo"], linewidth=0.8, alpha=0.5)
         axis.plot(wide.index, wide.mean(axis=1), color=PALETTE["sepo"], linewidth=2.2)
         axis.set_xlabel("training step")

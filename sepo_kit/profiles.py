@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sepo_kit.evaluation.results import EvaluationSettings
 from sepo_kit.games import GAMES
-from sepo_kit.training.demonstrations import MIXTURES
+from sepo_kit.training.demonstrators import MIXTURES
 from sepo_kit.training.models import PICO, SMOLLM2
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 

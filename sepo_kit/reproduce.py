@@ -7,6 +7,8 @@ reproduction goes on where it stopped.
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import hashlib
 import json
 import os
@@ -14,7 +16,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from sepo_kit.runs import PROGRESS, RunError, read_json, require_space, write_js
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = PROJECT / "notebooks"
 NEEDED_BYTES = 2 * 2**30
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 SHARES = {"base": 0.1, "04_sft_warm_start": 0.35, "05_sepo_training": 0.45, "06_evaluation": 0.1}
 
 
@@ -54,7 +58,9 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     common = {"profile": profile.name, "runs": str(root)}
     data = Task("03_sft_data", "03_sft_data", common, minutes=0.4)
     todo = [data]
-    built: dict[str, str] = {}  # the first task that loads a model builds or checks it; the others wait for it
+    built: dict[
+        str, str
+    ] = {}  # the first task that loads a model builds or checks it; the others wait for it
     for plan in profile.plans:
         chain = _chain(plan, root, common, data.name, built.get(plan.model))
         built.setdefault(plan.model, chain[0].name)
@@ -107,7 +113,8 @@ def reproduce(
     todo = tasks(profile, Path(root), Path(figures), Path(results))
     for task in todo:
         check_parameters(task.notebook, task.parameters)
-    Reproduction(profile, Path(root), todo, workers, stream).run()
+    with _alone(Path(root)):
+        Reproduction(profile, Path(root), todo, workers, stream).run()
 
 
 class Reproduction:
@@ -225,7 +232,11 @@ class Reproduction:
             label = read_json(file)["label"]
             numbers = ", ".join(
                 f"{name} {results[metric]:.3f}"
-                for metric, name in (("safety", "Safety"), ("utility", "payoff"), ("exploitability", "exploit"))
+                for metric, name in (
+                    ("safety", "Safety"),
+                    ("utility", "payoff"),
+                    ("exploitability", "exploit"),
+                )
             )
             seed = "" if label["seed"] is None else f" seed {label['seed']}"
             self._say(f"result: {label['model']} on {label['game']}, {label['stage']}{seed}: {numbers}")
@@ -235,7 +246,9 @@ class Reproduction:
         self._say("\n" + text_table(read_results(files)))
         last = self.todo[-1]
         pictures = sorted(Path(last.parameters["figures"]).glob("*.png"))
-        self._say(f"\n{len(pictures)} figures in {last.parameters['figures']}, tables in {last.parameters['results']}")
+        self._say(
+            f"\n{len(pictures)} figures in {last.parameters['figures']}, tables in {last.parameters['results']}"
+        )
         self._say(f"done in {_clock(time.time() - self.began)}")
 
     def _say(self, text: str) -> None:
@@ -288,7 +301,9 @@ def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> Non
     output.parent.mkdir(parents=True, exist_ok=True)
     log = output.with_suffix(".log")
     with open(log, "wb") as file:
-        process = subprocess.Popen(_command(notebook, parameters, output), stdout=file, stderr=file, cwd=PROJECT)
+        process = subprocess.Popen(
+            _command(notebook, parameters, output), stdout=file, stderr=file, cwd=PROJECT
+        )
         if process.wait() != 0:
             raise TaskFailed(f"{notebook} failed: {_last_error(log)}\nits log: {log}")
 
@@ -308,7 +323,28 @@ def _start(task: Task, root: Path, threads: int) -> subprocess.Popen:
         return subprocess.Popen(
             _command(task.notebook, task.parameters, _unfinished(task, root)),
             stdout=log, stderr=log, cwd=PROJECT, env=environment, start_new_session=True,
+            preexec_fn=_die_with_parent,
         )  # fmt: skip
+
+
+def _die_with_parent() -> None:
+    """In a notebook's process: end it when this one is killed, so that none works on unseen (Linux only)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keep a second reproduction out of ``root``; the lock goes when this process does, however it ends."""
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / ".lock", "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RunError(
+                f"another reproduction is running in {root}; wait for it, or choose another --runs"
+            ) from None
+        yield
 
 
 def _signal_group(process: subprocess.Popen, number: int) -> None:
@@ -361,7 +397,9 @@ def _is_done(task: Task, root: Path) -> bool:
 def _last_error(log: Path) -> str:
     """The last line of the log that names an error."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    named = [line for line in lines if "Error" in line.split(":")[0] or line.startswith(("KeyboardInterrupt",))]
+    named = [
+        line for line in lines if "Error" in line.split(":")[0] or line.startswith(("KeyboardInterrupt",))
+    ]
     return (named or lines or ["no output"])[-1]
 
 
@@ -396,4 +434,6 @@ def _left(task: Task, pace: float) -> float:
 
 def _clock(seconds: float) -> str:
     minutes, seconds = divmod(int(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+    return (
+        f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}" if minutes >= 60 else f"{minutes}:{seconds:02d}"
+    )

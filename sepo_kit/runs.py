@@ -250,7 +250,9 @@ def read_lines(path: Path | str) -> list[dict[str, Any]]:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
             if number < len(lines):
-                raise RunError(f"{path}, line {number} is not JSON; delete {path.parent} to start again") from None
+                raise RunError(
+                    f"{path}, line {number} is not JSON; delete {path.parent} to start again"
+                ) from None
     return rows
 
 
@@ -292,6 +294,8 @@ def last_checkpoint(folder: Path | str) -> Path | None:
         if is_whole(path):
             return path
         if (path / WHOLE).exists():
-            raise RunError(f"{path} is damaged: a file is missing or cut short; delete it to go on from the one before")
+            raise RunError(
+                f"{path} is damaged: a file is missing or cut short; delete it to go on from the one before"
+            )
         shutil.rmtree(path)
     return None

@@ -9,7 +9,16 @@ import sepo_kit as sk
 from sepo_kit import figures
 
 ROWS = [
-    {"model": "pico", "game": game, "stage": stage, "metric": metric, "value": value, "low": low, "high": high, "n": n}
+    {
+        "model": "pico",
+        "game": game,
+        "stage": stage,
+        "metric": metric,
+        "value": value,
+        "low": low,
+        "high": high,
+        "n": n,
+    }
     for game in ("ipd", "kuhn")
     for stage, shift in (("base", 0.0), ("sft", 0.5), ("sepo", 1.0))
     for metric, value, low, high, n in (
@@ -28,7 +37,10 @@ def closed():
 
 def test_stage_terms_leaves_out_what_is_not_defined_and_draws_intervals():
     figure = figures.stage_terms(pd.DataFrame(ROWS), "pico", "ipd")
-    assert [axis.get_ylabel() for axis in figure.axes] == ["Safety (scaled payoff)", "payoff per round (points)"]
+    assert [axis.get_ylabel() for axis in figure.axes] == [
+        "Safety (scaled payoff)",
+        "payoff per round (points)",
+    ]
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert heights == [-1.0, -0.5, 0.0]
     assert figure.axes[0].containers and len(figure.axes[0].collections) >= 1
@@ -47,7 +59,12 @@ def test_safety_change_is_sepo_minus_base():
 
 def test_training_curves_show_the_mean_of_the_seeds():
     metrics = pd.DataFrame(
-        {"step": [1, 2, 1, 2], "seed": [0, 0, 1, 1], "sepo/safety": [0.0, 1.0, 2.0, 3.0], "kl": [0.0, 0.1, 0.0, 0.1]}
+        {
+            "step": [1, 2, 1, 2],
+            "seed": [0, 0, 1, 1],
+            "sepo/safety": [0.0, 1.0, 2.0, 3.0],
+            "kl": [0.0, 0.1, 0.0, 0.1],
+        }
     )
     figure = figures.training_curves(metrics, "kuhn", smooth=1)
     assert len(figure.axes) == 2

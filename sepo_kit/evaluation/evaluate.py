@@ -108,7 +108,9 @@ def evaluate(
     if exact:
         found = enumeration.terms(game, agent)
         values = _values(game, found, weights, 0.0)
-        return Report(agent.name, game.spec.id, found, {k: exactly(v) for k, v in values.items()}, weights, [])
+        return Report(
+            agent.name, game.spec.id, found, {k: exactly(v) for k, v in values.items()}, weights, []
+        )
     played = play_matches(
         game, agent, matches(game, POOLS, episodes), seed, common_random_numbers=False, on_round=on_round
     )
@@ -130,7 +132,9 @@ def report(
 
     low, high = bootstrap(sums.group, statistic, seed)
     estimates = {
-        metric: Estimate(value, *((None, None) if value is None else (float(low[i]), float(high[i]))), len(episodes))
+        metric: Estimate(
+            value, *((None, None) if value is None else (float(low[i]), float(high[i]))), len(episodes)
+        )
         for i, (metric, value) in enumerate(values.items())
     }
     return Report(name, game.spec.id, found, estimates, weights, list(episodes))
@@ -159,7 +163,10 @@ class _Sums:
         number = {name: i for i, name in enumerate(self.names)}
         self.group = np.array([number[e.pool, e.opponent] for e in episodes])
         self.means = np.array(
-            [[np.mean(e.own), np.mean(e.their), np.mean(e.collusion), np.mean(e.externality)] for e in episodes]
+            [
+                [np.mean(e.own), np.mean(e.their), np.mean(e.collusion), np.mean(e.externality)]
+                for e in episodes
+            ]
         )  # (E, 4)
         self.decisions = np.array([len(e.decisions) for e in episodes])
         self.unread = np.array([sum(d.fallback for d in e.decisions) for e in episodes])
@@ -169,4 +176,6 @@ class _Sums:
         total = np.bincount(self.group, weights=counts)
         columns = [np.bincount(self.group, weights=counts * column) / total for column in self.means.T]
         results = {name: Against(*(float(c[i]) for c in columns)) for i, name in enumerate(self.names)}
-        return terms_of(self.game.spec, results), float(counts @ self.unread / max(counts @ self.decisions, 1))
+        return terms_of(self.game.spec, results), float(
+            counts @ self.unread / max(counts @ self.decisions, 1)
+        )

@@ -120,7 +120,9 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
     With several seeds the interval is that of the mean over seeds and n their number; with one, the result's own.
     """
     rows = []
-    for (model, game, stage, metric), part in results.groupby(["model", "game", "stage", "metric"], sort=False):
+    for (model, game, stage, metric), part in results.groupby(
+        ["model", "game", "stage", "metric"], sort=False
+    ):
         values = part["value"].astype(float).dropna()
         if len(values) > 1:
             estimate = asdict(over_seeds(list(values)))

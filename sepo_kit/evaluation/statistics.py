@@ -54,7 +54,9 @@ def bootstrap(
     for _ in range(resamples):
         counts = np.zeros(len(groups))
         for indices in members:
-            counts[indices] = np.bincount(rng.integers(len(indices), size=len(indices)), minlength=len(indices))
+            counts[indices] = np.bincount(
+                rng.integers(len(indices), size=len(indices)), minlength=len(indices)
+            )
         drawn.append(statistic(counts))
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(np.array(drawn, dtype=float), [tail, 100 - tail], axis=0)

@@ -38,8 +38,9 @@ class Episode:
 
     ``own``, ``their``: payoffs by round, shape (T,), in the game's payoff unit. ``collusion``,
     ``externality``: harms by round, shape (T,), in [0, 1]. ``index`` numbers the rollouts of ``group``, which
-    numbers the groups against one opponent; ``seed`` is the run seed the draws were made from. ``owner`` is set only for the auxiliary
-    episodes of credit mode ``auxiliary``: the (train opponent, group, index) they were played for.
+    numbers the groups against one opponent; ``seed`` is the run seed the draws were made from. ``owner`` is set
+    only for the auxiliary episodes of credit mode ``auxiliary``: the (train opponent, group, index) they were
+    played for.
     """
 
     game: str

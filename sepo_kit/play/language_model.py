@@ -227,7 +227,9 @@ class LanguageModel(Policy):
             torch.manual_seed(seed)
             replies = self.generate([list(ids) for ids in prompts])
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
-        actions = [self.game.parse(text, state.legal_actions) for text, state in zip(texts, seen, strict=True)]
+        actions = [
+            self.game.parse(text, state.legal_actions) for text, state in zip(texts, seen, strict=True)
+        ]
         choices = [
             Choice(action, None, text, False, prompt, tuple(ids))
             for action, text, prompt, ids in zip(actions, texts, prompts, replies, strict=True)
@@ -246,7 +248,7 @@ class LanguageModel(Policy):
             said.append(tuple(words + newline))
         states = [seen[i] for i in unread]
         choices = []
-        for i, state, words, p in zip(unread, states, said, self._constrained(states, said), strict=True):
+        for i, state, p in zip(unread, states, self._constrained(states, said), strict=True):
             index = draw(np.cumsum(p), uniforms[i])
             reply = self.tokenizer.decode(replies[i], skip_special_tokens=True)
             choices.append(

@@ -1,14 +1,13 @@
 """The corpus of the supervised warm start: what good and bad players do, and why they say they do it.
 
 One demonstrator plays one episode against one of five opponents; every decision is a record (system, user,
-assistant). The reason is the strategy's own ``explain``, so it follows from the state and the action. Mixture
-weights are those of the corpus of arXiv 2605.30854.
+assistant). The reason is the strategy's own ``explain``, so it follows from the state and the action. Who
+demonstrates, and how often, is in ``demonstrators.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,80 +15,14 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game, InformationState, Strategy, UniformStrategy
-from sepo_kit.games.kuhn import KuhnStrategy
+from sepo_kit.games.base import Game, InformationState, Strategy
 from sepo_kit.play.policy import Choice, StrategyPolicy
 from sepo_kit.play.rollout import Match, play_matches
 from sepo_kit.runs import replacing
+from sepo_kit.training.demonstrators import MIXTURES, Mixture
 
 TRAIN_SHARE = 0.8
 BLOCK = 256  # episodes played together
-
-
-@dataclass(frozen=True)
-class Mixture:
-    """Demonstrators with their weights, and the opponents they meet in turn."""
-
-    demonstrators: tuple[tuple[Strategy, float], ...]
-    opponents: tuple[str, ...]
-    records: int = 8_000
-
-
-def _of(game_id: str, **weights: float) -> tuple[tuple[Strategy, float], ...]:
-    game = get_game(game_id)
-    return tuple((game.strategy(name.replace("_", "-")), weight) for name, weight in weights.items())
-
-
-MIXTURES: dict[str, Mixture] = {
-    "ipd": Mixture(
-        demonstrators=(
-            *_of("ipd", tit_for_tat=0.33, always_defect=0.27, grim_trigger=0.22, generous_tit_for_tat=0.05),
-            *_of("ipd", always_cooperate=0.05),
-            (UniformStrategy(), 0.08),
-        ),
-        opponents=("tit-for-tat", "grim-trigger", "mixed-0.5", "always-defect", "always-cooperate"),
-    ),
-    "kuhn": Mixture(
-        demonstrators=(
-            *_of("kuhn", nash=0.45),
-            (
-                KuhnStrategy(
-                    "tight-value",
-                    "Bets and calls with the King, calls with the Queen, never bluffs.",
-                    first_bet=(0, 0, 1),
-                    second_bet=(0, 0, 1),
-                    first_call=(0, 1, 1),
-                    second_call=(0, 1, 1),
-                ),
-                0.25,
-            ),
-            (
-                KuhnStrategy(
-                    "pot-control",
-                    "King bets and calls, Queen passes and folds, Jack bluffs one time in five.",
-                    first_bet=(0.2, 0, 1),
-                    second_bet=(0.2, 0, 1),
-                    first_call=(0, 0, 1),
-                    second_call=(0, 0, 1),
-                ),
-                0.20,
-            ),
-            (UniformStrategy(), 0.08),
-            (
-                KuhnStrategy(
-                    "queen-passer",
-                    "Plays the King for value and always passes or folds the Queen and the Jack.",
-                    first_bet=(0, 0, 1),
-                    second_bet=(0, 0, 1),
-                    first_call=(0, 0, 1),
-                    second_call=(0, 0, 1),
-                ),
-                0.02,
-            ),
-        ),
-        opponents=("nash", "tight-passive", "loose-aggressive", "always-bet", "calling-station"),
-    ),
-}
 
 
 class _Demonstrator(StrategyPolicy):
@@ -150,7 +83,8 @@ def _block(game: Game, mixture: Mixture, chosen: np.ndarray, first: int, seed: i
     for number, (strategy, _) in enumerate(mixture.demonstrators):
         mine = np.flatnonzero(chosen == number)
         todo = [
-            Match("none", mixture.opponents[(first + i) % len(mixture.opponents)], int(first + i)) for i in mine
+            Match("none", mixture.opponents[(first + i) % len(mixture.opponents)], int(first + i))
+            for i in mine
         ]
         agent = _Demonstrator(strategy)
         episodes = play_matches(game, agent, todo, seed, step=first, common_random_numbers=False)
@@ -176,13 +110,18 @@ def _record(game: Game, agent: _Demonstrator, episode, decision) -> dict:
 
 
 def write_corpus(folder: Path | str, games: Sequence[str] = tuple(MIXTURES), seed: int = 0) -> list[Path]:
-    """Write one Parquet file per game into ``folder``: the same bytes for the same seed and library versions."""
-    paths = []
+    """Write one Parquet file per game into ``folder``, and ``counts.csv`` with the records per demonstrator,
+    opponent and split: the same bytes for the same seed and library versions. Returns the Parquet files."""
+    paths, counts = [], []
     for game in tqdm(games, desc="demonstrations", leave=False):
+        frame = demonstrations(game, seed=seed)
+        counts.append(frame.groupby(["game", "demonstrator", "opponent", "split"]).size().rename("records"))
         path = Path(folder) / f"{game}.parquet"
         with replacing(path) as temporary:
-            demonstrations(game, seed=seed).to_parquet(temporary, index=False, compression="zstd")
+            frame.to_parquet(temporary, index=False, compression="zstd")
         paths.append(path)
+    with replacing(Path(folder) / "counts.csv") as temporary:
+        pd.concat(counts).to_csv(temporary)
     return paths
 
 

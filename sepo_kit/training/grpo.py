@@ -23,10 +23,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
-
-os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
-
-from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+from trl import GRPOConfig, GRPOTrainer
 
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
@@ -46,6 +43,8 @@ from sepo_kit.training.watch import (
     resume_point,
     save_adapter,
 )
+
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental in TRL; we know
 
 PARTS = ("payoff", "exploit", "collusion", "externality")
 
@@ -301,13 +300,22 @@ class SepoTrainer(GRPOTrainer):
     def _generate_and_score_completions(self, inputs):
         output = super()._generate_and_score_completions(inputs)
         device = output["advantages"].device
-        output["advantages"] = torch.as_tensor(self.rollouts.advantages, dtype=torch.float32, device=device)  # (B,)
+        output["advantages"] = torch.as_tensor(
+            self.rollouts.advantages, dtype=torch.float32, device=device
+        )  # (B,)
         for name, value in self.rollouts.metrics().items():
             self._metrics["train"][name].append(value)
         return output
 
     def _get_per_token_logps_and_entropies(
-        self, model, input_ids, attention_mask, logits_to_keep, batch_size=None, compute_entropy=False, **kwargs
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
+        compute_entropy=False,
+        **kwargs,
     ):
         player = self.rollouts.player
         if player.style != "direct":

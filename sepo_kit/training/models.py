@@ -136,7 +136,9 @@ def _with_padding(tokenizer):
 def _load_run(path: Path, device: torch.device) -> LoadedModel:
     manifest = read_manifest(path)
     if manifest["status"] != "done":
-        raise RunError(f"{path} has not finished (status {manifest['status']!r}); finish it by running it again")
+        raise RunError(
+            f"{path} has not finished (status {manifest['status']!r}); finish it by running it again"
+        )
     base = _load(manifest["request"]["base"], device)
     if base.model.dtype != torch.float32 and device.type == "cpu":
         base.model.float()
@@ -144,7 +146,9 @@ def _load_run(path: Path, device: torch.device) -> LoadedModel:
         merged = PeftModel.from_pretrained(base.model, str(path / ADAPTER)).merge_and_unload()
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(f"the adapter in {path / ADAPTER} cannot be read ({first}); delete {path} to redo it") from error
+        raise RunError(
+            f"the adapter in {path / ADAPTER} cannot be read ({first}); delete {path} to redo it"
+        ) from error
     return LoadedModel(str(path), merged, base.tokenizer)
 
 

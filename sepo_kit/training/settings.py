@@ -48,7 +48,16 @@ class SFTSettings:
     def __post_init__(self) -> None:
         _check(
             self,
-            ("records", "epochs", "learning_rate", "batch", "accumulation", "max_length", "lora_r", "save_every"),
+            (
+                "records",
+                "epochs",
+                "learning_rate",
+                "batch",
+                "accumulation",
+                "max_length",
+                "lora_r",
+                "save_every",
+            ),
             ("lora_dropout", "warm_up"),
         )
         answer_rule(self.style)

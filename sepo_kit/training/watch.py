@@ -10,7 +10,16 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
-from sepo_kit.runs import METRICS, Run, append_line, last_checkpoint, read_lines, replacing, replacing_folder, seal
+from sepo_kit.runs import (
+    METRICS,
+    Run,
+    append_line,
+    last_checkpoint,
+    read_lines,
+    replacing,
+    replacing_folder,
+    seal,
+)
 
 CHECKPOINTS = "checkpoints"
 

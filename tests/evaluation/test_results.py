@@ -24,7 +24,11 @@ def result(folder, stage, seed, safety):
 
 
 def test_stages_stand_side_by_side_with_means_over_seeds(tmp_path):
-    files = [result(tmp_path, "sepo", 0, 1.0), result(tmp_path, "base", None, -1.0), result(tmp_path, "sepo", 1, 3.0)]
+    files = [
+        result(tmp_path, "sepo", 0, 1.0),
+        result(tmp_path, "base", None, -1.0),
+        result(tmp_path, "sepo", 1, 3.0),
+    ]
     results = read_results(files)
     shown = table(results)
     assert list(shown["stage"]) == ["base", "sepo"]

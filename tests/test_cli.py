@@ -1,0 +1,60 @@
+"""The command line: what it prints, and one clear line for every mistake."""
+
+import pytest
+
+from sepo_kit.cli import main
+
+MISTAKES = {
+    "unknown game": (["evaluate", "chess", "nash"], "unknown game 'chess'; known: ipd"),
+    "unknown strategy or model": (["evaluate", "kuhn", "nsh"], "or a strategy of kuhn: nash"),
+    "unknown profile": (["reproduce", "--profile", "fast"], "unknown profile 'fast'; known: smoke"),
+    "negative weight": (
+        ["evaluate", "kuhn", "nash", "--exploit-weight", "-1"],
+        "weights.exploit must be >= 0",
+    ),
+    "weight that is no number": (
+        ["evaluate", "kuhn", "nash", "--exploit-weight", "nan"],
+        "weights.exploit must be a finite number",
+    ),
+    "no episodes": (["evaluate", "kuhn", "nash", "--episodes", "0"], "episodes must be >= 1"),
+    "unknown notebook": (["notebook", "05_training"], "unknown notebook '05_training'; known: 03_sft_data"),
+    "unknown notebook parameter": (
+        ["notebook", "05_sepo_training", "-p", "gmae", "kuhn"],
+        "has no parameter 'gmae'; it has: profile, model, game, runs",
+    ),
+    "model outside the profile": (
+        ["train-sepo", "smollm2-135m", "kuhn", "nowhere", "--profile", "smoke"],
+        "has no plan for 'smollm2-135m'",
+    ),
+    "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--workers must be >= 1"),
+}
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_one_clear_line_and_a_status(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) != 0
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert printed.err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_prints_the_exact_table(capsys):
+    assert main(["evaluate", "ipd", "tit-for-tat", "--exact"]) == 0
+    out = capsys.readouterr().out
+    assert "1.7391" in out and "2.7891" in out
+
+
+def test_games_lists_games_and_pools(capsys):
+    assert main(["games"]) == 0
+    assert "grim-trigger" in capsys.readouterr().out
+
+
+def test_data_writes_the_corpus_again_byte_for_byte(tmp_path, capsys):
+    for folder in ("a", "b"):
+        assert main(["data", "--folder", str(tmp_path / folder)]) == 0
+    first = sorted((tmp_path / "a").iterdir())
+    assert first
+    for file in first:
+        assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
