@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
+from math import inf
 
 import numpy as np
 import torch
@@ -54,8 +55,10 @@ class LanguageModel(Policy):
         generate: Generate | None = None,
     ) -> None:
         answer_rule(style)
-        if not (isinstance(temperature, int | float) and temperature > 0):
-            raise ValueError(f"temperature must be > 0, got {temperature!r}")
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < inf:
+            raise ValueError(f"temperature must be a number > 0, got {temperature!r}")
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be a whole number >= 1, got {max_new_tokens!r}")
         if tokenizer.chat_template is None:
             raise ValueError(
                 "the tokenizer has no chat template; use an instruct model, or set tokenizer.chat_template"
@@ -139,6 +142,8 @@ class LanguageModel(Policy):
         asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
                  for prefix in tree.branches]  # fmt: skip
         log_p = self.log_probs_of_branches(asked).double().cpu().numpy() if asked else np.empty((0, 0))
+        if np.isnan(log_p).any():
+            raise FloatingPointError(f"the logits of {self.name} are not finite; the model's weights are broken")
         result, row = [], 0
         for tree in trees:
             found = {}
