@@ -179,7 +179,7 @@ class Run:
             raise RunError(f"{self.path} is a file; a run needs a folder")
         if (self.path / MANIFEST).exists():
             self.manifest = self._own_manifest()
-        elif self.path.exists() and any(self.path.iterdir()):
+        elif self.path.exists() and any(not f.name.startswith(f".{MANIFEST}.") for f in self.path.iterdir()):
             raise RunError(f"{self.path} is not empty and has no {MANIFEST}: it is not a run; choose another")
         else:
             self.manifest = {"format": FORMAT, "request": self.request, "status": "started", **provenance()}
@@ -224,7 +224,8 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     if not (path / MANIFEST).exists():
         raise RunError(f"{path} is not a run folder: it has no {MANIFEST}")
     manifest = read_json(path / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT or "status" not in manifest:
+    known = isinstance(manifest, dict) and manifest.get("format") == FORMAT and "status" in manifest
+    if not known or not isinstance(manifest.get("request"), dict):
         raise RunError(
             f"{path / MANIFEST} is not of format {FORMAT}: the run was made by another version; delete it to redo"
         )
@@ -260,19 +261,18 @@ def read_lines(path: Path | str) -> list[dict[str, Any]]:
 
 
 def seal(folder: Path | str) -> None:
-    """Write the sizes of all files of ``folder`` into it: from now on ``is_whole`` can tell."""
+    """Write the hashes of all files of ``folder`` into it: from now on ``is_whole`` can tell."""
     folder = Path(folder)
-    sizes = {str(f.relative_to(folder)): f.stat().st_size for f in sorted(folder.rglob("*")) if f.is_file()}
-    sizes.pop(WHOLE, None)
-    write_json(folder / WHOLE, sizes)
+    hashes = {str(f.relative_to(folder)): file_hash(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+    hashes.pop(WHOLE, None)
+    write_json(folder / WHOLE, hashes)
 
 
 def is_whole(folder: Path | str) -> bool:
-    """Whether ``folder`` was sealed and every file still has its size."""
+    """Whether ``folder`` was sealed and every file is still the same."""
     folder = Path(folder)
     try:
-        sizes = read_json(folder / WHOLE)
-        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+        return all(file_hash(folder / name) == sealed for name, sealed in read_json(folder / WHOLE).items())
     except (RunError, OSError, AttributeError):
         return False
 
@@ -295,7 +295,7 @@ def last_checkpoint(folder: Path | str) -> Path | None:
             return path
         if (path / WHOLE).exists():
             raise RunError(
-                f"{path} is damaged: a file is missing or cut short; delete it to go on from the one before"
+                f"{path} is damaged: a file is missing or changed; delete it to go on from the one before"
             )
         shutil.rmtree(path)
     return None

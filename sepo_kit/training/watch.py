@@ -57,15 +57,16 @@ class Watch(TrainerCallback):
 
 
 def resume_point(run: Run) -> Path | None:
-    """The checkpoint to go on from; metrics written after it are dropped, since those steps come again."""
+    """The checkpoint to go on from; metrics written after it are dropped, since those steps come again, and
+    so is a last line that was cut short, which the next one would otherwise continue."""
     checkpoint = last_checkpoint(run.path / CHECKPOINTS)
     step = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
-    rows = read_lines(run.path / METRICS)
-    kept = [row for row in rows if row["step"] <= step]
-    if len(kept) < len(rows):
+    if (run.path / METRICS).exists():
+        rows = read_lines(run.path / METRICS)
         with replacing(run.path / METRICS) as temporary:
-            for row in kept:
-                append_line(temporary, row)
+            for row in rows:
+                if row["step"] <= step:
+                    append_line(temporary, row)
     return checkpoint
 
 
