@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-import numpy as np
-
 from sepo_kit.games.base import Game, Harms, InformationState, Outcome, State
 
 
@@ -16,10 +14,21 @@ class Node:
     """A state and what follows from it. Fields are those of ``State``, computed once.
 
     ``chance`` is (outcomes, probabilities, cumulative probabilities) or None; ``seen[seat]`` the information
-    state of a seat that must move.
+    state of a seat that must move; ``cumulative`` where the engine keeps the running sums of strategies here.
     """
 
-    __slots__ = ("actors", "chance", "children", "graph", "harms", "outcome", "round", "seen", "state")
+    __slots__ = (
+        "actors",
+        "chance",
+        "children",
+        "cumulative",
+        "graph",
+        "harms",
+        "outcome",
+        "round",
+        "seen",
+        "state",
+    )
 
     def __init__(self, graph: StateGraph, state: State) -> None:
         self.graph = graph
@@ -32,11 +41,12 @@ class Node:
             seat: graph.intern(state.information(seat)) for seat in self.actors
         }
         self.children: dict = {}
+        self.cumulative: dict[object, list[float]] = {}
         outcomes = state.chance_outcomes()
         self.chance = None
         if outcomes:
             probabilities = [p for _, p in outcomes]
-            self.chance = ([o for o, _ in outcomes], probabilities, np.array(list(accumulate(probabilities))))
+            self.chance = ([o for o, _ in outcomes], probabilities, list(accumulate(probabilities)))
 
     def after(self, actions: tuple[str, ...]) -> Node:
         """The node after the actors' ``actions``."""

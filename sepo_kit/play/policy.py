@@ -8,6 +8,7 @@ engine owns all randomness. Language models are in ``language_model.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -56,31 +57,35 @@ class Policy(ABC):
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
         """One choice per state, drawn by inverse CDF from ``uniforms`` in [0, 1).
 
-        States that are equal are computed once.
+        A state that occurs several times is computed once.
         """
-        unique = list(dict.fromkeys(seen))
-        table = dict(zip(unique, self.distributions(unique), strict=True))
-        cumulative = {state: np.cumsum(p) for state, p in table.items()}
-        made: dict[tuple[InformationState, int], Choice] = {}
+        # By identity: the engine holds equal states once, and comparing them costs more than a second look-up.
+        unique = {id(state): state for state in seen}
+        table = dict(zip(unique, self.distributions(list(unique.values())), strict=True))
+        cumulative = {key: np.cumsum(p).tolist() for key, p in table.items()}
+        made: dict[tuple[int, int], Choice] = {}
         choices = []
         for state, uniform in zip(seen, uniforms, strict=True):
-            index = draw(cumulative[state], uniform)
-            if (state, index) not in made:
-                made[state, index] = self.choice(state, index, table[state][index])
-            choices.append(made[state, index])
+            key = id(state)
+            index = draw(cumulative[key], uniform)
+            choice = made.get((key, index))
+            if choice is None:
+                choice = made[key, index] = self.choice(state, index, table[key][index])
+            choices.append(choice)
         return choices
 
 
-def draw(cumulative: np.ndarray, uniform: float) -> int:
+def draw(cumulative: Sequence[float], uniform: float) -> int:
     """Index drawn from a cumulative distribution, shape (A,), by inverse CDF.
 
     Never an index of probability 0, whatever the rounding at the upper end.
 
-    >>> draw(np.array([0.25, 0.25, 1.0]), 0.25)
+    >>> draw([0.25, 0.25, 1.0], 0.25)
     2
     """
-    index = int(cumulative.searchsorted(uniform * cumulative[-1], side="right"))
-    return min(index, int(cumulative.searchsorted(cumulative[-1])))
+    total = cumulative[-1]
+    index = bisect_right(cumulative, uniform * total)
+    return index if index < len(cumulative) - 1 else bisect_left(cumulative, total)
 
 
 class StrategyPolicy(Policy):

@@ -69,7 +69,9 @@ def play_matches(
     episodes = [Episode(game.spec.id, m.pool, m.opponent, m.index, seed, m.group, m.owner) for m in todo]
     live = [
         _Seat(graph.root, episode, opponents[episode.opponent], draws)
-        for episode, draws in zip(episodes, _draws(game, todo, seed, step, common_random_numbers), strict=True)
+        for episode, draws in zip(
+            episodes, _draws(game, todo, seed, step, common_random_numbers), strict=True
+        )
     ]
     moves = 0
     while live:
@@ -80,7 +82,7 @@ def play_matches(
             break
         choices = agent.act(
             [seat.node.seen[AGENT] for seat in live],
-            [seat.draws.agent[seat.node.round, seat.move] for seat in live],
+            [seat.draws.agent[seat.node.round][seat.move] for seat in live],
         )
         for seat, choice in zip(live, choices, strict=True):
             seat.decide(choice)
@@ -108,17 +110,17 @@ def play(
 
 @dataclass(slots=True)
 class _Draws:
-    """Uniform numbers of one episode: chance (T, C), opponent and agent (T, M)."""
+    """Uniform numbers of one episode, by round: chance (T, C), opponent and agent (T, M)."""
 
-    chance: np.ndarray
-    opponent: np.ndarray
-    agent: np.ndarray
+    chance: list[list[float]]
+    opponent: list[list[float]]
+    agent: list[list[float]]
 
 
 def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool) -> list[_Draws]:
     rounds, moves, chances = game.spec.rounds, game.spec.moves_per_round, game.spec.chance_per_round
     width = chances + 2 * moves
-    streams: dict[tuple, np.ndarray] = {}
+    streams: dict[tuple, list[list[list[list[float]]]]] = {}
     counts: dict[tuple, int] = {}
     for match in todo:
         group = (match.pool, match.opponent, match.group, match.owner)
@@ -126,13 +128,18 @@ def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool
     for group, count in counts.items():
         label = zlib.crc32(repr(group).encode())
         rng = np.random.default_rng([seed, step, label])
-        streams[group] = rng.random((count, rounds, width))
+        block = rng.random((count, rounds, width))
+        columns = (
+            block[:, :, :chances],
+            block[:, :, chances : chances + moves],
+            block[:, :, chances + moves :],
+        )
+        streams[group] = [column.tolist() for column in columns]
     result = []
     for match in todo:
-        block = streams[match.pool, match.opponent, match.group, match.owner]
-        shared, own = block[0 if common else match.index], block[match.index]
-        nature, opponent = shared[:, :chances], shared[:, chances : chances + moves]
-        result.append(_Draws(nature, opponent, own[:, chances + moves :]))
+        nature, opponent, agent = streams[match.pool, match.opponent, match.group, match.owner]
+        shared = 0 if common else match.index
+        result.append(_Draws(nature[shared], opponent[shared], agent[match.index]))
     return result
 
 
@@ -162,7 +169,7 @@ class _Seat:
         while not self.waiting and not self.over:
             node = self.node
             if node.chance is not None:
-                uniform = self.draws.chance[node.round, self.chance_move]
+                uniform = self.draws.chance[node.round][self.chance_move]
                 self.chance_move += 1
                 self._enter(node.after_chance(draw(node.chance[2], uniform)))
             else:
@@ -191,10 +198,13 @@ class _Seat:
             self._enter(node.after((choice.action,)))
 
     def _opponent_action(self) -> str:
-        seen = self.node.seen[OPPONENT]
-        uniform = self.draws.opponent[self.node.round, self.opponent_move]
+        node = self.node
+        seen = node.seen[OPPONENT]
+        cumulative = node.cumulative.get(self.opponent)
+        if cumulative is None:
+            cumulative = node.cumulative[self.opponent] = np.cumsum(self.opponent.distribution(seen)).tolist()
+        uniform = self.draws.opponent[node.round][self.opponent_move]
         self.opponent_move += 1
-        cumulative = np.cumsum(self.opponent.distribution(seen))
         return seen.legal_actions[draw(cumulative, uniform)]
 
     def _enter(self, node: Node) -> None:
