@@ -105,6 +105,11 @@ def blocks() -> list[str]:
     return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
+def bare(code: str) -> str:
+    """``code`` without its layout: formatters lay out a quote as if it stood alone."""
+    return re.sub(r",(?=[)\]}])", "", re.sub(r"\s", "", code))
+
+
 def test_the_page_quotes_the_file_and_its_other_code_runs(commons, capsys):
     source, ran = SOURCE.read_text(encoding="utf-8"), 0
     for block in blocks():
@@ -112,6 +117,6 @@ def test_the_page_quotes_the_file_and_its_other_code_runs(commons, capsys):
             exec(compile(block, PAGE.name, "exec"), {})
             ran += 1
         else:
-            assert block in source, f"not in {SOURCE.name}:\n{block}"
+            assert bare(block) in bare(source), f"not in {SOURCE.name}:\n{block}"
     assert ran == 2 and len(blocks()) == 8
     assert float(capsys.readouterr().out) < 8
