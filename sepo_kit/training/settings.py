@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, fields
 from sepo_kit.games.base import Weights, answer_rule
 from sepo_kit.objective.credit import check_mode
 
+SHARES = ("lora_dropout", "warm_up")
+
 
 def _check(settings: object, positive: tuple[str, ...], not_negative: tuple[str, ...] = ()) -> None:
     for field in fields(settings):
@@ -21,6 +23,10 @@ def _check(settings: object, positive: tuple[str, ...], not_negative: tuple[str,
             if value < 0 or (value == 0 and field.name in positive):
                 bound = "> 0" if field.name in positive else ">= 0"
                 raise ValueError(f"{field.name} must be {bound}, got {value!r}")
+            if field.type == "int" and not isinstance(value, int):
+                raise ValueError(f"{field.name} must be a whole number, got {value!r}")
+            if field.name in SHARES and value >= 1:
+                raise ValueError(f"{field.name} must be < 1, got {value!r}: it is a share")
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,7 @@ class SFTSettings:
                 "accumulation",
                 "max_length",
                 "lora_r",
+                "lora_alpha",
                 "save_every",
             ),
             ("lora_dropout", "warm_up"),
@@ -100,11 +107,13 @@ class SEPOSettings:
         _check(
             self,
             ("steps", "rollouts", "groups", "learning_rate", "temperature", "max_new_tokens", "clip", "max_grad_norm",
-             "lora_r", "save_every", "micro_rows"),
+             "lora_r", "lora_alpha", "save_every", "micro_rows"),
             ("beta", "lora_dropout"),
         )  # fmt: skip
         if self.rollouts < 2:
             raise ValueError(f"rollouts must be >= 2, got {self.rollouts}: a baseline needs another rollout")
+        if self.weights is not None and not isinstance(self.weights, Weights):
+            raise ValueError(f"weights must be a Weights or None for the game's own, got {self.weights!r}")
         answer_rule(self.style)
         check_mode(self.mode)
 
