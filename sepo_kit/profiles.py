@@ -116,26 +116,31 @@ PAPER_EVALUATION = EvaluationSettings(
 # is then the one that is differentiated; several groups per opponent, since a prompt met often costs nothing more.
 PICO_SFT = SFTSettings(records=2_000, epochs=1, learning_rate=2e-3, batch=8, accumulation=1, save_every=100)
 PICO_SEPO = SEPOSettings(
-    steps=100,
+    steps=100,  # paper
     rollouts=8,
-    groups=1,
     learning_rate=3e-4,
     beta=0.02,
     lora_dropout=0.0,
-    save_every=25,
+    save_every=25,  # paper
 )
-SMOLLM2_SFT = SFTSettings(records=240, epochs=1, learning_rate=3e-4, batch=8, accumulation=1, save_every=10)
+# Kuhn poker has 12 prompts however many hands are played, so many hands make a step less noisy for nothing.
+PICO_SEPO_KUHN = replace(PICO_SEPO, rollouts=4, groups=16)
+SMOLLM2_SFT = SFTSettings(records=160, epochs=1, learning_rate=1e-3, batch=4, accumulation=1, save_every=10)
 SMOLLM2_SEPO = SEPOSettings(
-    steps=40,
-    rollouts=4,
-    groups=16,
-    learning_rate=2e-4,
+    steps=45,
+    rollouts=4,  # paper
+    groups=32,
+    learning_rate=1e-4,
     beta=0.02,
     lora_dropout=0.0,
-    save_every=10,
+    save_every=15,
 )
 SAMPLED = EvaluationSettings(episodes=100, exact=False)
 EXACT = EvaluationSettings(episodes=100, exact=True)
+
+
+def _pico_sepo(game: str) -> SEPOSettings:
+    return PICO_SEPO_KUHN if game == "kuhn" else PICO_SEPO
 
 
 def _evaluation(game: str) -> EvaluationSettings:
@@ -155,7 +160,7 @@ PROFILES: dict[str, Profile] = {
                     game,
                     (0,),
                     replace(PICO_SFT, records=32),
-                    replace(PICO_SEPO, steps=2, rollouts=2, save_every=1),
+                    replace(_pico_sepo(game), steps=2, rollouts=2, groups=1, save_every=1),
                     replace(_evaluation(game), episodes=4),
                     minutes=0.3,
                 )
@@ -168,7 +173,7 @@ PROFILES: dict[str, Profile] = {
             (
                 Plan(SMOLLM2, "kuhn", (0,), SMOLLM2_SFT, SMOLLM2_SEPO, EXACT, minutes=8),
                 *(
-                    Plan(PICO, game, (0, 1, 2), PICO_SFT, PICO_SEPO, _evaluation(game), minutes=4)
+                    Plan(PICO, game, (0, 1, 2), PICO_SFT, _pico_sepo(game), _evaluation(game), minutes=5)
                     for game in GAMES_WITH_CORPUS
                 ),
             ),
