@@ -166,6 +166,7 @@ def test_read(reply):
         "BOOKS=1 HATS=0 BALLS=2½",
         "BOOKS=1 HATS=0 BALLS=2 or 3",
         "BOOKS=1 HATS=0 BALLS=2 BALLS=1",
+        "BOOKS=1 HATS=0 BALLS=2, no: BALLS = all",
         "BOOKS=2 BOOKS=1 HATS=0 BALLS=2",
         "BOOKS=1 HATS=0 BALLS=2 BOOKS=0 HATS=0 BALLS=0",
         "HATS=0 BOOKS=1 BALLS=2",
