@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 from sepo_kit.evaluation.evaluate import evaluate
-from sepo_kit.games import GAMES, Game, Weights, get_game
+from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game
 from sepo_kit.objective import exact
 from sepo_kit.play.policy import scripted, tabular, uniform
 from sepo_kit.play.rollout import play  # a function with the name of its package, which it hides here
@@ -32,9 +32,11 @@ __all__ = [
     "GAMES",
     "PROFILES",
     "Game",
+    "GameError",
     "SEPOSettings",
     "SFTSettings",
     "Weights",
+    "check_game",
     "evaluate",
     "exact",
     "get_game",

@@ -135,12 +135,18 @@ SMOLLM2_SEPO = SEPOSettings(
     lora_dropout=0.0,
     save_every=15,
 )
+QUICK_SEEDS = {"ipd": (0, 1, 2), "kuhn": (0, 1, 2)}  # one seed elsewhere
 SAMPLED = EvaluationSettings(episodes=100, exact=False)
 EXACT = EvaluationSettings(episodes=100, exact=True)
 
 
 def _pico_sepo(game: str) -> SEPOSettings:
     return PICO_SEPO_KUHN if game == "kuhn" else PICO_SEPO
+
+
+def _pico_plan(game: str, seeds: tuple[int, ...]) -> Plan:
+    minutes = 2.0 * len(seeds)
+    return Plan(PICO, game, seeds, PICO_SFT, _pico_sepo(game), _evaluation(game), minutes)
 
 
 def _evaluation(game: str) -> EvaluationSettings:
@@ -172,10 +178,7 @@ PROFILES: dict[str, Profile] = {
             "SmolLM2-135M on Kuhn poker, pico on every game: minutes on a laptop",
             (
                 Plan(SMOLLM2, "kuhn", (0,), SMOLLM2_SFT, SMOLLM2_SEPO, EXACT, minutes=8),
-                *(
-                    Plan(PICO, game, (0, 1, 2), PICO_SFT, _pico_sepo(game), _evaluation(game), minutes=5)
-                    for game in GAMES_WITH_CORPUS
-                ),
+                *(_pico_plan(game, QUICK_SEEDS.get(game, (0,))) for game in GAMES_WITH_CORPUS),
             ),
         ),
         Profile(

@@ -63,6 +63,18 @@ class Node:
         return child
 
 
+MOST_NODES = 100_000  # a shared graph that has grown beyond this is started anew
+_shared: dict[int, StateGraph] = {}
+
+
+def shared_graph(game: Game) -> StateGraph:
+    """The graph of ``game`` that play goes on building, so that training does not make the same states every step."""
+    graph = _shared.get(id(game))
+    if graph is None or graph.game is not game or len(graph) > MOST_NODES:
+        graph = _shared[id(game)] = StateGraph(game)
+    return graph
+
+
 class StateGraph:
     """All nodes reached so far, equal states and equal information states held once."""
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from sepo_kit.games.base import Game
 from sepo_kit.play.episode import Decision, Episode
-from sepo_kit.play.graph import Node, StateGraph
+from sepo_kit.play.graph import Node, shared_graph
 from sepo_kit.play.policy import Policy, StrategyPolicy, draw
 
 AGENT, OPPONENT = 0, 1
@@ -64,7 +64,7 @@ def play_matches(
     on_round
         Called with the round number each time all live episodes have moved.
     """
-    graph = StateGraph(game)
+    graph = shared_graph(game)
     opponents = {o: StrategyPolicy(game.strategy(o)) for o in dict.fromkeys(m.opponent for m in todo)}
     episodes = [Episode(game.spec.id, m.pool, m.opponent, m.index, seed, m.group, m.owner) for m in todo]
     live = [
@@ -200,9 +200,10 @@ class _Seat:
     def _opponent_action(self) -> str:
         node = self.node
         seen = node.seen[OPPONENT]
-        cumulative = node.cumulative.get(self.opponent)
+        strategy = self.opponent.strategy
+        cumulative = node.cumulative.get(strategy)
         if cumulative is None:
-            cumulative = node.cumulative[self.opponent] = np.cumsum(self.opponent.distribution(seen)).tolist()
+            cumulative = node.cumulative[strategy] = np.cumsum(self.opponent.distribution(seen)).tolist()
         uniform = self.draws.opponent[node.round][self.opponent_move]
         self.opponent_move += 1
         return seen.legal_actions[draw(cumulative, uniform)]

@@ -192,6 +192,6 @@ MIXTURES: dict[str, Mixture] = {
                 0.02,
             ),
         ),
-        opponents=("nash", "tight-passive", "loose-aggressive", "always-bet", "calling-station"),
+        opponents=("nash", "tight-passive", "loose-aggressive", "always-bet", "uniform"),
     ),
 }

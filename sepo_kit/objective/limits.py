@@ -1,0 +1,65 @@
+"""Limits instead of weights: say what a penalty may at most be, and let dual ascent find its weight.
+
+Maximise s * u subject to term <= limit for every limited term: the weight of a term rises while the term is above its
+limit and falls, to 0 at the least, while it is below. Source: projected dual ascent as in constrained Markov
+decision processes (Altman 1999).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sepo_kit.games.base import Weights
+from sepo_kit.objective.terms import Terms
+
+TERMS = {"exploit": "exploitability", "collusion": "collusion", "externality": "externality"}
+
+
+class DualAscent:
+    """Weights that follow limits.
+
+    Parameters
+    ----------
+    limits
+        "exploit", "collusion", "externality" -> the most it may be: exploit in payoff per round, the harms in
+        [0, 1]. Terms without a limit keep their weight.
+    start
+        The weights to begin with.
+    rate
+        How much a weight moves per step and unit of violation, > 0.
+
+    Raises
+    ------
+    ValueError
+        Unknown term, a limit that is negative or no number, or a rate that is not positive.
+
+    >>> dual = DualAscent({"exploit": 0.05}, Weights(1, 1, 1), rate=0.5)
+    >>> dual.update(Terms(2.0, 0.25, 0.0, 0.0, 0.0, None)).exploit
+    1.1
+    """
+
+    def __init__(self, limits: Mapping[str, float], start: Weights, rate: float = 0.5) -> None:
+        unknown = sorted(set(limits) - set(TERMS))
+        if unknown:
+            raise ValueError(f"limits must be on {', '.join(TERMS)}, got {', '.join(map(repr, unknown))}")
+        for name, limit in limits.items():
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit):
+                raise ValueError(f"limits[{name!r}] must be a finite number >= 0, got {limit!r}")
+            if limit < 0:
+                raise ValueError(f"limits[{name!r}] must be >= 0, got {limit!r}: no penalty is ever below 0")
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"the dual rate must be > 0, got {rate!r}")
+        self.limits = dict(limits)
+        self.weights = start
+        self.rate = rate
+
+    def update(self, terms: Terms) -> Weights:
+        """Move the weights by one step of dual ascent on what a batch showed; the new weights."""
+        moved = {
+            name: max(0.0, getattr(self.weights, name) + self.rate * (getattr(terms, TERMS[name]) - limit))
+            for name, limit in self.limits.items()
+        }
+        self.weights = replace(self.weights, **moved)
+        return self.weights
