@@ -139,6 +139,8 @@ def _load_run(path: Path, device: torch.device) -> LoadedModel:
         raise RunError(
             f"{path} has not finished (status {manifest['status']!r}); finish it by running it again"
         )
+    if "base" not in manifest["request"] or not (path / ADAPTER).is_dir():
+        raise RunError(f"{path} is a run that trained no model, or its {ADAPTER} was deleted; name another")
     base = _load(manifest["request"]["base"], device)
     if base.model.dtype != torch.float32 and device.type == "cpu":
         base.model.float()
