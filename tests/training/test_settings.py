@@ -1,0 +1,81 @@
+"""Settings are checked when they are made: one clear line, before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from sepo_kit.games.base import Weights
+from sepo_kit.training.settings import SEPOSettings, SFTSettings
+
+SFT = SFTSettings(records=100, epochs=1.5, learning_rate=1e-4)
+SEPO = SEPOSettings(steps=10, rollouts=4, learning_rate=1e-4, beta=0.1)
+
+WHOLE = [
+    *((SFT, name) for name in ("records", "batch", "accumulation", "max_length", "lora_r", "lora_alpha", "save_every")),
+    *((SEPO, name) for name in ("steps", "rollouts", "groups", "max_new_tokens", "lora_r", "lora_alpha",
+                                "save_every", "micro_rows")),
+]  # fmt: skip
+POSITIVE = [
+    *WHOLE, (SFT, "epochs"), (SFT, "learning_rate"),
+    *((SEPO, name) for name in ("learning_rate", "temperature", "clip", "max_grad_norm")),
+]  # fmt: skip
+NOT_NEGATIVE = [(SFT, "lora_dropout"), (SFT, "warm_up"), (SEPO, "beta"), (SEPO, "lora_dropout")]
+
+
+@pytest.mark.parametrize(("settings", "name"), POSITIVE + NOT_NEGATIVE)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "3", None, True])
+def test_numbers_must_be_finite_numbers(settings, name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be a finite number, got {value!r}$"):
+        replace(settings, **{name: value})
+
+
+@pytest.mark.parametrize(("settings", "name"), POSITIVE)
+@pytest.mark.parametrize("value", [0, -1])
+def test_what_must_be_positive(settings, name, value):
+    with pytest.raises(ValueError, match=f"^{name} must be > 0, got {value}$"):
+        replace(settings, **{name: value})
+
+
+@pytest.mark.parametrize(("settings", "name"), NOT_NEGATIVE)
+def test_what_may_be_zero(settings, name):
+    assert getattr(replace(settings, **{name: 0}), name) == 0
+    with pytest.raises(ValueError, match=rf"^{name} must be >= 0, got -0\.5$"):
+        replace(settings, **{name: -0.5})
+
+
+@pytest.mark.parametrize(("settings", "name"), WHOLE)
+def test_counts_are_whole_numbers(settings, name):
+    with pytest.raises(ValueError, match=rf"^{name} must be a whole number, got 2\.5$"):
+        replace(settings, **{name: 2.5})
+
+
+@pytest.mark.parametrize(
+    ("settings", "name"), [(SFT, "lora_dropout"), (SFT, "warm_up"), (SEPO, "lora_dropout")]
+)
+def test_shares_are_below_one(settings, name):
+    with pytest.raises(ValueError, match=f"^{name} must be < 1, got 1: it is a share$"):
+        replace(settings, **{name: 1})
+
+
+@pytest.mark.parametrize("settings", [SFT, SEPO])
+def test_unknown_style(settings):
+    with pytest.raises(ValueError, match="reply style must be one of direct, reasoned, got 'terse'"):
+        replace(settings, style="terse")
+
+
+def test_sepo_needs_another_rollout_a_known_mode_and_true_weights():
+    with pytest.raises(ValueError, match="rollouts must be >= 2, got 1: a baseline needs another rollout"):
+        replace(SEPO, rollouts=1)
+    with pytest.raises(ValueError, match="credit mode must be one of shared, auxiliary, grouped, credited"):
+        replace(SEPO, mode="ppo")
+    with pytest.raises(ValueError, match="weights must be a Weights or None for the game's own, got"):
+        replace(SEPO, weights={"exploit": 1.0, "collusion": 0.0, "externality": 0.0})
+
+
+def test_the_request_is_plain_and_tells_settings_apart():
+    weighted = replace(SEPO, weights=Weights(1, 2, 3))
+    assert weighted.as_request()["weights"] == {"exploit": 1.0, "collusion": 2.0, "externality": 3.0}
+    assert weighted.as_request() != SEPO.as_request()
+    assert SFT.as_request()["epochs"] == 1.5
