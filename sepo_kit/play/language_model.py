@@ -55,7 +55,11 @@ class LanguageModel(Policy):
         generate: Generate | None = None,
     ) -> None:
         answer_rule(style)
-        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < inf:
+        if (
+            isinstance(temperature, bool)
+            or not isinstance(temperature, int | float)
+            or not 0 < temperature < inf
+        ):
             raise ValueError(f"temperature must be a number > 0, got {temperature!r}")
         if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
             raise ValueError(f"max_new_tokens must be a whole number >= 1, got {max_new_tokens!r}")
@@ -143,7 +147,9 @@ class LanguageModel(Policy):
                  for prefix in tree.branches]  # fmt: skip
         log_p = self.log_probs_of_branches(asked).double().cpu().numpy() if asked else np.empty((0, 0))
         if np.isnan(log_p).any():
-            raise FloatingPointError(f"the logits of {self.name} are not finite; the model's weights are broken")
+            raise FloatingPointError(
+                f"the logits of {self.name} are not finite; the model's weights are broken"
+            )
         result, row = [], 0
         for tree in trees:
             found = {}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -117,27 +117,34 @@ class _Draws:
     agent: list[list[float]]
 
 
+def uniforms(game: Game, match: Match, count: int, seed: int, step: int = 0) -> tuple[np.ndarray, ...]:
+    """The uniform numbers of the first ``count`` episodes of the match's group, by index.
+
+    Returns
+    -------
+    nature, opponent, agent
+        Shape (count, T, C), (count, T, M), (count, T, M): draws by episode, round and move within the round.
+    """
+    spec = game.spec
+    chances, moves = spec.chance_per_round, spec.moves_per_round
+    label = zlib.crc32(repr((match.pool, match.opponent, match.group, match.owner)).encode())
+    rng = np.random.default_rng([seed, step, label])
+    block = rng.random((count, spec.rounds, chances + 2 * moves))
+    return block[..., :chances], block[..., chances : chances + moves], block[..., chances + moves :]
+
+
 def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool) -> list[_Draws]:
-    rounds, moves, chances = game.spec.rounds, game.spec.moves_per_round, game.spec.chance_per_round
-    width = chances + 2 * moves
-    streams: dict[tuple, list[list[list[list[float]]]]] = {}
-    counts: dict[tuple, int] = {}
-    for match in todo:
-        group = (match.pool, match.opponent, match.group, match.owner)
+    groups = [replace(match, index=0) for match in todo]
+    counts: dict[Match, int] = {}
+    for group, match in zip(groups, todo, strict=True):
         counts[group] = max(counts.get(group, 0), match.index + 1)
-    for group, count in counts.items():
-        label = zlib.crc32(repr(group).encode())
-        rng = np.random.default_rng([seed, step, label])
-        block = rng.random((count, rounds, width))
-        columns = (
-            block[:, :, :chances],
-            block[:, :, chances : chances + moves],
-            block[:, :, chances + moves :],
-        )
-        streams[group] = [column.tolist() for column in columns]
+    streams = {
+        group: [part.tolist() for part in uniforms(game, group, count, seed, step)]
+        for group, count in counts.items()
+    }
     result = []
-    for match in todo:
-        nature, opponent, agent = streams[match.pool, match.opponent, match.group, match.owner]
+    for group, match in zip(groups, todo, strict=True):
+        nature, opponent, agent = streams[group]
         shared = 0 if common else match.index
         result.append(_Draws(nature[shared], opponent[shared], agent[match.index]))
     return result
