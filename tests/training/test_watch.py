@@ -1,0 +1,412 @@
+"""Both training stages: they finish, can be stopped anywhere and go on as if they had not been, and say in one
+line what is wrong with a folder, leaving nothing half-written."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cache
+from math import inf, nan
+from pathlib import Path
+
+import peft
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import Trainer, TrainerControl, TrainerState
+
+from sepo_kit.runs import METRICS, Run, RunError, append_line, read_json, read_lines, read_manifest, seal
+from sepo_kit.training import grpo, sft
+from sepo_kit.training.demonstrations import demonstrations
+from sepo_kit.training.models import load_model
+from sepo_kit.training.settings import SEPOSettings, SFTSettings
+from sepo_kit.training.watch import CHECKPOINTS, Watch, resume_point
+
+STEPS = 5  # of every run here, with a checkpoint at 2 and 4 (and at 5, the end)
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A training stage with settings that take a second."""
+
+    name: str
+    train: Callable
+    settings: SFTSettings | SEPOSettings
+    module: object
+
+    def __call__(self, base: Path, folder: Path, seed: int = 0, **changes) -> Run:
+        return self.train(base, "kuhn", folder, replace(self.settings, **changes), seed)
+
+
+STAGES = [
+    Stage(
+        "sft",
+        sft.train_sft,
+        SFTSettings(
+            records=20, epochs=1, learning_rate=1e-2, batch=2, accumulation=2, lora_r=4, lora_alpha=8, save_every=2,
+            lora_dropout=0.1,
+        ),
+        sft,
+    ),
+    Stage(
+        "sepo",
+        grpo.train_sepo,
+        SEPOSettings(
+            steps=STEPS, rollouts=2, learning_rate=1e-2, beta=0.1, lora_r=4, lora_alpha=8, save_every=2,
+            lora_dropout=0.1,
+        ),
+        grpo,
+    ),
+]  # fmt: skip
+
+
+@pytest.fixture(params=STAGES, ids=lambda stage: stage.name)
+def stage(request, monkeypatch):
+    monkeypatch.setattr(sft, "demonstrations", few)
+    return request.param
+
+
+@cache
+def few(game):
+    """Enough of the corpus."""
+    return demonstrations(game, 200)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_folder):
+    """Each stage run without interruption, by name: the truth the others are compared with."""
+    folder = tmp_path_factory.mktemp("whole")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft, "demonstrations", few)
+        return {stage.name: stage(tiny_folder, folder / stage.name) for stage in STAGES}
+
+
+class Stopped(Exception):
+    """Somebody pulled the plug."""
+
+
+@contextmanager
+def stopped_after(step: int):
+    """The run inside the block stops at the end of the step after, before that one is saved."""
+    end = Watch.on_step_end
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step > step:
+            raise Stopped
+        end(self, args, state, control, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(Watch, "on_step_end", on_step_end)
+        yield
+
+
+def adapter(run: Run | Path) -> dict[str, torch.Tensor]:
+    path = run.path if isinstance(run, Run) else run
+    return load_file(path / "adapter" / "adapter_model.safetensors")
+
+
+def assert_same_weights(one: Run, other: Run) -> None:
+    mine, theirs = adapter(one), adapter(other)
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        assert torch.equal(mine[name], theirs[name]), name
+
+
+def names(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def message(error) -> str:
+    """The error's text, which must be one line."""
+    text = str(error.value)
+    assert text and "\n" not in text
+    return text
+
+
+# --- a run from beginning to end ------------------------------------------------------------------
+
+
+def test_a_run_ends_with_an_adapter_that_moves_the_model(stage, whole, tiny_folder, tiny_model):
+    run = whole[stage.name]
+    assert run.done and read_manifest(run.path)["status"] == "done"
+    assert names(run.path) == {"adapter", "manifest.json", "metrics.jsonl", "progress.json"}
+    trained = load_model(run.path).model
+    ids = torch.tensor([[5, 6, 7]])
+    with torch.no_grad():
+        assert (trained(ids).logits - tiny_model(ids).logits).abs().max() > 1e-3
+
+
+def test_adapters_are_on_q_k_v_and_o_only(stage, whole):
+    where = {name.split(".lora_")[0].split(".")[-1] for name in adapter(whole[stage.name])}
+    assert where == {"q_proj", "k_proj", "v_proj", "o_proj"}
+
+
+def test_metrics_have_one_line_per_step_and_progress_the_last(stage, whole):
+    run = whole[stage.name]
+    rows = read_lines(run.path / METRICS)
+    assert [row["step"] for row in rows] == list(range(1, STEPS + 1))
+    assert all(row["grad_norm"] > 0 and row["seconds"] >= 0 for row in rows)
+    told = read_json(run.path / "progress.json")
+    assert (told["step"], told["total"]) == (STEPS, STEPS) and stage.name.upper() in told["note"]
+
+
+def test_the_manifest_holds_what_was_asked(stage, whole, tiny_folder):
+    request = read_manifest(whole[stage.name].path)["request"]
+    assert request["base"] == str(tiny_folder) and request["game"] == "kuhn" and request["seed"] == 0
+    assert request["settings"] == json.loads(json.dumps(stage.settings.as_request()))
+
+
+def test_another_seed_is_another_run(stage, whole, tiny_folder, tmp_path):
+    other = adapter(stage(tiny_folder, tmp_path / "run", seed=1))
+    assert any((value != other[name]).any() for name, value in adapter(whole[stage.name]).items())
+
+
+# --- stopped and resumed --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_a_stopped_run_goes_on_to_the_same_weights(stage, whole, tiny_folder, tmp_path, step):
+    """Before the first checkpoint, between two, and right after one."""
+    with stopped_after(step):
+        stage(tiny_folder, tmp_path / "run")
+    assert "adapter" not in names(tmp_path / "run")
+    assert read_manifest(tmp_path / "run")["status"] == "started"
+    run = stage(tiny_folder, tmp_path / "run")
+    assert_same_weights(run, whole[stage.name])
+    mine, theirs = (read_lines(r.path / METRICS) for r in (run, whole[stage.name]))
+    assert [(row["step"], row["loss"]) for row in mine] == [(row["step"], row["loss"]) for row in theirs]
+
+
+def test_a_run_may_be_stopped_again_and_again(stage, whole, tiny_folder, tmp_path):
+    for step in (2, 3, 4):
+        with stopped_after(step):
+            stage(tiny_folder, tmp_path / "run")
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
+def test_a_finished_run_returns_at_once(stage, whole, tiny_folder, monkeypatch):
+    monkeypatch.setattr(stage.module, "load_model", lambda *_: pytest.fail("loaded a model"))
+    run = whole[stage.name]
+    before = (run.path / "manifest.json").read_text()
+    assert stage(tiny_folder, run.path).done
+    assert (run.path / "manifest.json").read_text() == before
+
+
+def test_a_half_written_checkpoint_is_passed_over(stage, whole, tiny_folder, tmp_path):
+    with stopped_after(4):
+        stage(tiny_folder, tmp_path / "run")
+    (tmp_path / "run" / CHECKPOINTS / "checkpoint-4" / "whole.json").unlink()
+    (tmp_path / "run" / CHECKPOINTS / "checkpoint-4" / "optimizer.pt").write_bytes(b"half")
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
+def test_a_damaged_checkpoint_is_refused_until_it_is_deleted(stage, whole, tiny_folder, tmp_path):
+    with stopped_after(4):
+        stage(tiny_folder, tmp_path / "run")
+    checkpoint = tmp_path / "run" / CHECKPOINTS / "checkpoint-4"
+    content = (checkpoint / "optimizer.pt").read_bytes()
+    (checkpoint / "optimizer.pt").write_bytes(content[: len(content) // 2])
+    before = names(tmp_path / "run")
+    with pytest.raises(RunError, match=r"checkpoint-4 is damaged: .*; delete it to go on") as error:
+        stage(tiny_folder, tmp_path / "run")
+    message(error)
+    assert names(tmp_path / "run") == before and checkpoint.exists()
+    shutil.rmtree(checkpoint)
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
+# --- a folder or a request that will not do -------------------------------------------------------
+
+
+def test_a_folder_of_another_request_is_refused(stage, whole, tiny_folder):
+    run = whole[stage.name]
+    before = {name: (run.path / name).stat().st_mtime_ns for name in names(run.path)}
+    with pytest.raises(
+        RunError, match=r"made for another request \(seed was 0, is 5\); choose another folder"
+    ) as e:
+        stage(tiny_folder, run.path, seed=5)
+    message(e)
+    assert {name: (run.path / name).stat().st_mtime_ns for name in names(run.path)} == before
+
+
+def test_a_corrupt_manifest_is_refused(stage, tiny_folder, tmp_path):
+    (tmp_path / "manifest.json").write_text('{"format": 1, "requ')
+    with pytest.raises(RunError, match=r"manifest\.json is not valid JSON .*; delete") as error:
+        stage(tiny_folder, tmp_path)
+    message(error)
+    assert names(tmp_path) == {"manifest.json"}
+
+
+def test_a_folder_that_is_no_run_is_left_alone(stage, tiny_folder, tmp_path):
+    (tmp_path / "photo.jpg").touch()
+    with pytest.raises(RunError, match="it is not a run; choose another"):
+        stage(tiny_folder, tmp_path)
+    assert names(tmp_path) == {"photo.jpg"}
+
+
+def test_bad_input_is_refused_before_anything_is_written(stage, tiny_folder, tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(ValueError, match="unknown game 'bridge'"):
+        stage.train(tiny_folder, "bridge", folder, stage.settings)
+    with pytest.raises(ValueError, match="unknown model 'gpt-5'"):
+        stage("gpt-5", folder)
+    broken = Path(shutil.copytree(tiny_folder, tmp_path / "broken"))
+    (broken / "model.safetensors").write_bytes(b"cut")
+    with pytest.raises(OSError, match="cannot be loaded"):
+        stage(broken, folder)
+    assert not folder.exists()
+
+
+# --- numbers and disks that give out --------------------------------------------------------------
+
+
+def test_a_loss_that_is_no_number_stops_the_run(stage, tiny_folder, tmp_path):
+    """One broken weight makes every loss NaN."""
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    broken = load_model(tiny_folder).model
+    with torch.no_grad():
+        broken.model.layers[0].mlp.up_proj.weight[0, 0] = nan
+    broken.save_pretrained(base)
+    with pytest.raises(FloatingPointError, match="not finite") as error:
+        stage(base, tmp_path / "run")
+    message(error)
+    assert read_manifest(tmp_path / "run")["status"] == "started"
+    assert not read_lines(tmp_path / "run" / METRICS)
+    assert "adapter" not in names(tmp_path / "run")
+
+
+def test_training_that_diverges_keeps_the_last_checkpoint(stage, whole, tiny_folder, tmp_path, monkeypatch):
+    """The third update is the first whose gradient is infinite."""
+    step = Trainer.training_step
+
+    def training_step(self, model, inputs, *rest):
+        loss = step(self, model, inputs, *rest)
+        if self.state.global_step == 2:
+            for parameter in model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad.fill_(inf)
+        return loss
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "training_step", training_step)
+        with pytest.raises(FloatingPointError, match=r"at step 3 are not finite; lower the learning rate"):
+            stage(tiny_folder, tmp_path / "run")
+    assert {name for name in names(tmp_path / "run" / CHECKPOINTS) if "check" in name} == {"checkpoint-2"}
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
+def test_without_space_for_the_adapter_nothing_is_half_written(
+    stage, whole, tiny_folder, tmp_path, monkeypatch
+):
+    def save(self, folder, **kwargs):
+        if CHECKPOINTS in str(folder):
+            return original(self, folder, **kwargs)
+        (Path(folder) / "adapter_config.json").write_text("{")
+        raise FULL
+
+    original = peft.PeftModel.save_pretrained
+    with monkeypatch.context() as full:
+        full.setattr(peft.PeftModel, "save_pretrained", save)
+        with pytest.raises(OSError, match="No space left on device"):
+            stage(tiny_folder, tmp_path / "run")
+    assert names(tmp_path / "run") == {CHECKPOINTS, "manifest.json", "metrics.jsonl", "progress.json"}
+    # The last step has a checkpoint: nothing is trained again.
+    monkeypatch.setattr(Trainer, "training_step", lambda *_: pytest.fail("trained again"))
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
+def test_without_space_for_a_checkpoint_the_one_before_counts(
+    stage, whole, tiny_folder, tmp_path, monkeypatch
+):
+    save = peft.PeftModel.save_pretrained
+
+    def fails_at_four(self, folder, **kwargs):
+        if "checkpoint-4" in str(folder):
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            (Path(folder) / "adapter_config.json").write_text("{")
+            raise FULL
+        return save(self, folder, **kwargs)
+
+    with monkeypatch.context() as full:
+        full.setattr(peft.PeftModel, "save_pretrained", fails_at_four)
+        with pytest.raises(OSError, match="No space left on device"):
+            stage(tiny_folder, tmp_path / "run")
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
+def test_without_space_for_the_manifest_no_run_begins(stage, tiny_folder, tmp_path, monkeypatch):
+    def replace(*_):
+        raise FULL
+
+    monkeypatch.setattr("sepo_kit.runs.os.replace", replace)
+    with pytest.raises(OSError, match="No space left on device"):
+        stage(tiny_folder, tmp_path / "run")
+    assert names(tmp_path / "run") == set()
+
+
+# --- the watch itself -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run(tmp_path / "run", {"stage": "test"})
+
+
+def logged(run: Run, **logs) -> None:
+    state = TrainerState(global_step=3)
+    Watch(run, "SEPO ipd").on_log(None, state, TrainerControl(), logs=logs)
+
+
+@pytest.mark.parametrize(
+    "logs", [{"loss": nan}, {"loss": 1.0, "grad_norm": inf}, {"loss": -inf, "grad_norm": 1.0}]
+)
+def test_numbers_that_are_not_finite_are_not_written(run, logs):
+    with pytest.raises(FloatingPointError, match=r"^SEPO ipd: loss .* at step 3 are not finite; lower the"):
+        logged(run, **logs)
+    assert read_lines(run.path / METRICS) == []
+
+
+def test_only_numbers_of_training_steps_are_written(run):
+    logged(run, loss=0.5, grad_norm=1.0, kl=nan, epoch=1, note="text")
+    logged(run, train_runtime=12.0)
+    (row,) = read_lines(run.path / METRICS)
+    assert {name: row[name] for name in ("step", "loss", "grad_norm", "epoch")} == {
+        "step": 3, "loss": 0.5, "grad_norm": 1.0, "epoch": 1
+    }  # fmt: skip
+    assert "note" not in row
+
+
+def test_metrics_after_the_checkpoint_are_dropped(run):
+    for step in range(1, 6):
+        append_line(run.path / METRICS, {"step": step})
+    checkpoint = run.path / CHECKPOINTS / "checkpoint-4"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "weights").touch()
+    seal(checkpoint)
+    assert resume_point(run) == checkpoint
+    assert [row["step"] for row in read_lines(run.path / METRICS)] == [1, 2, 3, 4]
+
+
+def test_without_a_checkpoint_everything_is_done_again(run):
+    append_line(run.path / METRICS, {"step": 1})
+    assert resume_point(run) is None
+    assert read_lines(run.path / METRICS) == []
+
+
+def test_a_line_cut_short_by_a_crash_is_not_continued(run):
+    checkpoint = run.path / CHECKPOINTS / "checkpoint-1"
+    checkpoint.mkdir(parents=True)
+    seal(checkpoint)
+    append_line(run.path / METRICS, {"step": 1})
+    with open(run.path / METRICS, "a") as file:
+        file.write('{"step": 2, "lo')
+    resume_point(run)
+    append_line(run.path / METRICS, {"step": 2})
+    append_line(run.path / METRICS, {"step": 3})
+    assert [row["step"] for row in read_lines(run.path / METRICS)] == [1, 2, 3]
