@@ -57,6 +57,8 @@ def train_sft(
         "stage": "sft", "base": str(base), "game": game.spec.id, "seed": seed, "settings": settings.as_request()
     }  # fmt: skip
     loaded = None if (Path(run_folder) / "manifest.json").exists() else load_model(base)
+    if loaded is not None:
+        _require_room(loaded, _rows(game, settings, seed), settings.max_length)
     run = Run(run_folder, request)
     if run.done:
         return run
@@ -72,10 +74,29 @@ def train_sft(
     return run
 
 
-def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, seed: int) -> SFTTrainer:
+def _rows(game: Game, settings: SFTSettings, seed: int) -> list[dict]:
+    """The demonstrations to train on, as conversations."""
     frame = demonstrations(game)
     frame = frame[frame["split"] == "train"]
     frame = frame.sample(n=min(settings.records, len(frame)), random_state=seed)
+    return conversations(frame, settings.style)
+
+
+def _require_room(loaded: LoadedModel, rows: list[dict], max_length: int) -> None:
+    """ValueError if a conversation has more tokens than ``max_length``: what is cut off is the action."""
+    distinct = {str(row): row["prompt"] + row["completion"] for row in rows}
+    lengths = [
+        len(loaded.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
+        for messages in distinct.values()
+    ]
+    if max(lengths) > max_length:
+        raise ValueError(
+            f"max_length must be >= {max(lengths)}, got {max_length}: the longest demonstration has "
+            f"{max(lengths)} tokens, and its action comes last"
+        )
+
+
+def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, seed: int) -> SFTTrainer:
     device = next(loaded.model.parameters()).device
     loaded.model.to(training_dtype(device))
     torch.manual_seed(seed)
@@ -96,7 +117,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             save_steps=settings.save_every,
             **quiet_arguments(),
         ),
-        train_dataset=Dataset.from_list(conversations(frame, settings.style)),
+        train_dataset=Dataset.from_list(_rows(game, settings, seed)),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
         callbacks=[Watch(run, f"SFT {game.spec.id}")],
