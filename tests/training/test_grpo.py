@@ -1,0 +1,399 @@
+"""SEPO through TRL: how a step is laid out as rows, and that its gradient is the one ``credit.py`` promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tiny
+import torch
+from safetensors.torch import load_file
+from transformers import TrainerCallback
+
+from sepo_kit.games import get_game
+from sepo_kit.games.base import Weights
+from sepo_kit.objective import exact
+from sepo_kit.objective.credit import MODES, assign_credit, training_matches
+from sepo_kit.objective.terms import results_of, safety, terms_of
+from sepo_kit.play.language_model import LanguageModel
+from sepo_kit.play.rollout import play_matches
+from sepo_kit.runs import METRICS, Run, read_lines
+from sepo_kit.training import grpo
+from sepo_kit.training.grpo import PARTS, Rollouts, evaluating, sepo_trainer, train_sepo
+from sepo_kit.training.models import LoadedModel, load_model
+from sepo_kit.training.settings import SEPOSettings
+
+SETTINGS = SEPOSettings(
+    steps=1, rollouts=3, learning_rate=1e-2, beta=0.0, temperature=1.5, max_grad_norm=1e9, lora_r=4, lora_alpha=8,
+    lora_dropout=0.0,
+)  # fmt: skip
+GAMES = ["kuhn", "ipd", "negotiation_v2"]  # one or two tokens a reply, whole histories, many tokens a reply
+
+
+@pytest.fixture(autouse=True)
+def exact_arithmetic(monkeypatch):
+    """float32 whatever the machine is fast at, so that gradients can be compared."""
+    monkeypatch.setattr(grpo, "training_dtype", lambda device: torch.float32)
+
+
+@pytest.fixture
+def made(tokenizer, tmp_path):
+    """Builds a trainer whose adapters are not 0."""
+
+    def build(game_id: str = "kuhn", **changes):
+        loaded = LoadedModel("tiny", tiny.model(tokenizer), tokenizer)
+        settings = replace(SETTINGS, **changes)
+        trainer = sepo_trainer(loaded, get_game(game_id), Run(tmp_path / "run", {}), settings, seed=3)
+        torch.manual_seed(0)
+        for name, parameter in trainer.model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.05)
+        return trainer
+
+    return build
+
+
+def stepping(model, step: int = 0) -> SimpleNamespace:
+    """As much of a trainer as a rollout looks at."""
+    return SimpleNamespace(model=model, state=SimpleNamespace(global_step=step))
+
+
+@pytest.fixture
+def rollouts(tiny_model, tokenizer):
+    def build(game_id: str = "kuhn", **changes) -> Rollouts:
+        game, settings = get_game(game_id), replace(SETTINGS, **changes)
+        player = LanguageModel(tiny_model, tokenizer, game, temperature=settings.temperature)
+        return Rollouts(game, player, settings, seed=3)
+
+    return build
+
+
+# --- rows -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("game_id", GAMES)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_trained_decision_has_the_row_of_its_group_slot_and_rollout(
+    rollouts, tiny_model, game_id, mode
+):
+    made = rollouts(game_id, mode=mode, groups=2)
+    game = made.game
+    pools = ("train",) if mode in ("shared", "auxiliary") else ("train", "exploit", "collusive")
+    opponents = [(pool, opponent) for pool in pools for opponent in game.spec.pools[pool]]
+    slots = game.spec.rounds * game.spec.moves_per_round
+    assert made.rows == len(opponents) * 2 * slots * 3
+    columns = made(["prompt"] * made.rows, stepping(tiny_model))
+    assert all(
+        len(columns[name]) == made.rows for name in ("prompt_ids", "completion_ids", "env_mask", *PARTS)
+    )
+    assert columns["logprobs"] is None
+
+    credit = assign_credit(game.spec, made.episodes, mode=mode)
+    expected = {}
+    numbers = iter(range(len(credit.advantage)))
+    for episode in made.episodes:
+        for decision in episode.decisions:
+            number = next(numbers)
+            if (episode.pool, episode.opponent) in opponents and episode.owner is None:
+                group = opponents.index((episode.pool, episode.opponent)) * 2 + episode.group
+                slot = decision.round * game.spec.moves_per_round + decision.move
+                expected[(group * slots + slot) * 3 + episode.index] = (decision, credit.advantage[number])
+    for row in range(made.rows):
+        prompt, reply, mask = (columns[name][row] for name in ("prompt_ids", "completion_ids", "env_mask"))
+        assert len(mask) == len(reply) > 0 and len(prompt) > 0
+        if row in expected:
+            decision, advantage = expected[row]
+            assert (tuple(prompt), tuple(reply)) == (decision.prompt_ids, decision.completion_ids)
+            assert set(mask) == {1} and made.advantages[row] == advantage
+        else:
+            assert set(mask) == {0} and made.advantages[row] == 0
+            assert all(columns[name][row] == 0 for name in PARTS)
+    assert 0 < len(expected) <= made.rows
+
+
+def test_in_kuhn_poker_some_slots_are_not_reached(rollouts, tiny_model):
+    """So the test above has rows of both kinds."""
+    made = rollouts()
+    columns = made([""] * made.rows, stepping(tiny_model))
+    masked = sum(not any(mask) for mask in columns["env_mask"])
+    assert 0.2 * made.rows < masked < 0.8 * made.rows
+
+
+def test_the_parts_are_those_of_the_decisions_round(rollouts, tiny_model):
+    made = rollouts("ipd")
+    columns = made([""] * made.rows, stepping(tiny_model))
+    for episode in made.episodes:
+        for t, decision in enumerate(episode.decisions):
+            match = next(
+                m for m in made.matches if (m.opponent, m.index) == (episode.opponent, episode.index)
+            )
+            row = made._row(match, decision)
+            told = {name: columns[name][row] for name in PARTS}
+            gain = episode.their[t] - episode.own[t]
+            assert told == {
+                "payoff": episode.own[t] if episode.pool == "train" else 0,
+                "exploit": gain if episode.pool == "exploit" else 0,
+                "collusion": episode.collusion[t] if episode.pool == "collusive" else 0,
+                "externality": 0 if episode.pool == "collusive" else episode.externality[t],
+            }
+
+
+def test_a_step_plays_what_its_seed_and_number_say(rollouts, tiny_model):
+    """Resuming depends on it: rollouts are not saved."""
+    made = rollouts()
+    for step in (0, 5):
+        made([""] * made.rows, stepping(tiny_model, step))
+        todo = training_matches(made.game, "credited", 3)
+        assert made.episodes == play_matches(made.game, made.player, todo, 3, step=step)
+    first = made.episodes
+    made([""] * made.rows, stepping(tiny_model, 6))
+    assert made.episodes != first
+
+
+def test_weights_and_mode_reach_the_credit(rollouts, tiny_model):
+    weights = Weights(exploit=9.0, collusion=0.0, externality=0.0)
+    made = rollouts("kuhn", weights=weights, mode="grouped")
+    made([""] * made.rows, stepping(tiny_model))
+    expected = assign_credit(made.game.spec, made.episodes, weights, "grouped").advantage
+    np.testing.assert_array_equal(made.credit.advantage, expected)
+
+
+def test_metrics_are_the_terms_of_the_step(rollouts, tiny_model):
+    made = rollouts()
+    made([""] * made.rows, stepping(tiny_model))
+    found = terms_of(made.game.spec, results_of(made.episodes))
+    told = made.metrics()
+    assert told["sepo/utility"] == found.utility and told["sepo/exploitability"] == found.exploitability
+    assert told["sepo/safety"] == pytest.approx(safety(made.game.spec, found))
+    assert told["sepo/decisions"] == sum(len(e.decisions) for e in made.episodes)
+    assert 2 <= told["sepo/prompts"] <= 12 and told["sepo/fallback"] == 0
+
+
+def test_no_reply_is_longer_than_the_limit_the_loss_divides_by(rollouts, tiny_model):
+    for game_id in GAMES:
+        made = rollouts(game_id)
+        columns = made([""] * made.rows, stepping(tiny_model))
+        assert max(map(len, columns["completion_ids"])) <= made.reply_tokens
+    assert made.reply_tokens > 3  # of negotiation, the last
+
+
+def test_dropout_is_off_while_the_model_plays():
+    model = torch.nn.Dropout(0.5)
+    for training in (True, False):
+        model.train(training)
+        with evaluating(model):
+            assert not model.training
+        assert model.training is training
+    model.train()
+    with pytest.raises(RuntimeError), evaluating(model):
+        raise RuntimeError
+    assert model.training
+
+
+# --- the gradient ---------------------------------------------------------------------------------
+
+
+class Gradient(TrainerCallback):
+    """What the optimizer is about to apply, and what it should be."""
+
+    def __init__(self, trainer) -> None:
+        self.trainer = trainer
+        self.found: torch.Tensor | None = None
+        self.by_hand: torch.Tensor | None = None
+
+    def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
+        self.found = grads(self.trainer.model)
+        held = [None if p.grad is None else p.grad.clone() for p in self.trainer.model.parameters()]
+        self.by_hand = gradient_by_hand(self.trainer)
+        for parameter, grad in zip(self.trainer.model.parameters(), held, strict=True):
+            parameter.grad = grad
+
+
+def grads(model) -> torch.Tensor:
+    return torch.cat([p.grad.ravel().clone() for p in model.parameters() if p.requires_grad])
+
+
+def gradient_by_hand(trainer) -> torch.Tensor:
+    """-sum of advantage * grad log pi over all decisions, one forward pass for each token that has a rival, over
+    rows * longest reply."""
+    rollouts = trainer.rollouts
+    player, model = rollouts.player, trainer.model
+    end = player.end_of_reply
+    decisions = [decision for episode in rollouts.episodes for decision in episode.decisions]
+    merged: dict[tuple, float] = {}
+    for decision, advantage in zip(decisions, rollouts.credit.advantage, strict=True):
+        name = (decision.prompt_ids, decision.action, decision.information)
+        merged[name] = merged.get(name, 0.0) + advantage
+    legal = {prompt: _legal(player, prompt) for prompt, _, _ in merged}
+    model.zero_grad()
+    total = torch.zeros(())
+    for (prompt, action, _), advantage in merged.items():
+        replies = [(*player.tokenizer.encode(a), end) for a in legal[prompt]]
+        reply = replies[legal[prompt].index(action)]
+        for length, token in enumerate(reply):
+            rivals = sorted({r[length] for r in replies if r[:length] == reply[:length]})
+            if len(rivals) > 1:
+                logits = model(input_ids=torch.tensor([prompt + reply[:length]])).logits[0, -1, rivals]
+                log_p = torch.log_softmax(logits / SETTINGS.temperature, -1)[rivals.index(token)]
+                total = total - advantage * log_p
+    (total / (rollouts.rows * rollouts.reply_tokens)).backward()
+    return grads(model)
+
+
+def _legal(player: LanguageModel, prompt: tuple[int, ...]) -> tuple[str, ...]:
+    return next(seen.legal_actions for seen, ids in player._prompt_ids.items() if ids == prompt)
+
+
+@pytest.mark.parametrize("game_id", GAMES)
+def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(made, game_id):
+    trainer = made(game_id)
+    watch = Gradient(trainer)
+    trainer.add_callback(watch)
+    trainer.train()
+    found, by_hand = watch.found, watch.by_hand
+    assert by_hand.norm() > 1e-4
+    assert float(found @ by_hand / (found.norm() * by_hand.norm())) > 0.999
+    assert float(found.norm() / by_hand.norm()) == pytest.approx(1, abs=0.01)
+
+
+def test_trained_log_probabilities_are_those_it_played_with(made):
+    """Sampling and training see one policy: the probability ratio begins at 1."""
+    trainer = made()
+    trainer.model.train()
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+    width = inputs["completion_ids"].shape[1]
+    with torch.no_grad():
+        log_probs, entropies, _ = trainer._get_per_token_logps_and_entropies(
+            trainer.model, ids, mask, width, None, True
+        )
+    played = {}
+    for decision in (d for e in trainer.rollouts.episodes for d in e.decisions):
+        played[decision.prompt_ids, decision.completion_ids] = decision.log_prob
+    seen = 0
+    for row in range(len(ids)):
+        if inputs["tool_mask"][row].any():
+            prompt = tuple(inputs["prompt_ids"][row][inputs["prompt_mask"][row] == 1].tolist())
+            reply = tuple(inputs["completion_ids"][row][inputs["completion_mask"][row] == 1].tolist())
+            assert float(log_probs[row].sum()) == pytest.approx(played[prompt, reply], abs=1e-4)
+            seen += 1
+        else:
+            assert not log_probs[row].any() and not entropies[row].any()
+    assert seen == sum(len(e.decisions) for e in trainer.rollouts.episodes)
+
+
+def test_the_reference_is_the_model_before_sepo(made, tokenizer):
+    trainer = made(beta=0.5)
+    trainer.model.train()
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    base = tiny.model(tokenizer)
+    ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+    mask = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+    width = inputs["completion_ids"].shape[1]
+    with torch.no_grad():
+        expected, _ = trainer.rollouts.player.direct_log_probs(ids, mask, width, base)
+        policy, _ = trainer.rollouts.player.direct_log_probs(ids, mask, width, trainer.model)
+    torch.testing.assert_close(inputs["ref_per_token_logps"], expected, atol=1e-4, rtol=1e-4)
+    assert (expected - policy).abs().max() > 1e-3
+
+
+def test_a_step_computes_each_prompt_once_forward_and_once_backward(made, monkeypatch):
+    """Twelve prompts in Kuhn poker, laid out as trees: the rows do not multiply the work."""
+    trainer = made(rollouts=8)
+    lengths = []
+    forward = type(trainer.model.get_base_model()).forward
+
+    def counted(self, *args, **kwargs):
+        lengths.append(kwargs["input_ids"].numel())
+        return forward(self, *args, **kwargs)
+
+    trainer.model.get_base_model().forward = counted.__get__(trainer.model.get_base_model())
+    trainer.train()
+    prompts = {d.prompt_ids for e in trainer.rollouts.episodes for d in e.decisions}
+    longest = max(map(len, prompts))
+    calls = max(len(e.decisions) for e in trainer.rollouts.episodes) + 1
+    # At most the shared rules and a dozen short endings a call, where rows alone would be hundreds of prompts.
+    assert len(lengths) <= 2 * calls
+    assert max(lengths) < 4 * longest
+    assert trainer.rollouts.rows * longest > 100 * max(lengths)
+
+
+def test_training_raises_what_it_trains_for(made):
+    """Twenty-five steps of a model that knows nothing, judged by enumeration."""
+    trainer = made(steps=25, rollouts=4, groups=4, temperature=1.0, learning_rate=2e-2)
+    game, player = trainer.rollouts.game, trainer.rollouts.player
+
+    def score() -> float:
+        with evaluating(trainer.model):
+            return safety(game.spec, exact.terms(game, player))
+
+    before = score()
+    trainer.train()
+    assert score() > before + 0.5
+    print("SCORE", before, after)
+
+
+# --- whole runs -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_trains(tiny_folder, tmp_path, mode):
+    run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", replace(SETTINGS, mode=mode, beta=0.1), seed=1)
+    (row,) = read_lines(run.path / METRICS)
+    assert row["grad_norm"] > 0 and row["sepo/decisions"] > 0 and row["kl"] == 0
+    assert run.manifest["steps"] == 1
+    assert load_model(run.path).model is not None
+
+
+def test_reasoned_replies_train_on_what_was_said(tiny_folder, tokenizer, tmp_path, monkeypatch):
+    """Through TRL's own generation, in micro-batches; a model of random weights names no action."""
+    asked = []
+    generate = grpo.generate_single_turn
+
+    def noted(trainer, prompts):
+        replies = generate(trainer, prompts)
+        asked.append((prompts, replies))
+        return replies
+
+    monkeypatch.setattr(grpo, "generate_single_turn", noted)
+    trainers = []
+    build = grpo.sepo_trainer
+    monkeypatch.setattr(grpo, "sepo_trainer", lambda *a: trainers.append(build(*a)) or trainers[0])
+    settings = replace(SETTINGS, style="reasoned", rollouts=2, max_new_tokens=4, micro_rows=25, beta=0.1)
+    run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
+    (trainer,) = trainers
+    assert trainer.args.per_device_train_batch_size == 24  # the largest divisor of 120 rows below 25
+    assert trainer.args.gradient_accumulation_steps == 5
+    (row,) = read_lines(run.path / METRICS)
+    assert row["sepo/fallback"] > 0.5 and row["grad_norm"] > 0
+    replies = [tuple(reply) for _, answers in asked for reply in answers]
+    decisions = [d for e in trainer.rollouts.episodes for d in e.decisions]
+    assert sorted(replies) == sorted(d.completion_ids for d in decisions)
+    assert all(len(reply) <= 4 for reply in replies)
+    assert {d.action for d in decisions} <= {"PASS", "BET", "CALL", "FOLD"}
+
+
+def test_reasoned_runs_resume_to_the_same_weights(tiny_folder, tmp_path):
+    """Replies are sampled, and sampled again the same way."""
+    settings = replace(
+        SETTINGS, style="reasoned", rollouts=2, max_new_tokens=2, micro_rows=60, steps=2, save_every=1
+    )
+    whole = train_sepo(tiny_folder, "kuhn", tmp_path / "whole", settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grpo, "save_adapter", lambda *_: pytest.fail("stopped"))
+        step = grpo.Rollouts.__call__
+
+        def stops(self, prompts, trainer):
+            if trainer.state.global_step == 1:
+                raise KeyboardInterrupt
+            return step(self, prompts, trainer)
+
+        patch.setattr(grpo.Rollouts, "__call__", stops)
+        with pytest.raises(KeyboardInterrupt):
+            train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
+    run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
+    mine, theirs = (load_file(r.path / "adapter" / "adapter_model.safetensors") for r in (run, whole))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
