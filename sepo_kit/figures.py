@@ -171,6 +171,35 @@ def loss_curve(metrics: pd.DataFrame, title: str) -> Figure:
     return figure
 
 
+# --- games ----------------------------------------------------------------------------------------
+
+
+def cross_play(pairs: pd.DataFrame, game: str) -> Figure:
+    """What the row earns from the column per round, all strategies of a game, in the game's own order.
+
+    ``pairs``: ``evaluation.cross_play.cross_play``.
+    """
+    spec = get_game(game).spec
+    order = list(dict.fromkeys(pairs["agent"]))
+    wide = pairs.pivot(index="agent", columns="opponent", values="own").loc[order, order]
+    wide = wide + 0.0  # no minus in front of a zero
+    low, high = spec.payoff_bounds
+    figure, axis = plt.subplots(
+        figsize=(2.2 + 0.62 * len(order), 1.6 + 0.46 * len(order)), layout="constrained"
+    )
+    sns.heatmap(
+        wide, ax=axis, annot=True, fmt=".2f", cmap="cividis", vmin=max(low, wide.min().min()),
+        vmax=min(high, wide.max().max()), linewidths=0.5, annot_kws={"size": 9},
+        cbar_kws={"label": f"payoff per {spec.unit} ({spec.payoff_unit})"},
+    )  # fmt: skip
+    axis.set_xlabel("against")
+    axis.set_ylabel("")
+    axis.tick_params(axis="x", rotation=40)
+    plt.setp(axis.get_xticklabels(), ha="right")
+    axis.set_title(f"{spec.title}: what the row earns")
+    return figure
+
+
 # --- policies -------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,16 @@ PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = PROJECT / "notebooks"
 NEEDED_BYTES = 2 * 2**30
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+ENVIRONMENT = {
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "PYTHONUNBUFFERED": "1",
+    # glibc hands the memory of every large tensor back to the system and asks for it again, page by page. Keeping
+    # it makes a training step on a CPU up to 1.7 times as fast.
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
+    "MALLOC_TOP_PAD_": str(256 * 2**20),
+}
 SHARES = {"base": 0.1, "04_sft_warm_start": 0.35, "05_sepo_training": 0.45, "06_evaluation": 0.1}
 
 
@@ -66,6 +76,7 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
         built.setdefault(plan.model, chain[0].name)
         todo += chain
     last = tuple(task.name for task in todo if task.notebook == "06_evaluation")
+    todo.append(Task("01_games", "01_games", common, minutes=0.8))  # nothing waits for it: it fills a gap
     out = {"figures": str(figures), "results": str(results)}
     todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.3))
     return todo
@@ -317,8 +328,7 @@ def _command(notebook: str, parameters: dict[str, Any], output: Path) -> list[st
 
 def _start(task: Task, root: Path, threads: int) -> subprocess.Popen:
     _output(task, root).parent.mkdir(parents=True, exist_ok=True)
-    quiet = {"TRL_EXPERIMENTAL_SILENCE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHONUNBUFFERED": "1"}
-    environment = {**os.environ, **quiet, "OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"}
+    environment = {**ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"}
     with open(_log(task, root), "wb") as log:
         return subprocess.Popen(
             _command(task.notebook, task.parameters, _unfinished(task, root)),

@@ -10,7 +10,7 @@ PAIRS = [
     (game.spec.id, agent, opponent)
     for game in sk.GAMES.values()
     for agent, opponent in (
-        (list(game.strategies)[0], "uniform"),
+        (next(iter(game.strategies)), "uniform"),
         ("uniform", list(game.strategies)[1]),
         ("uniform", "uniform"),
     )
