@@ -333,7 +333,6 @@ def test_training_raises_what_it_trains_for(made):
     before = score()
     trainer.train()
     assert score() > before + 0.5
-    print("SCORE", before, after)
 
 
 # --- whole runs -----------------------------------------------------------------------------------
