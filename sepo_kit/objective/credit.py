@@ -28,6 +28,7 @@ from sepo_kit.play.rollout import Match, matches
 
 MODES = ("shared", "auxiliary", "grouped", "credited")
 HORIZONS = ("round", "return-to-go")
+ROUNDING = 1e-9  # differences below this share of the rewards are not differences
 STD_FLOOR = 1e-4  # added to a group's std, as TRL does
 
 
@@ -100,8 +101,11 @@ def assign_credit(
         reward = batch.per_decision(earned, horizon or "return-to-go")
         advantage = reward - batch.others_mean(reward)
         trained = np.ones(len(reward), dtype=bool)
-        deviation = float(np.std(advantage))
-        scale = deviation if deviation > 0 else 1.0
+        scale = float(np.std(advantage))
+        if scale <= ROUNDING * max(1.0, float(np.abs(reward).max())):
+            return Credit(
+                np.zeros_like(advantage), trained, reward, 1.0
+            )  # equal rollouts: only rounding is left
         return Credit(advantage / scale, trained, reward, scale)
     if mode == "grouped":
         earned = batch.shares(weights)
@@ -124,10 +128,14 @@ class _Batch:
         self.collusion = np.array([e.collusion for e in episodes])
         self.externality = np.array([e.externality for e in episodes])
         self.pool = np.array([e.pool for e in episodes])
-        self.group = _numbered([(e.pool, e.opponent, e.group, e.owner and e.owner[0]) for e in episodes])  # (E,)
+        self.group = _numbered(
+            [(e.pool, e.opponent, e.group, e.owner and e.owner[0]) for e in episodes]
+        )  # (E,)
         self.opponent = _numbered([(e.pool, e.opponent) for e in episodes])
         placed = [(i, d.round, d.move) for i, e in enumerate(episodes) for d in e.decisions]
-        self.episode, self.round, self.move = (np.array(column, dtype=int) for column in zip(*placed, strict=True))
+        self.episode, self.round, self.move = (
+            np.array(column, dtype=int) for column in zip(*placed, strict=True)
+        )
         slot = self.round * spec.moves_per_round + self.move
         self.slots = slot.max() + 1
         self.slot = slot
@@ -178,7 +186,9 @@ class _Batch:
         """le * s * e + lc * c + lx * x, estimated from the episodes ``chosen``."""
         gains: dict[str, list[float]] = {}
         for i in chosen[self.pool[chosen] == "exploit"]:
-            gains.setdefault(self.episodes[i].opponent, []).append(float(np.mean(self.their[i] - self.own[i])))
+            gains.setdefault(self.episodes[i].opponent, []).append(
+                float(np.mean(self.their[i] - self.own[i]))
+            )
         exploit = np.mean([max(0.0, float(np.mean(g))) for g in gains.values()]) if gains else 0.0
         collusive = chosen[self.pool[chosen] == "collusive"]
         collusion = self.collusion[collusive].mean() if len(collusive) else 0.0

@@ -16,6 +16,7 @@ Departures from arXiv 2605.30854: KL by TRL's k3 estimator (there: one-sided), s
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,7 @@ from trl import GRPOConfig, GRPOTrainer
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.objective.credit import Credit, assign_credit, training_matches
+from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.terms import objective, results_of, terms_of
 from sepo_kit.play.episode import Decision, Episode
 from sepo_kit.play.language_model import LanguageModel
@@ -181,6 +183,7 @@ class Rollouts:
         self.episodes: list[Episode] = []
         self.credit: Credit | None = None
         self.advantages = np.zeros(self.rows)
+        self._warned: set[str] = set()
 
     @property
     def rows(self) -> int:
@@ -247,7 +250,23 @@ class Rollouts:
             "sepo/decisions": float(len(decisions)),
             "sepo/prompts": float(len({d.prompt_ids for d in decisions})),
             "sepo/advantage_scale": self.credit.scale,
+            "sepo/idle_groups": idle_groups(self.episodes, self.credit),
+            **{f"sepo/spread_{term}": value for term, value in self._spreads().items()},
         }
+
+    def _spreads(self) -> dict[str, float]:
+        """In-group spread of every term; a penalty without any gives one warning in a run."""
+        spreads = spread(self.episodes)
+        weights = self.settings.weights or self.game.spec.weights
+        for penalty in silent_penalties(self.game.spec, weights, spreads):
+            if penalty not in self._warned:
+                self._warned.add(penalty)
+                warnings.warn(
+                    f"the {penalty} penalty was the same in all rollouts of every group of a step: it trained nothing "
+                    "there. This is right where the policy has solved it; else raise the temperature or the rollouts",
+                    stacklevel=2,
+                )
+        return spreads
 
 
 def _group(match: Match) -> tuple[str, str, int]:

@@ -31,11 +31,27 @@ class Watch(TrainerCallback):
         self.run = run
         self.label = label
         self.clock = time.perf_counter()
+        self.cosine = math.nan
+        self._weights: torch.Tensor | None = None
+        self._update: torch.Tensor | None = None
+
+    def _update_cosine(self, model: torch.nn.Module) -> float:
+        """Cosine of this update and the one before; near 1 steady progress, near 0 noise, below 0 oscillation."""
+        trained = [p.detach().float().flatten() for p in model.parameters() if p.requires_grad]
+        weights = torch.cat(trained)
+        update = weights - self._weights if self._weights is not None else None
+        cosine = math.nan
+        if update is not None and self._update is not None:
+            cosine = float(torch.nn.functional.cosine_similarity(update, self._update, dim=0))
+        self._weights, self._update = weights.clone(), update
+        return cosine
 
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
         if not state.is_world_process_zero or not logs or "loss" not in logs:
             return
         row = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+        if math.isfinite(self.cosine):
+            row["update_cosine"] = self.cosine
         if not all(math.isfinite(row[name]) for name in ("loss", "grad_norm") if name in row):
             raise FloatingPointError(
                 f"{self.label}: loss {row.get('loss')} and gradient norm {row.get('grad_norm')} at step "
@@ -47,7 +63,8 @@ class Watch(TrainerCallback):
         )
         self.clock = now
 
-    def on_step_end(self, args, state, control, **kwargs) -> None:
+    def on_step_end(self, args, state, control, model=None, **kwargs) -> None:
+        self.cosine = self._update_cosine(model)
         if state.is_world_process_zero:
             self.run.progress(state.global_step, state.max_steps, self.label)
 
