@@ -22,7 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sepo-kit: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
-        if type(error).__name__ != "TaskFailed":
+        if type(error).__name__ != "NotebookFailed":
             raise
         print(f"sepo-kit: {error}", file=sys.stderr)
         return 1
@@ -90,8 +90,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
+    from sepo_kit.notebooks import PROJECT
     from sepo_kit.profiles import get_profile
-    from sepo_kit.reproduce import PROJECT, reproduce
+    from sepo_kit.reproduce import reproduce
 
     profile = get_profile(options.profile)
     root = (options.runs or PROJECT / "runs" / profile.name).resolve()
@@ -107,7 +108,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 def _notebook(options: argparse.Namespace) -> None:
     import yaml
 
-    from sepo_kit.reproduce import PROJECT, run_notebook
+    from sepo_kit.notebooks import PROJECT, run_notebook
 
     output = options.output or PROJECT / "runs" / "notebooks" / f"{options.name}.ipynb"
     parameters = {name: yaml.safe_load(value) for name, value in options.p}
@@ -149,7 +150,7 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from sepo_kit.reproduce import PROJECT
+    from sepo_kit.notebooks import PROJECT
     from sepo_kit.runs import file_hash
     from sepo_kit.training.demonstrations import write_corpus
 

@@ -200,6 +200,94 @@ def cross_play(pairs: pd.DataFrame, game: str) -> Figure:
     return figure
 
 
+# --- credit ---------------------------------------------------------------------------------------
+
+MODE_COLORS = dict(
+    zip(
+        ("shared", "auxiliary", "grouped", "credited"),
+        (sns.color_palette("colorblind")[i] for i in (7, 4, 0, 1)),
+        strict=True,
+    )
+)
+
+
+def gradient_cosines(study: pd.DataFrame, title: str) -> Figure:
+    """Cosine of the mean estimate to the exact gradient, payoff part and penalty part, by credit mode.
+
+    ``study``: ``training.study.estimator_study``. An estimate that is zero has no direction and is marked so.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+    for axis, part in zip(axes, ("payoff", "penalty"), strict=True):
+        rows = study[study["part"] == part]
+        axis.bar(
+            range(len(rows)),
+            rows["cosine"].fillna(0),
+            color=[MODE_COLORS[m] for m in rows["mode"]],
+            width=0.65,
+        )
+        for place, cosine in enumerate(rows["cosine"]):
+            zero = not np.isfinite(cosine)
+            axis.annotate(
+                "zero\nvector" if zero else f"{cosine:.2f}",
+                (place, 0.03 if zero else max(cosine, 0) + 0.02),
+                ha="center",
+                va="bottom",
+            )
+        axis.set_xticks(range(len(rows)), rows["mode"])
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_title(f"{part} part")
+        axis.grid(axis="x", visible=False)
+    axes[0].set_ylabel("cosine to the exact gradient")
+    axes[0].set_ylim(min(-0.2, study["cosine"].min() - 0.1), 1.2)
+    figure.suptitle(title)
+    return figure
+
+
+def credit_curves(
+    logs: pd.DataFrame, game: str, columns: tuple[str, ...] = ("safety", "exploitability", "collusion")
+) -> Figure:
+    """Exact Safety, exploit and collusion over training by variant: mean over seeds, band from least to most.
+
+    ``logs``: ``training.study.training_study``. Columns that are 0 throughout are left out.
+    """
+    part = logs[logs["game"] == game]
+    shown = [c for c in columns if part[c].abs().max() > 1e-9]
+    figure, axes = plt.subplots(1, len(shown), figsize=(4 * len(shown) + 1.4, 3.3), layout="constrained")
+    palette = sns.color_palette("colorblind")
+    for axis, column in zip(np.atleast_1d(axes), shown, strict=True):
+        for number, (variant, rows) in enumerate(part.groupby("variant", sort=False)):
+            wide = rows.pivot(index="step", columns="seed", values=column)
+            color = MODE_COLORS.get(variant, palette[number % len(palette)])
+            axis.plot(wide.index, wide.mean(axis=1), label=variant, color=color, linewidth=2)
+            axis.fill_between(
+                wide.index, wide.min(axis=1), wide.max(axis=1), color=color, alpha=0.2, linewidth=0
+            )
+        axis.set_xlabel("training step")
+        axis.set_ylabel(label(column, game))
+    np.atleast_1d(axes)[-1].legend(bbox_to_anchor=(1.02, 1), loc="upper left")
+    figure.suptitle(
+        f"{get_game(game).spec.title}: exact values of a tabular policy, {part['seed'].nunique()} seeds"
+    )
+    return figure
+
+
+def dual_ascent(log: pd.DataFrame, game: str, limits: dict[str, float]) -> Figure:
+    """Limited terms and the weights that dual ascent found for them. ``log``: ``TabularRun.log``."""
+    names = {"exploit": "exploitability", "collusion": "collusion", "externality": "externality"}
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    for name, color in zip(limits, sns.color_palette("colorblind"), strict=False):
+        axes[0].plot(log["step"], log[names[name]], color=color, label=name)
+        axes[0].axhline(limits[name], color=color, linestyle="--", linewidth=1)
+        axes[1].plot(log["step"], log[f"weight_{name}"], color=color, label=name)
+    axes[0].set_ylabel("term (dashed: its limit)")
+    axes[1].set_ylabel("weight of the penalty")
+    for axis in axes:
+        axis.set_xlabel("training step")
+        axis.legend()
+    figure.suptitle(f"{get_game(game).spec.title}: limits instead of weights")
+    return figure
+
+
 # --- policies -------------------------------------------------------------------------------------
 
 

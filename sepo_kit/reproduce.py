@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.evaluation.results import STAGES, read_results, text_table
+from sepo_kit.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, command, last_error
 from sepo_kit.profiles import Plan, Profile
 from sepo_kit.runs import PROGRESS, RunError, read_json, require_space, write_json
 
-PROJECT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = PROJECT / "notebooks"
 NEEDED_BYTES = 2 * 2**30
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ENVIRONMENT = {
@@ -59,10 +58,6 @@ class Task:
     seconds: float = field(default=0.0, init=False)
 
 
-class TaskFailed(RuntimeError):
-    """A notebook ended with an error."""
-
-
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     """The notebook runs of a profile, in an order in which each comes after what it needs."""
     common = {"profile": profile.name, "runs": str(root)}
@@ -76,7 +71,9 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
         built.setdefault(plan.model, chain[0].name)
         todo += chain
     last = tuple(task.name for task in todo if task.notebook == "06_evaluation")
-    todo.append(Task("01_games", "01_games", common, minutes=0.8))  # nothing waits for it: it fills a gap
+    # Nothing waits for these two: they fill the gaps.
+    todo.append(Task("01_games", "01_games", common, minutes=0.8))
+    todo.append(Task("07_credit_ablation", "07_credit_ablation", common, minutes=4))
     out = {"figures": str(figures), "results": str(results)}
     todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.3))
     return todo
@@ -113,7 +110,7 @@ def reproduce(
 
     Raises
     ------
-    TaskFailed
+    NotebookFailed
         A notebook failed; the message has its last error and where its log is.
     OSError
         Less than 2 GiB free where the runs go.
@@ -184,8 +181,8 @@ class Reproduction:
             del self.processes[task.name]
             task.seconds = time.time() - task.started
             if process.returncode != 0:
-                raise TaskFailed(
-                    f"{task.name} failed: {_last_error(_log(task, self.root))}\n"
+                raise NotebookFailed(
+                    f"{task.name} failed: {last_error(_log(task, self.root))}\n"
                     f"its log: {_log(task, self.root)}; mend the cause and run the same command again to go on"
                 )
             _unfinished(task, self.root).replace(_output(task, self.root))
@@ -279,51 +276,7 @@ def result_files(profile: Profile, root: Path | str) -> list[Path]:
     return [file for file in found if file.exists()]
 
 
-# --- one notebook ---------------------------------------------------------------------------------
-
-
-def check_parameters(notebook: str, parameters: dict[str, Any]) -> None:
-    """ValueError unless the notebook exists and has every parameter."""
-    import papermill
-
-    path = NOTEBOOKS / f"{notebook}.ipynb"
-    if not path.exists():
-        known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
-        raise ValueError(f"unknown notebook {notebook!r}; known: {known}")
-    known = papermill.inspect_notebook(str(path))
-    unknown = sorted(set(parameters) - set(known))
-    if unknown:
-        raise ValueError(
-            f"notebook {notebook} has no parameter {', '.join(map(repr, unknown))}; it has: {', '.join(known)}"
-        )
-
-
-def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> None:
-    """Run one notebook in the foreground; its executed copy goes to ``output``, also where it fails.
-
-    Raises
-    ------
-    ValueError
-        Unknown notebook or parameter.
-    TaskFailed
-        A cell ended with an error.
-    """
-    check_parameters(notebook, parameters)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    log = output.with_suffix(".log")
-    with open(log, "wb") as file:
-        process = subprocess.Popen(
-            _command(notebook, parameters, output), stdout=file, stderr=file, cwd=PROJECT
-        )
-        if process.wait() != 0:
-            raise TaskFailed(f"{notebook} failed: {_last_error(log)}\nits log: {log}")
-
-
-def _command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str]:
-    return [
-        sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{notebook}.ipynb"), str(output),
-        "--parameters_yaml", json.dumps(parameters), "--no-progress-bar", "--log-output", "--cwd", str(PROJECT),
-    ]  # fmt: skip
+# --- files and processes ----------------------------------------------------------------------------
 
 
 def _start(task: Task, root: Path, threads: int) -> subprocess.Popen:
@@ -331,7 +284,7 @@ def _start(task: Task, root: Path, threads: int) -> subprocess.Popen:
     environment = {**ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"}
     with open(_log(task, root), "wb") as log:
         return subprocess.Popen(
-            _command(task.notebook, task.parameters, _unfinished(task, root)),
+            command(task.notebook, task.parameters, _unfinished(task, root)),
             stdout=log, stderr=log, cwd=PROJECT, env=environment, start_new_session=True,
             preexec_fn=_die_with_parent,
         )  # fmt: skip
@@ -402,15 +355,6 @@ def _is_done(task: Task, root: Path) -> bool:
         return marker["fingerprint"] == _fingerprint(task) and _output(task, root).exists()
     except (RunError, KeyError, TypeError):
         return False
-
-
-def _last_error(log: Path) -> str:
-    """The last line of the log that names an error."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    named = [
-        line for line in lines if "Error" in line.split(":")[0] or line.startswith(("KeyboardInterrupt",))
-    ]
-    return (named or lines or ["no output"])[-1]
 
 
 def _progress(task: Task) -> dict[str, Any] | None:

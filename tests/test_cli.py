@@ -17,7 +17,7 @@ MISTAKES = {
         "weights.exploit must be a finite number",
     ),
     "no episodes": (["evaluate", "kuhn", "nash", "--episodes", "0"], "episodes must be >= 1"),
-    "unknown notebook": (["notebook", "05_training"], "unknown notebook '05_training'; known: 03_sft_data"),
+    "unknown notebook": (["notebook", "05_training"], "unknown notebook '05_training'; known: 01_games"),
     "unknown notebook parameter": (
         ["notebook", "05_sepo_training", "-p", "gmae", "kuhn"],
         "has no parameter 'gmae'; it has: profile, model, game, runs",

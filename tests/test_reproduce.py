@@ -12,17 +12,9 @@ import nbformat
 import pandas as pd
 import pytest
 
+from sepo_kit.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.profiles import PROFILES, get_profile
-from sepo_kit.reproduce import (
-    NOTEBOOKS,
-    PROJECT,
-    TaskFailed,
-    check_parameters,
-    reproduce,
-    result_files,
-    run_notebook,
-    tasks,
-)
+from sepo_kit.reproduce import reproduce, result_files, tasks
 from sepo_kit.runs import RunError
 
 pytestmark = pytest.mark.xdist_group("smoke")
@@ -105,7 +97,7 @@ def test_two_reproductions_do_not_share_a_folder(smoke):
 
 def test_a_failing_notebook_is_named_with_its_error(tmp_path):
     output = tmp_path / "06_evaluation.ipynb"
-    with pytest.raises(TaskFailed, match="stages must be among"):
+    with pytest.raises(NotebookFailed, match="stages must be among"):
         run_notebook("06_evaluation", {"profile": "smoke", "stages": ["best"]}, output)
     assert output.exists()
 
