@@ -192,6 +192,20 @@ def test_dropout_is_off_while_the_model_plays():
     assert model.training
 
 
+def test_the_policy_that_plays_has_no_dropout(made):
+    trainer = made(lora_dropout=0.9)
+    trainer.model.train()
+    trainer.rollouts([""] * trainer.rollouts.rows, stepping(trainer.model))
+    assert trainer.model.training
+    played = {d.information: d for e in trainer.rollouts.episodes for d in e.decisions}
+    player = trainer.rollouts.player
+    states = [seen for seen in player._prompt_ids if seen.key in played]
+    with evaluating(trainer.model):
+        for seen, p in zip(states, player.distributions(states), strict=True):
+            index = seen.legal_actions.index(played[seen.key].action)
+            assert played[seen.key].log_prob == pytest.approx(np.log(p[index]), abs=1e-5)
+
+
 # --- the gradient ---------------------------------------------------------------------------------
 
 
@@ -206,7 +220,8 @@ class Gradient(TrainerCallback):
     def on_pre_optimizer_step(self, args, state, control, **kwargs) -> None:
         self.found = grads(self.trainer.model)
         held = [None if p.grad is None else p.grad.clone() for p in self.trainer.model.parameters()]
-        self.by_hand = gradient_by_hand(self.trainer)
+        direct = self.trainer.rollouts.settings.style == "direct"
+        self.by_hand = (gradient_by_hand if direct else reasoned_gradient_by_hand)(self.trainer)
         for parameter, grad in zip(self.trainer.model.parameters(), held, strict=True):
             parameter.grad = grad
 
@@ -242,13 +257,35 @@ def gradient_by_hand(trainer) -> torch.Tensor:
     return grads(model)
 
 
+def reasoned_gradient_by_hand(trainer) -> torch.Tensor:
+    """The same for replies in free text: every token of the reply counts, against the whole vocabulary."""
+    rollouts, model = trainer.rollouts, trainer.model
+    model.zero_grad()
+    total = torch.zeros(())
+    decisions = [decision for episode in rollouts.episodes for decision in episode.decisions]
+    for decision, advantage in zip(decisions, rollouts.credit.advantage, strict=True):
+        ids = torch.tensor([decision.prompt_ids + decision.completion_ids])
+        logits = model(input_ids=ids).logits[0, len(decision.prompt_ids) - 1 : -1] / SETTINGS.temperature
+        reply = torch.tensor(decision.completion_ids)
+        total = total - advantage * torch.log_softmax(logits, -1)[torch.arange(len(reply)), reply].sum()
+    (total / (rollouts.rows * rollouts.settings.max_new_tokens)).backward()
+    return grads(model)
+
+
 def _legal(player: LanguageModel, prompt: tuple[int, ...]) -> tuple[str, ...]:
     return next(seen.legal_actions for seen, ids in player._prompt_ids.items() if ids == prompt)
 
 
-@pytest.mark.parametrize("game_id", GAMES)
-def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(made, game_id):
-    trainer = made(game_id)
+REASONED = {"style": "reasoned", "rollouts": 2, "max_new_tokens": 3, "micro_rows": 30}
+
+
+@pytest.mark.parametrize(
+    ("game_id", "changes"),
+    [*((game_id, {}) for game_id in GAMES), ("kuhn", REASONED)],
+    ids=[*GAMES, "reasoned"],
+)
+def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(made, game_id, changes):
+    trainer = made(game_id, **changes)
     watch = Gradient(trainer)
     trainer.add_callback(watch)
     trainer.train()
