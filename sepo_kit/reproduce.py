@@ -33,8 +33,8 @@ ENVIRONMENT = {
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "PYTHONUNBUFFERED": "1",
-    # glibc hands the memory of every large tensor back to the system and asks for it again, page by page. Keeping
-    # it makes a training step on a CPU up to 1.7 times as fast.
+    # glibc hands the memory of every large tensor back to the system and asks for it again, page by page. Keeping it
+    # makes a training step of SmolLM2 on a CPU about a sixth faster.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
