@@ -70,7 +70,7 @@ _shared: dict[int, StateGraph] = {}
 def shared_graph(game: Game) -> StateGraph:
     """The graph of ``game`` that play goes on building, so that training does not make the same states every step."""
     graph = _shared.get(id(game))
-    if graph is None or graph.game is not game or len(graph) > MOST_NODES:
+    if graph is None or graph.game is not game or graph.spec is not game.spec or len(graph) > MOST_NODES:
         graph = _shared[id(game)] = StateGraph(game)
     return graph
 
@@ -80,6 +80,7 @@ class StateGraph:
 
     def __init__(self, game: Game) -> None:
         self.game = game
+        self.spec = game.spec
         self._nodes: dict[State, Node] = {}
         self._seen: dict[InformationState, InformationState] = {}
         self.root = self.node(game.initial_state())
