@@ -27,4 +27,21 @@ def get_game(game: str | Game) -> Game:
     return GAMES[game]
 
 
-__all__ = ["GAMES", "Game", "GameError", "Weights", "check_game", "get_game"]
+def checked_game(game: str | Game) -> Game:
+    """``get_game``, and ``check_game`` first where the game is not one of the kit's own, so that a broken rule is
+    named before anything is trained on it.
+
+    Raises
+    ------
+    ValueError
+        Unknown id.
+    GameError
+        The game breaks a rule.
+    """
+    game = get_game(game)
+    if GAMES.get(game.spec.id) is not game:
+        check_game(game)
+    return game
+
+
+__all__ = ["GAMES", "Game", "GameError", "Weights", "check_game", "checked_game", "get_game"]

@@ -26,7 +26,7 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from sepo_kit.games import get_game
+from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
 from sepo_kit.objective.credit import Credit, assign_credit, training_matches
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
@@ -75,7 +75,7 @@ def train_sepo(
     FloatingPointError
         The loss or its gradient is not finite.
     """
-    game = get_game(game)
+    game = checked_game(game)
     request = {
         "stage": "sepo", "base": str(base), "game": game.spec.id, "seed": seed, "settings": settings.as_request()
     }  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from sepo_kit.games import get_game
+from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
@@ -52,7 +52,7 @@ def train_sft(
     FloatingPointError
         The loss or its gradient is not finite.
     """
-    game = get_game(game)
+    game = checked_game(game)
     request = {
         "stage": "sft", "base": str(base), "game": game.spec.id, "seed": seed, "settings": settings.as_request()
     }  # fmt: skip
