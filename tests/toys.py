@@ -19,6 +19,7 @@ from sepo_kit.games.base import (
     answer_rule,
     require_legal,
 )
+from sepo_kit.play import graph
 
 WEIGHTS = Weights(exploit=1.0, collusion=1.0, externality=1.0)
 
@@ -29,6 +30,7 @@ def shorten(monkeypatch, module, rounds: int) -> Game:
     spec = replace(module.SPEC, rounds=rounds)
     monkeypatch.setattr(module, "SPEC", spec)
     monkeypatch.setattr(type(module.GAME), "spec", spec)
+    monkeypatch.setattr(graph, "_shared", {})  # the states of the whole game come back with it
     return module.GAME
 
 
