@@ -197,7 +197,7 @@ class Induction(NamedTuple):
 
 def best_replies(steps: Sequence[Step], later: Callable[[State], float] | None = None) -> Induction:
     """Backward induction over ``steps``; ``later`` is what a node that was cut is worth to the adversary."""
-    value = outside = np.zeros(1)
+    value = outside = np.zeros(steps[-1].layer.target.max() + 1)  # play that was followed no further
     found = []
     for layer, reach, flow, cut in reversed(steps):
         worth = flow * (layer.gains[:, 1] - layer.gains[:, 0] + value[layer.target])  # (M,)
