@@ -358,6 +358,7 @@ def test_a_step_computes_each_prompt_once_forward_and_once_backward(made, monkey
     assert trainer.rollouts.rows * longest > 100 * max(lengths)
 
 
+@pytest.mark.filterwarnings("ignore:the exploit penalty was the same")
 def test_training_raises_what_it_trains_for(made):
     """Twenty-five steps of a model that knows nothing, judged by enumeration."""
     trainer = made(steps=25, rollouts=4, groups=4, temperature=1.0, learning_rate=2e-2)

@@ -58,8 +58,8 @@ STAGES = [
         "sepo",
         grpo.train_sepo,
         SEPOSettings(
-            steps=STEPS, rollouts=2, learning_rate=1e-2, beta=0.1, lora_r=4, lora_alpha=8, save_every=2,
-            lora_dropout=0.1,
+            steps=STEPS, rollouts=3, learning_rate=1e-2, beta=0.1, lora_r=4, lora_alpha=8, save_every=2,
+            lora_dropout=0.1, temperature=5.0,
         ),
         grpo,
     ),
@@ -170,9 +170,9 @@ def test_another_seed_is_another_run(stage, whole, tiny_folder, tmp_path):
 # --- stopped and resumed --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("step", [1, 3, 4])
+@pytest.mark.parametrize("step", [1, 3])
 def test_a_stopped_run_goes_on_to_the_same_weights(stage, whole, tiny_folder, tmp_path, step):
-    """Before the first checkpoint, between two, and right after one."""
+    """Before the first checkpoint, and between two."""
     with stopped_after(step):
         stage(tiny_folder, tmp_path / "run")
     assert "adapter" not in names(tmp_path / "run")
@@ -184,7 +184,8 @@ def test_a_stopped_run_goes_on_to_the_same_weights(stage, whole, tiny_folder, tm
 
 
 def test_a_run_may_be_stopped_again_and_again(stage, whole, tiny_folder, tmp_path):
-    for step in (2, 3, 4):
+    """Each time right after a checkpoint."""
+    for step in (2, 4):
         with stopped_after(step):
             stage(tiny_folder, tmp_path / "run")
     assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
