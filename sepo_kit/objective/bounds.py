@@ -28,7 +28,6 @@ from sepo_kit.objective.tree import AGENT, OPPONENT, Step, TooLarge, Tree, means
 from sepo_kit.play.graph import MOST_NODES, StateGraph
 from sepo_kit.play.policy import NoDistribution, Policy, draw, first_information, scripted, tabular
 
-SCREENING = 200  # episodes to compare adversaries by
 ITERATIONS = 6  # of sampled policy iteration
 EXPLORATION = 0.2  # share of random replies while an adversary is looked for
 
@@ -71,6 +70,7 @@ def worst_case_bounds(
     row: str | None = None,
     max_states: int = 20_000,
     episodes: int = 2_000,
+    search_episodes: int = 200,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> WorstCaseBounds:
@@ -88,6 +88,8 @@ def worst_case_bounds(
         Size of the part of the tree to search, in moves per layer and in states to enumerate.
     episodes
         Fresh episodes to test the adversary of finite memory in, where it cannot be enumerated.
+    search_episodes
+        Episodes to compare adversaries by while one is looked for; some 70 times as many are played in all.
     confidence, seed
         Of the sampled lower bound; of all sampling.
 
@@ -97,13 +99,13 @@ def worst_case_bounds(
         A parameter is out of range, or the game's information states have no label ``row``.
     """
     game = get_game(game)
-    _check(max_states, episodes, confidence)
+    _check(max_states, episodes, search_episodes, confidence)
     if row is None:
         row = "memory_one" if hasattr(first_information(game), "memory_one") else "key"
     tabular(game, {}, row=row)  # refuses an unknown row
     most = game.spec.payoff_bounds[1] - game.spec.payoff_bounds[0]
     sampler = _Sampler(game, agent, np.random.default_rng(seed))
-    adversary = _search(sampler, row, SCREENING)
+    adversary = _search(sampler, row, search_episodes)
     lower, lower_from, holds = _proven(sampler, adversary, max_states, episodes, confidence, most)
     upper, outside = most, 1.0
     try:
@@ -126,8 +128,13 @@ def worst_case_bounds(
     return WorstCaseBounds(agent.name, game, lower, upper, lower_from, holds, outside, adversary)
 
 
-def _check(max_states: int, episodes: int, confidence: float) -> None:
-    for name, value, low in (("max_states", max_states, 1), ("episodes", episodes, 2)):
+def _check(max_states: int, episodes: int, search_episodes: int, confidence: float) -> None:
+    whole = (
+        ("max_states", max_states, 1),
+        ("episodes", episodes, 2),
+        ("search_episodes", search_episodes, 1),
+    )
+    for name, value, low in whole:
         if isinstance(value, bool) or not isinstance(value, int) or value < low:
             raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
     if not 0 < confidence < 1:

@@ -67,7 +67,8 @@ def optimise(
     """Climb J from ``start`` to the best tabular policy found, the reference policy.
 
     Adam (Kingma and Ba 2015) on the logits with the exact gradient, its step size falling linearly to 0. The best
-    policy on the way is then polished: rows are made pure wherever that does not lower J.
+    policy on the way is then polished: rows are made pure where that raises J, those that almost are also where it
+    does not lower it.
 
     Parameters
     ----------
