@@ -19,6 +19,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
+from dataclasses import asdict, fields
 from pathlib import Path
 
 import numpy as np
@@ -27,14 +28,15 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from sepo_kit.games import checked_game
-from sepo_kit.games.base import Game
+from sepo_kit.games.base import Game, Weights
 from sepo_kit.objective.credit import Credit, assign_credit, training_matches
+from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
-from sepo_kit.objective.terms import objective, results_of, terms_of
+from sepo_kit.objective.terms import Terms, objective, results_of, terms_of
 from sepo_kit.play.episode import Decision, Episode
 from sepo_kit.play.language_model import LanguageModel
 from sepo_kit.play.rollout import Match, play_matches
-from sepo_kit.runs import Run
+from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training.models import ADAPTER, LoadedModel, load_model, lora, training_dtype
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.watch import (
@@ -85,6 +87,8 @@ def train_sepo(
         return run
     trainer = sepo_trainer(loaded or load_model(base), game, run, settings, seed)
     checkpoint = resume_point(run)
+    if checkpoint:
+        trainer.rollouts.go_on_from(read_lines(run.path / METRICS))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     save_adapter(trainer, run, ADAPTER)
     run.finish(steps=trainer.state.global_step, **peak_memory())
@@ -180,8 +184,11 @@ class Rollouts:
         only_train = settings.mode in ("shared", "auxiliary")
         trained = [m for m in self.matches if m.owner is None and (m.pool == "train" or not only_train)]
         self.groups = {key: n for n, key in enumerate(dict.fromkeys(map(_group, trained)))}
+        self.weights = settings.weights or game.spec.weights
+        self.dual = DualAscent(settings.limits, self.weights, settings.dual_rate) if settings.limits else None
         self.episodes: list[Episode] = []
         self.credit: Credit | None = None
+        self.terms: Terms | None = None
         self.advantages = np.zeros(self.rows)
         self._warned: set[str] = set()
 
@@ -200,11 +207,25 @@ class Rollouts:
         """TRL's ``rollout_func``."""
         with evaluating(trainer.model):
             self.episodes = play_matches(
-                self.game, self.player, self.matches, self.seed, step=trainer.state.global_step
+                self.game,
+                self.player,
+                self.matches,
+                self.seed,
+                step=trainer.state.global_step,
+                common_random_numbers=self.settings.common_random_numbers,
             )
         spec, settings = self.game.spec, self.settings
-        self.credit = assign_credit(spec, self.episodes, settings.weights, settings.mode)
+        self.credit = assign_credit(spec, self.episodes, self.weights, settings.mode, settings.horizon)
+        self.terms = terms_of(spec, results_of(self.episodes))
+        if self.dual is not None:
+            self.weights = self.dual.update(self.terms)
         return self._lay_out()
+
+    def go_on_from(self, logged: Sequence[dict]) -> None:
+        """Take up the weights that dual ascent had reached, from the metrics of the steps before."""
+        if self.dual is not None and logged:
+            names = (field.name for field in fields(Weights))
+            self.weights = self.dual.weights = Weights(**{n: logged[-1][f"sepo/weight_{n}"] for n in names})
 
     def _lay_out(self) -> dict[str, list]:
         end = [self.player.end_of_reply]
@@ -237,8 +258,7 @@ class Rollouts:
 
     def metrics(self) -> dict[str, float]:
         """The terms of the last step's episodes, and how they were played."""
-        spec = self.game.spec
-        found = terms_of(spec, results_of(self.episodes))
+        spec, found = self.game.spec, self.terms
         decisions = [d for episode in self.episodes for d in episode.decisions]
         return {
             "sepo/utility": found.utility,
@@ -252,13 +272,17 @@ class Rollouts:
             "sepo/advantage_scale": self.credit.scale,
             "sepo/idle_groups": idle_groups(self.episodes, self.credit),
             **{f"sepo/spread_{term}": value for term, value in self._spreads().items()},
+            **self._weights_reached(),
         }
+
+    def _weights_reached(self) -> dict[str, float]:
+        """The weights of the next step, where limits move them."""
+        return {f"sepo/weight_{n}": w for n, w in asdict(self.weights).items()} if self.dual else {}
 
     def _spreads(self) -> dict[str, float]:
         """In-group spread of every term; a penalty without any gives one warning in a run."""
         spreads = spread(self.episodes)
-        weights = self.settings.weights or self.game.spec.weights
-        for penalty in silent_penalties(self.game.spec, weights, spreads):
+        for penalty in silent_penalties(self.game.spec, self.weights, spreads):
             if penalty not in self._warned:
                 self._warned.add(penalty)
                 warnings.warn(

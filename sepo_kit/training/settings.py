@@ -6,27 +6,29 @@ Every field is checked when the settings are made, before anything is written.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 
 from sepo_kit.games.base import Weights, answer_rule
 from sepo_kit.objective.credit import check_mode
+from sepo_kit.objective.limits import DualAscent
 
 SHARES = ("lora_dropout", "warm_up")
 
 
 def _check(settings: object, positive: tuple[str, ...], not_negative: tuple[str, ...] = ()) -> None:
-    for field in fields(settings):
-        value = getattr(settings, field.name)
-        if field.name in positive + not_negative:
+    for declared in fields(settings):
+        name, value = declared.name, getattr(settings, declared.name)
+        if name in positive + not_negative:
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{field.name} must be a finite number, got {value!r}")
-            if value < 0 or (value == 0 and field.name in positive):
-                bound = "> 0" if field.name in positive else ">= 0"
-                raise ValueError(f"{field.name} must be {bound}, got {value!r}")
-            if field.type == "int" and not isinstance(value, int):
-                raise ValueError(f"{field.name} must be a whole number, got {value!r}")
-            if field.name in SHARES and value >= 1:
-                raise ValueError(f"{field.name} must be < 1, got {value!r}: it is a share")
+                raise ValueError(f"{name} must be a finite number, got {value!r}")
+            if value < 0 or (value == 0 and name in positive):
+                bound = "> 0" if name in positive else ">= 0"
+                raise ValueError(f"{name} must be {bound}, got {value!r}")
+            if declared.type == "int" and not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number, got {value!r}")
+            if name in SHARES and value >= 1:
+                raise ValueError(f"{name} must be < 1, got {value!r}: it is a share")
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ class SEPOSettings:
     ``rollouts``: episodes per group (the n of GRPO), which share all draws but the agent's; ``groups``: groups
     per opponent and step, each with its own draws; ``beta``: weight of the KL to the SFT model;
     ``clip``: of the probability ratio; ``weights``: None for the game's own; ``micro_rows``: most rows of one
-    forward pass of reasoned replies.
+    forward pass of reasoned replies. ``horizon``: None for the mode's own; ``limits``: instead of fixed weights,
+    what the penalties may at most be, as in ``DualAscent``, whose weights start from ``weights``.
     """
 
     steps: int
@@ -90,7 +93,11 @@ class SEPOSettings:
     beta: float
     groups: int = 1
     mode: str = "credited"
+    horizon: str | None = None
+    common_random_numbers: bool = True
     weights: Weights | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    dual_rate: float = 0.5
     style: str = "direct"
     temperature: float = 0.8
     max_new_tokens: int = 512
@@ -115,7 +122,14 @@ class SEPOSettings:
         if self.weights is not None and not isinstance(self.weights, Weights):
             raise ValueError(f"weights must be a Weights or None for the game's own, got {self.weights!r}")
         answer_rule(self.style)
-        check_mode(self.mode)
+        check_mode(self.mode, self.horizon)
+        if not isinstance(self.common_random_numbers, bool):
+            raise ValueError(
+                f"common_random_numbers must be True or False, got {self.common_random_numbers!r}"
+            )
+        DualAscent(
+            self.limits, self.weights or Weights(0.0, 0.0, 0.0), self.dual_rate
+        )  # checks its arguments
 
     def as_request(self) -> dict:
         """Plain values, for the manifest."""

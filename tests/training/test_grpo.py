@@ -160,6 +160,31 @@ def test_weights_and_mode_reach_the_credit(rollouts, tiny_model):
     np.testing.assert_array_equal(made.credit.advantage, expected)
 
 
+def test_horizon_and_draws_reach_the_step(rollouts, tiny_model):
+    made = rollouts("ipd", horizon="round", common_random_numbers=False)
+    made([""] * made.rows, stepping(tiny_model))
+    expected = assign_credit(made.game.spec, made.episodes, horizon="round").advantage
+    np.testing.assert_array_equal(made.credit.advantage, expected)
+    todo = training_matches(made.game, "credited", 3)
+    independent = play_matches(made.game, made.player, todo, 3, common_random_numbers=False)
+    assert [e.own for e in made.episodes] == [e.own for e in independent]
+    assert [e.own for e in independent] != [e.own for e in play_matches(made.game, made.player, todo, 3)]
+
+
+def test_limits_move_the_weights_of_the_next_step(rollouts, tiny_model):
+    start = Weights(1.0, 2.0, 0.0)
+    made = rollouts("kuhn", weights=start, limits={"exploit": 0.1}, dual_rate=0.5)
+    made([""] * made.rows, stepping(tiny_model))
+    expected = assign_credit(made.game.spec, made.episodes, start).advantage
+    np.testing.assert_array_equal(made.credit.advantage, expected)
+    found = terms_of(made.game.spec, results_of(made.episodes))
+    reached = Weights(1.0 + 0.5 * (found.exploitability - 0.1), 2.0, 0.0)
+    assert made.metrics()["sepo/weight_exploit"] == reached.exploit != 1.0
+    made([""] * made.rows, stepping(tiny_model, step=1))
+    expected = assign_credit(made.game.spec, made.episodes, reached).advantage
+    np.testing.assert_array_equal(made.credit.advantage, expected)
+
+
 def test_metrics_are_the_terms_of_the_step(rollouts, tiny_model):
     made = rollouts()
     made([""] * made.rows, stepping(tiny_model))
@@ -413,11 +438,17 @@ def test_reasoned_replies_train_on_what_was_said(tiny_folder, tokenizer, tmp_pat
     assert {d.action for d in decisions} <= {"PASS", "BET", "CALL", "FOLD"}
 
 
-def test_reasoned_runs_resume_to_the_same_weights(tiny_folder, tmp_path):
-    """Replies are sampled, and sampled again the same way."""
-    settings = replace(
-        SETTINGS, style="reasoned", rollouts=2, max_new_tokens=2, micro_rows=60, steps=2, save_every=1
-    )
+RESUMED = {
+    # replies are sampled, and sampled again the same way
+    "reasoned": {"style": "reasoned", "max_new_tokens": 2, "micro_rows": 60},
+    # the weights that dual ascent had reached are taken up again
+    "limits": {"limits": {"exploit": 0.1, "collusion": 0.0}, "dual_rate": 3.0},
+}
+
+
+@pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
+def test_a_stopped_run_resumes_to_the_same_weights(tiny_folder, tmp_path, changes):
+    settings = replace(SETTINGS, rollouts=2, steps=2, save_every=1, **changes)
     whole = train_sepo(tiny_folder, "kuhn", tmp_path / "whole", settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(grpo, "save_adapter", lambda *_: pytest.fail("stopped"))

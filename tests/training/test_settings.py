@@ -79,3 +79,18 @@ def test_the_request_is_plain_and_tells_settings_apart():
     assert weighted.as_request()["weights"] == {"exploit": 1.0, "collusion": 2.0, "externality": 3.0}
     assert weighted.as_request() != SEPO.as_request()
     assert SFT.as_request()["epochs"] == 1.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"horizon": "forever"}, "horizon must be one of round, return-to-go, got 'forever'"),
+        ({"common_random_numbers": 1}, "common_random_numbers must be True or False, got 1"),
+        ({"limits": {"greed": 0.1}}, "limits must be on exploit, collusion, externality, got 'greed'"),
+        ({"limits": {"exploit": -1.0}}, r"limits\['exploit'\] must be >= 0"),
+        ({"limits": {"exploit": 0.1}, "dual_rate": 0.0}, "the dual rate must be > 0, got 0.0"),
+    ],
+)
+def test_credit_and_limits_are_checked_at_once(changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(SEPO, **changes)
