@@ -1,0 +1,153 @@
+"""The mechanism study, whole: every credit mode x paid for its own round or to the end x common or independent draws,
+on tables and on language models, several seeds each.
+
+A trial is one training run. Every finished trial lies in a file of its own, so a stopped study goes on where it was.
+What single estimates are worth, beside the exact gradient, is ``study.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import pandas as pd
+from tqdm.auto import tqdm
+
+from sepo_kit.objective.credit import HORIZONS, MODES, check_mode
+from sepo_kit.runs import METRICS, read_lines, replacing
+from sepo_kit.training.settings import SEPOSettings
+from sepo_kit.training.study import STARTS, settings_for
+from sepo_kit.training.tabular import train_tabular
+
+TABULAR = "tabular"
+EVERY = 10  # steps between two rows of a log
+TERMS = ("utility", "exploitability", "collusion", "externality", "safety")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One way to pay decisions."""
+
+    mode: str
+    horizon: str
+    common_random_numbers: bool
+
+    def __post_init__(self) -> None:
+        check_mode(self.mode, self.horizon)
+
+    @property
+    def name(self) -> str:
+        """Words for a legend and, with hyphens, for a folder."""
+        draws = "common" if self.common_random_numbers else "independent"
+        return f"{self.mode}, {self.horizon}, {draws} draws"
+
+
+def _is_as_proposed(variant: Variant) -> bool:
+    """Whether the mode has the horizon it was proposed with, and common draws."""
+    own = "return-to-go" if variant.mode == "credited" else "round"
+    return variant.horizon == own and variant.common_random_numbers
+
+
+# Each mode as it was proposed comes first: a study that was stopped early has those.
+VARIANTS = tuple(
+    sorted((Variant(*each) for each in product(MODES, HORIZONS, (True, False))), key=_is_as_proposed, reverse=True)
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training run of the study. ``base``: "tabular", or whatever ``load_model`` takes; ``agent`` is its label.
+    ``sepo``: the settings of a language model's run, of which the variant replaces three."""
+
+    agent: str
+    game: str
+    variant: Variant
+    seed: int
+    steps: int
+    base: str = TABULAR
+    sepo: SEPOSettings | None = None
+
+    def folder(self, root: Path) -> Path:
+        """Where the trial lies under the study's folder."""
+        words = self.variant.name.replace(",", "").replace(" ", "-")
+        return Path(root) / self.agent / self.game / f"{words}-seed-{self.seed}"
+
+
+def trials(
+    agent: str,
+    games: Sequence[str],
+    seeds: Sequence[int],
+    steps: int,
+    variants: Sequence[Variant] = VARIANTS,
+    bases: dict[str, str] | None = None,
+    sepo: dict[str, SEPOSettings] | None = None,
+) -> list[Trial]:
+    """All trials of one agent, those of a variant together. ``bases``, ``sepo``: by game, for language models."""
+    return [
+        Trial(
+            agent, game, variant, seed, steps, bases[game] if bases else TABULAR, sepo[game] if sepo else None
+        )
+        for variant in variants
+        for game in games
+        for seed in seeds
+    ]
+
+
+def run_study(todo: Sequence[Trial], root: Path | str, workers: int = 1) -> pd.DataFrame:
+    """Run the trials that have not run yet, ``workers`` processes at a time; the logs of all of them.
+
+    Returns
+    -------
+    DataFrame
+        Columns agent, game, mode, horizon, common_random_numbers, seed, step and ``TERMS``. A table's terms are
+        exact, a language model's are means over the training episodes of the ten steps up to ``step``.
+    """
+    root = Path(root)
+    missing = [trial for trial in todo if not _file(trial, root).exists()]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        running = [pool.submit(run_trial, trial, root) for trial in missing]
+        for done in tqdm(as_completed(running), total=len(running), desc="trials", disable=not running):
+            try:
+                done.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return pd.concat(_read(todo, root), ignore_index=True)
+
+
+def run_trial(trial: Trial, root: Path) -> None:
+    """Train, and write the log."""
+    log = _train_table(trial) if trial.base == TABULAR else _train_model(trial, trial.folder(root))
+    with replacing(_file(trial, root)) as temporary:
+        log[["step", *TERMS]].to_parquet(temporary, index=False)
+
+
+def _file(trial: Trial, root: Path) -> Path:
+    return trial.folder(root).with_suffix(".parquet")
+
+
+def _read(todo: Sequence[Trial], root: Path) -> Iterator[pd.DataFrame]:
+    for trial in todo:
+        labels = {"agent": trial.agent, "game": trial.game, **asdict(trial.variant), "seed": trial.seed}
+        log = pd.read_parquet(_file(trial, root))
+        yield log[log["step"] <= trial.steps].assign(**labels)[[*labels, "step", *TERMS]]
+
+
+def _train_table(trial: Trial) -> pd.DataFrame:
+    settings = settings_for(trial.game, steps=trial.steps, log_every=EVERY, **asdict(trial.variant))
+    return train_tabular(trial.game, settings, trial.seed, STARTS.get(trial.game)).log
+
+
+def _train_model(trial: Trial, folder: Path) -> pd.DataFrame:
+    from sepo_kit.training.grpo import train_sepo  # torch, which tables do without
+
+    settings = replace(trial.sepo, steps=trial.steps, **asdict(trial.variant))
+    run = train_sepo(trial.base, trial.game, folder, settings, trial.seed)
+    rows = pd.DataFrame(read_lines(run.path / METRICS))
+    rows = rows[[c for c in rows if c.startswith("sepo/")]].rename(columns=lambda c: c.removeprefix("sepo/"))
+    means = rows[list(TERMS)].groupby(rows.index // EVERY).mean()
+    return means.assign(step=[min((k + 1) * EVERY, trial.steps) for k in means.index])

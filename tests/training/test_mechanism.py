@@ -1,0 +1,63 @@
+"""The whole study: its trials, what it keeps, and that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from sepo_kit.runs import METRICS, read_lines
+from sepo_kit.training import mechanism
+from sepo_kit.training.mechanism import TERMS, VARIANTS, Trial, Variant, run_study, run_trial, trials
+from sepo_kit.training.settings import SEPOSettings
+from sepo_kit.training.study import settings_for
+from sepo_kit.training.tabular import train_tabular
+
+
+def test_all_combinations_those_proposed_first():
+    assert len(set(VARIANTS)) == 16
+    assert {v.name for v in VARIANTS[:4]} == {
+        "shared, round, common draws",
+        "auxiliary, round, common draws",
+        "grouped, round, common draws",
+        "credited, return-to-go, common draws",
+    }
+    with pytest.raises(ValueError, match="credit mode must be one of"):
+        Variant("fair", "round", True)
+
+
+def test_a_tables_trial_is_its_training_run(tmp_path):
+    variant = Variant("grouped", "return-to-go", False)
+    found = run_study(trials("tabular", ["kuhn"], [3], 4, [variant]), tmp_path)
+    settings = settings_for(
+        "kuhn", steps=4, mode="grouped", horizon="return-to-go", common_random_numbers=False
+    )
+    expected = train_tabular("kuhn", settings, seed=3).log
+    pd.testing.assert_frame_equal(found[["step", *TERMS]], expected[["step", *TERMS]])
+    assert found[["agent", "game", "mode", "horizon", "common_random_numbers", "seed"]].iloc[0].to_list() == [
+        "tabular", "kuhn", "grouped", "return-to-go", False, 3
+    ]  # fmt: skip
+
+
+def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
+    todo = trials("tabular", ["kuhn"], [0, 1], 2, VARIANTS[:1])
+    run_trial(todo[0], tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.parquet")}
+    found = run_study(todo, tmp_path)
+    assert set(found["seed"]) == {0, 1}
+    assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+    monkeypatch.setattr(mechanism, "run_trial", lambda *_: pytest.fail("ran again"))
+    pd.testing.assert_frame_equal(run_study(todo, tmp_path), found)
+
+
+def test_a_language_models_trial_logs_means_over_its_training_steps(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(mechanism, "EVERY", 2)
+    sepo = SEPOSettings(steps=99, rollouts=2, learning_rate=1e-3, beta=0.0, lora_dropout=0.0, lora_r=4)
+    variant = Variant("credited", "round", False)
+    trial = Trial("tiny", "kuhn", variant, seed=1, steps=3, base=str(tiny_folder), sepo=sepo)
+    run_trial(trial, tmp_path)
+    found = run_study([trial], tmp_path)
+    logged = pd.DataFrame(read_lines(trial.folder(tmp_path) / METRICS))["sepo/safety"]
+    assert found["step"].to_list() == [2, 3]
+    assert found["safety"].to_list() == pytest.approx([logged[:2].mean(), logged[2]])
+    manifest = (trial.folder(tmp_path) / "manifest.json").read_text()
+    assert '"horizon": "round"' in manifest and '"common_random_numbers": false' in manifest
