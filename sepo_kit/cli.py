@@ -80,6 +80,20 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument("--seed", type=int, default=0)
         train.set_defaults(run=_train, stage=stage)
 
+    study = commands.add_parser("study", help="the mechanism study: every credit mode, several seeds (hours)")
+    study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile")
+    study.add_argument("--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME")
+    study.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    study.add_argument("--steps", type=int, default=400, help="SEPO steps of a trial (default: 400)")
+    study.add_argument(
+        "--variants", type=int, help="only the first so many of the 16; 4: the modes as proposed"
+    )
+    study.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
+    study.add_argument("--workers", type=int, default=1, help="trials at a time (default: 1)")
+    study.add_argument("--folder", type=Path, help="where trials go (default: runs/study)")
+    study.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
+    study.set_defaults(run=_study)
+
     data = commands.add_parser("data", help="write the demonstrations corpus")
     data.add_argument("--folder", type=Path, help="default: data/sft")
     data.set_defaults(run=_data)
@@ -147,6 +161,26 @@ def _train(options: argparse.Namespace) -> None:
     else:
         run = sk.train_sepo(options.model, plan.game, options.folder, plan.sepo, options.seed)
     print(f"done: {run.path}")
+
+
+def _study(options: argparse.Namespace) -> None:
+    from sepo_kit.notebooks import PROJECT
+    from sepo_kit.profiles import get_profile
+    from sepo_kit.training.mechanism import TABULAR, VARIANTS, run_study, trials, warm_starts, write_study
+
+    for name in ("seeds", "steps", "workers"):
+        if getattr(options, name) < 1:
+            raise ValueError(f"--{name} must be >= 1, got {getattr(options, name)}")
+    folder, profile = options.folder or PROJECT / "runs" / "study", get_profile(options.profile)
+    for agent in options.agents:
+        like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
+        bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
+        sepo = {game: plan.sepo for game, plan in like.items()}
+        seeds, variants = range(options.seeds), VARIANTS[: options.variants]
+        todo = trials(agent, options.games, seeds, options.steps, variants, bases, sepo)
+        logs = run_study(todo, folder, options.workers)
+        for path in write_study(logs, todo, options.results or PROJECT / "data" / "results"):
+            print(f"written: {path}")
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ What single estimates are worth, beside the exact gradient, is ``study.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from itertools import product
@@ -18,8 +18,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from sepo_kit.objective.credit import HORIZONS, MODES, check_mode
-from sepo_kit.runs import METRICS, read_lines, replacing
-from sepo_kit.training.settings import SEPOSettings
+from sepo_kit.runs import METRICS, provenance, read_lines, replacing, write_json
+from sepo_kit.training.settings import SEPOSettings, SFTSettings
 from sepo_kit.training.study import STARTS, settings_for
 from sepo_kit.training.tabular import train_tabular
 
@@ -83,8 +83,8 @@ def trials(
     seeds: Sequence[int],
     steps: int,
     variants: Sequence[Variant] = VARIANTS,
-    bases: dict[str, str] | None = None,
-    sepo: dict[str, SEPOSettings] | None = None,
+    bases: Mapping[str, str] | None = None,
+    sepo: Mapping[str, SEPOSettings] | None = None,
 ) -> list[Trial]:
     """All trials of one agent, those of a variant together. ``bases``, ``sepo``: by game, for language models."""
     return [
@@ -95,6 +95,18 @@ def trials(
         for game in games
         for seed in seeds
     ]
+
+
+def warm_starts(model: str, settings: Mapping[str, SFTSettings], root: Path | str) -> dict[str, str]:
+    """Give ``model`` its supervised warm start on each game; run folders by game. All trials start from there."""
+    if not settings:
+        return {}
+    from sepo_kit.training.sft import train_sft
+
+    return {
+        game: str(train_sft(model, game, Path(root) / model / game / "sft-seed-0", each, seed=0).path)
+        for game, each in settings.items()
+    }
 
 
 def run_study(todo: Sequence[Trial], root: Path | str, workers: int = 1) -> pd.DataFrame:
@@ -151,3 +163,25 @@ def _train_model(trial: Trial, folder: Path) -> pd.DataFrame:
     rows = rows[[c for c in rows if c.startswith("sepo/")]].rename(columns=lambda c: c.removeprefix("sepo/"))
     means = rows[list(TERMS)].groupby(rows.index // EVERY).mean()
     return means.assign(step=[min((k + 1) * EVERY, trial.steps) for k in means.index])
+
+
+def write_study(logs: pd.DataFrame, todo: Sequence[Trial], folder: Path | str) -> list[Path]:
+    """Write the logs as credit-study-AGENT.parquet, and what they were made with as .json beside it; both paths."""
+    data = Path(folder) / f"credit-study-{todo[0].agent}.parquet"
+    with replacing(data) as temporary:
+        logs.to_parquet(temporary, index=False)
+    varied = {"steps", *asdict(todo[0].variant)}
+    settings = {
+        trial.game: {
+            name: value
+            for name, value in asdict(trial.sepo or settings_for(trial.game)).items()
+            if name not in varied
+        }
+        for trial in todo
+    }
+    seeds = sorted({trial.seed for trial in todo})
+    made = {
+        "provenance": provenance(), "trials": len(todo), "steps": todo[0].steps, "seeds": seeds, "settings": settings
+    }  # fmt: skip
+    write_json(data.with_suffix(".json"), made)
+    return [data, data.with_suffix(".json")]

@@ -5,9 +5,18 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sepo_kit.runs import METRICS, read_lines
+from sepo_kit.runs import METRICS, read_json, read_lines
 from sepo_kit.training import mechanism
-from sepo_kit.training.mechanism import TERMS, VARIANTS, Trial, Variant, run_study, run_trial, trials
+from sepo_kit.training.mechanism import (
+    TERMS,
+    VARIANTS,
+    Trial,
+    Variant,
+    run_study,
+    run_trial,
+    trials,
+    write_study,
+)
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.study import settings_for
 from sepo_kit.training.tabular import train_tabular
@@ -61,3 +70,14 @@ def test_a_language_models_trial_logs_means_over_its_training_steps(tiny_folder,
     assert found["safety"].to_list() == pytest.approx([logged[:2].mean(), logged[2]])
     manifest = (trial.folder(tmp_path) / "manifest.json").read_text()
     assert '"horizon": "round"' in manifest and '"common_random_numbers": false' in manifest
+
+
+def test_the_table_says_what_it_was_made_with(tmp_path):
+    todo = trials("tabular", ["kuhn"], [0, 1], 2, VARIANTS[:2])
+    logs = run_study(todo, tmp_path / "study")
+    data, source = write_study(logs, todo, tmp_path)
+    pd.testing.assert_frame_equal(pd.read_parquet(data), logs)
+    made = read_json(source)
+    assert (made["trials"], made["steps"], made["seeds"]) == (4, 2, [0, 1])
+    assert made["settings"]["kuhn"]["rollouts"] == 8 and "mode" not in made["settings"]["kuhn"]
+    assert made["provenance"]["commit"]
