@@ -166,9 +166,17 @@ def _train(options: argparse.Namespace) -> None:
 def _study(options: argparse.Namespace) -> None:
     from sepo_kit.notebooks import PROJECT
     from sepo_kit.profiles import get_profile
-    from sepo_kit.training.mechanism import TABULAR, VARIANTS, run_study, trials, warm_starts, write_study
+    from sepo_kit.training.mechanism import (
+        TABULAR,
+        VARIANTS,
+        estimates,
+        run_study,
+        trials,
+        warm_starts,
+        write_study,
+    )  # fmt: skip
 
-    for name in ("seeds", "steps", "workers"):
+    for name in ("seeds", "steps", "samples", "workers"):
         if getattr(options, name) < 1:
             raise ValueError(f"--{name} must be >= 1, got {getattr(options, name)}")
     folder, profile = options.folder or PROJECT / "runs" / "study", get_profile(options.profile)
@@ -179,7 +187,9 @@ def _study(options: argparse.Namespace) -> None:
         seeds, variants = range(options.seeds), VARIANTS[: options.variants]
         todo = trials(agent, options.games, seeds, options.steps, variants, bases, sepo)
         logs = run_study(todo, folder, options.workers)
-        for path in write_study(logs, todo, options.results or PROJECT / "data" / "results"):
+        estimated = estimates(agent, options.games, options.samples, variants, bases, sepo)
+        results = options.results or PROJECT / "data" / "results"
+        for path in write_study(logs, estimated, todo, results):
             print(f"written: {path}")
 
 

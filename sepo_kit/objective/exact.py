@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from sepo_kit.games import get_game
-from sepo_kit.games.base import POOLS, Game, Strategy
+from sepo_kit.games.base import POOLS, Game, InformationState, Strategy
 from sepo_kit.objective.answers import Answers, Everything
 from sepo_kit.objective.best_response import WorstCase, worst_case
 from sepo_kit.objective.bounds import WorstCaseBounds, worst_case_bounds
@@ -34,6 +34,7 @@ __all__ = [
     "against",
     "gradient",
     "gradient_parts",
+    "information_states",
     "optimise",
     "policy_table",
     "results",
@@ -107,6 +108,20 @@ def advantages_over(game: Game, agent: Policy, pool: str = "exploit") -> dict[st
     return {opponent: result.advantage for (_, opponent), result in found.items()}
 
 
+def information_states(game: Game | str, max_states: int = MAX_STATES) -> list[InformationState]:
+    """Everything the agent's seat can see when it has to move, in the order of the keys.
+
+    Raises
+    ------
+    TooLarge
+        There are more nodes than ``max_states``.
+    """
+    tree = arena(get_game(game)).free
+    tree.reach(Everything(tree.seen), max_states, "raise max_states")
+    numbers = np.unique(np.concatenate([layer.seen for layer in tree.layers]))
+    return sorted((tree.seen.states[i] for i in numbers if i), key=lambda seen: seen.key)
+
+
 def policy_table(
     game: Game | str, agent: Policy, max_states: int = MAX_STATES
 ) -> dict[str, dict[str, float]]:
@@ -117,11 +132,7 @@ def policy_table(
     NoDistribution, TooLarge
         As ``terms``.
     """
-    game = get_game(game)
-    tree = arena(game).free
-    tree.reach(Everything(tree.seen), max_states, "raise max_states")
-    numbers = np.unique(np.concatenate([layer.seen for layer in tree.layers]))
-    states = sorted((tree.seen.states[i] for i in numbers if i), key=lambda seen: seen.key)
+    states = information_states(game, max_states)
     return {
         seen.key: dict(zip(seen.legal_actions, map(float, p), strict=True))
         for seen, p in zip(states, agent.distributions(states), strict=True)

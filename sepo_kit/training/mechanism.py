@@ -1,8 +1,7 @@
 """The mechanism study, whole: every credit mode x paid for its own round or to the end x common or independent draws,
-on tables and on language models, several seeds each.
+on tables and on language models: where training leads, several seeds each, and what single estimates are worth.
 
 A trial is one training run. Every finished trial lies in a file of its own, so a stopped study goes on where it was.
-What single estimates are worth, beside the exact gradient, is ``study.py``.
 """
 
 from __future__ import annotations
@@ -17,10 +16,12 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from sepo_kit.games import get_game
+from sepo_kit.objective import exact
 from sepo_kit.objective.credit import HORIZONS, MODES, check_mode
 from sepo_kit.runs import METRICS, provenance, read_lines, replacing, write_json
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
-from sepo_kit.training.study import STARTS, settings_for
+from sepo_kit.training.study import STARTS, estimator_study, settings_for
 from sepo_kit.training.tabular import train_tabular
 
 TABULAR = "tabular"
@@ -149,6 +150,54 @@ def _read(todo: Sequence[Trial], root: Path) -> Iterator[pd.DataFrame]:
         yield log[log["step"] <= trial.steps].assign(**labels)[[*labels, "step", *TERMS]]
 
 
+def estimates(
+    agent: str,
+    games: Sequence[str],
+    samples: int,
+    variants: Sequence[Variant] = VARIANTS,
+    bases: Mapping[str, str] | None = None,
+    sepo: Mapping[str, SEPOSettings] | None = None,
+) -> pd.DataFrame:
+    """Bias and noise of the gradient estimates of every variant where training starts.
+
+    A language model's are those in its LoRA parameters, where its information states can be enumerated (Kuhn poker);
+    other games are left out.
+
+    Returns
+    -------
+    DataFrame
+        The rows of ``estimator_study`` with columns agent, game, horizon and common_random_numbers.
+    """
+    found = []
+    for game in games:
+        start = {}
+        if bases:
+            if not get_game(game).spec.independent_rounds:
+                continue
+            start = _start_of_model(bases[game], game, sepo[game])
+            start.update(rollouts=sepo[game].rollouts, groups=sepo[game].groups)
+        for variant in variants:
+            changes = asdict(variant)
+            rows = estimator_study(game, samples, modes=[changes.pop("mode")], **start, **changes)
+            found.append(rows.assign(agent=agent, game=game, **changes))
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+
+
+def _start_of_model(base: str, game: str, sepo: SEPOSettings) -> dict:
+    """The policy a model starts SEPO with, and the metric of its parameters."""
+    from peft import get_peft_model
+
+    from sepo_kit.training.models import language_model, load_model, lora
+    from sepo_kit.training.parameter_space import inner_products
+
+    loaded = load_model(base)
+    agent = language_model(loaded, game, temperature=sepo.temperature)
+    agent.model = get_peft_model(loaded.model, lora(sepo.lora_r, sepo.lora_alpha, 0.0))
+    states = exact.information_states(game)
+    table = {s.key: p for s, p in zip(states, agent.distributions(states), strict=True)}
+    return {"start": table, "metric": inner_products(agent, states)}
+
+
 def _train_table(trial: Trial) -> pd.DataFrame:
     settings = settings_for(trial.game, steps=trial.steps, log_every=EVERY, **asdict(trial.variant))
     return train_tabular(trial.game, settings, trial.seed, STARTS.get(trial.game)).log
@@ -165,11 +214,22 @@ def _train_model(trial: Trial, folder: Path) -> pd.DataFrame:
     return means.assign(step=[min((k + 1) * EVERY, trial.steps) for k in means.index])
 
 
-def write_study(logs: pd.DataFrame, todo: Sequence[Trial], folder: Path | str) -> list[Path]:
-    """Write the logs as credit-study-AGENT.parquet, and what they were made with as .json beside it; both paths."""
-    data = Path(folder) / f"credit-study-{todo[0].agent}.parquet"
+def write_study(
+    logs: pd.DataFrame, estimated: pd.DataFrame, todo: Sequence[Trial], folder: Path | str
+) -> list[Path]:
+    """Write the logs as credit-training-AGENT.parquet, the estimates as credit-estimates-AGENT.csv, and what they were
+    made with as credit-study-AGENT.json; the three paths."""
+    agent = todo[0].agent
+    names = (
+        f"credit-training-{agent}.parquet",
+        f"credit-estimates-{agent}.csv",
+        f"credit-study-{agent}.json",
+    )
+    data, table, source = (Path(folder) / name for name in names)
     with replacing(data) as temporary:
         logs.to_parquet(temporary, index=False)
+    with replacing(table) as temporary:
+        estimated.to_csv(temporary, index=False, float_format="%.6g")
     varied = {"steps", *asdict(todo[0].variant)}
     settings = {
         trial.game: {
@@ -183,5 +243,5 @@ def write_study(logs: pd.DataFrame, todo: Sequence[Trial], folder: Path | str) -
     made = {
         "provenance": provenance(), "trials": len(todo), "steps": todo[0].steps, "seeds": seeds, "settings": settings
     }  # fmt: skip
-    write_json(data.with_suffix(".json"), made)
-    return [data, data.with_suffix(".json")]
+    write_json(source, made)
+    return [data, table, source]

@@ -35,18 +35,29 @@ def estimator_study(
     modes: Sequence[str] = MODES,
     rollouts: int = 8,
     start: Mapping[str, Sequence[float]] | None = None,
+    metric: np.ndarray | None = None,
     **changes,
 ) -> pd.DataFrame:
     """Many sampled gradients per credit mode at one policy, beside the exact gradient.
 
     The penalty part of an estimate is the estimate minus that of the same episodes without penalties.
 
+    Parameters
+    ----------
+    start
+        The policy, a table of probabilities; default: the study's own, or uniform.
+    metric
+        Inner products of the logits' directions, shape (P, P), in the order of ``start``: for a language model those
+        of ``parameter_space.inner_products``. Default: those of a table, whose logits are its parameters.
+    changes
+        To the study's settings: horizon, common_random_numbers, ...
+
     Returns
     -------
     DataFrame
         One row per mode and part ("payoff", "penalty"): mode, part, cosine of the mean estimate to the exact
-        gradient (NaN where the estimate is zero), norm of the mean estimate, noise (standard deviation of one
-        estimate, over all logits, as a share of the exact gradient's norm), samples.
+        gradient (1: no bias; NaN where the estimate is zero), norm of the mean estimate, noise (standard deviation of
+        one estimate as a multiple of that norm: the modes have different units), samples.
     """
     game = get_game(game)
     settings = settings_for(game, rollouts=rollouts, **changes)
@@ -71,19 +82,27 @@ def estimator_study(
             found["penalty"].append(both[0] - both[1])
             found["payoff"].append(both[1])
         rows += [
-            {"mode": mode, "part": part, **_compare(np.array(found[part]), truth[part])} for part in found
+            {"mode": mode, "part": part, **_compare(np.array(found[part]), truth[part], metric)}
+            for part in found
         ]
     return pd.DataFrame(rows)
 
 
-def _compare(estimates: np.ndarray, truth: np.ndarray) -> dict:
+def _compare(estimates: np.ndarray, truth: np.ndarray, metric: np.ndarray | None) -> dict:
     """Mean and noise of estimates, shape (N, P), beside the true gradient, shape (P,)."""
-    mean, size = estimates.mean(axis=0), np.linalg.norm(truth)
-    norm = np.linalg.norm(mean)
+    metric = np.eye(len(truth)) if metric is None else metric
+
+    def length(vector: np.ndarray) -> float:
+        return float(np.sqrt(max(0.0, vector @ metric @ vector)))
+
+    mean, size, nan = estimates.mean(axis=0), length(truth), float("nan")
+    norm = length(mean)
+    something = norm > 1e-12
+    variance = np.trace(np.cov(estimates.T, ddof=1) @ metric)
     return {
-        "cosine": float(mean @ truth / (norm * size)) if norm > 1e-12 and size > 0 else float("nan"),
-        "norm": float(norm),
-        "noise": float(np.sqrt(estimates.var(axis=0, ddof=1).sum()) / size) if size > 0 else float("nan"),
+        "cosine": float(mean @ metric @ truth / (norm * size)) if something and size > 0 else nan,
+        "norm": norm,
+        "noise": float(np.sqrt(variance) / norm) if something else nan,
         "samples": len(estimates),
     }
 

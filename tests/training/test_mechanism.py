@@ -12,6 +12,7 @@ from sepo_kit.training.mechanism import (
     VARIANTS,
     Trial,
     Variant,
+    estimates,
     run_study,
     run_trial,
     trials,
@@ -75,9 +76,21 @@ def test_a_language_models_trial_logs_means_over_its_training_steps(tiny_folder,
 def test_the_table_says_what_it_was_made_with(tmp_path):
     todo = trials("tabular", ["kuhn"], [0, 1], 2, VARIANTS[:2])
     logs = run_study(todo, tmp_path / "study")
-    data, source = write_study(logs, todo, tmp_path)
+    estimated = estimates("tabular", ["kuhn"], 3, VARIANTS[:2])
+    data, table, source = write_study(logs, estimated, todo, tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(data), logs)
+    pd.testing.assert_frame_equal(pd.read_csv(table), estimated, rtol=1e-5)
     made = read_json(source)
     assert (made["trials"], made["steps"], made["seeds"]) == (4, 2, [0, 1])
     assert made["settings"]["kuhn"]["rollouts"] == 8 and "mode" not in made["settings"]["kuhn"]
     assert made["provenance"]["commit"]
+
+
+def test_a_language_models_estimates_are_measured_in_its_parameters(tiny_folder):
+    """Where its states can be enumerated; elsewhere there is no exact gradient to compare with."""
+    sepo = SEPOSettings(steps=1, rollouts=4, learning_rate=1e-3, beta=0.0, groups=4, temperature=1.5)
+    bases = dict.fromkeys(["ipd", "kuhn"], str(tiny_folder))
+    variant = Variant("credited", "return-to-go", True)
+    found = estimates("tiny", ["ipd", "kuhn"], 30, [variant], bases, dict.fromkeys(bases, sepo))
+    assert set(found["game"]) == {"kuhn"} and list(found["agent"]) == ["tiny", "tiny"]
+    assert found.set_index("part").loc["penalty", "cosine"] > 0.9
