@@ -15,6 +15,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
 from sepo_kit.runs import replacing
 
@@ -244,11 +245,15 @@ def gradient_cosines(study: pd.DataFrame, title: str) -> Figure:
 
 
 def credit_curves(
-    logs: pd.DataFrame, game: str, columns: tuple[str, ...] = ("safety", "exploitability", "collusion")
+    logs: pd.DataFrame,
+    game: str,
+    columns: tuple[str, ...] = ("safety", "exploitability", "collusion"),
+    about: str = "exact values of a tabular policy",
 ) -> Figure:
-    """Exact Safety, exploit and collusion over training by variant: mean over seeds, band from least to most.
+    """Safety, exploit and collusion over training by variant: mean over seeds; band: 95 % interval of the mean.
 
-    ``logs``: ``training.study.training_study``. Columns that are 0 throughout are left out.
+    ``logs``: columns game, variant, seed, step and the terms, as ``training.study.training_study`` gives. Columns
+    that are 0 throughout are left out. One seed, and two, have no band.
     """
     part = logs[logs["game"] == game]
     shown = [c for c in columns if part[c].abs().max() > 1e-9]
@@ -259,15 +264,65 @@ def credit_curves(
             wide = rows.pivot(index="step", columns="seed", values=column)
             color = MODE_COLORS.get(variant, palette[number % len(palette)])
             axis.plot(wide.index, wide.mean(axis=1), label=variant, color=color, linewidth=2)
-            axis.fill_between(
-                wide.index, wide.min(axis=1), wide.max(axis=1), color=color, alpha=0.2, linewidth=0
-            )
+            if wide.shape[1] > 2:
+                low, high = np.array([(e.low, e.high) for e in map(over_seeds, wide.to_numpy())]).T
+                axis.fill_between(wide.index, low, high, color=color, alpha=0.2, linewidth=0)
         axis.set_xlabel("training step")
         axis.set_ylabel(label(column, game))
     np.atleast_1d(axes)[-1].legend(bbox_to_anchor=(1.02, 1), loc="upper left")
-    figure.suptitle(
-        f"{get_game(game).spec.title}: exact values of a tabular policy, {part['seed'].nunique()} seeds"
+    seeds = part["seed"].nunique()
+    figure.suptitle(f"{get_game(game).spec.title}: {about}, {seeds} seed{'s' if seeds > 1 else ''}")
+    return figure
+
+
+def credit_ends(logs: pd.DataFrame, game: str) -> Figure:
+    """Safety at the end of training for every mode, horizon and kind of draws; bars: 95 % interval over seeds.
+
+    ``logs``: ``training.mechanism.run_study``; one panel per agent.
+    """
+    part = logs[logs["game"] == game]
+    last = part[part["step"] == part.groupby("agent")["step"].transform("max")]
+    agents = list(dict.fromkeys(last["agent"]))
+    modes = [mode for mode in MODE_COLORS if mode in set(last["mode"])]
+    figure, axes = plt.subplots(
+        1,
+        len(agents),
+        figsize=(1.6 + 3.4 * len(agents), 3.4),
+        sharey=True,
+        layout="constrained",
+        squeeze=False,
     )
+    looks = [(horizon, draws) for horizon in ("round", "return-to-go") for draws in (True, False)]
+    for axis, agent in zip(axes[0], agents, strict=True):
+        for number, (horizon, draws) in enumerate(looks):
+            rows = last[
+                (last["agent"] == agent)
+                & (last["horizon"] == horizon)
+                & (last["common_random_numbers"] == draws)
+            ]
+            found = {mode: over_seeds(v) for mode, v in rows.groupby("mode")["safety"].apply(list).items()}
+            for place, mode in enumerate(modes):
+                if mode not in found:
+                    continue
+                e, x = found[mode], place + (number - 1.5) * 0.18
+                axis.plot(
+                    x, e.value, color=MODE_COLORS[mode], marker="o" if horizon == "round" else "^",
+                    fillstyle="full" if draws else "none", markersize=7, linestyle="",
+                )  # fmt: skip
+                if e.low is not None:
+                    axis.vlines(x, e.low, e.high, color=MODE_COLORS[mode], linewidth=1.5)
+        axis.set_xticks(range(len(modes)), modes)
+        axis.set_title(agent)
+        axis.grid(axis="x", visible=False)
+    axes[0][0].set_ylabel(f"Safety after {int(last['step'].max())} steps")
+    marks = [
+        plt.Line2D([], [], color="0.3", linestyle="", markersize=7, marker="o" if horizon == "round" else "^",
+                   fillstyle="full" if draws else "none",
+                   label=f"{horizon}, {'common' if draws else 'independent'} draws")
+        for horizon, draws in looks
+    ]  # fmt: skip
+    axes[0][-1].legend(handles=marks, bbox_to_anchor=(1.02, 1), loc="upper left")
+    figure.suptitle(f"{get_game(game).spec.title}: where each way of paying decisions leads")
     return figure
 
 

@@ -28,6 +28,7 @@ from sepo_kit.play.rollout import Match, matches
 
 MODES = ("shared", "auxiliary", "grouped", "credited")
 HORIZONS = ("round", "return-to-go")
+OWN_HORIZON = {"shared": "round", "auxiliary": "round", "grouped": "round", "credited": "return-to-go"}
 ROUNDING = 1e-9  # differences below this share of the rewards are not differences
 STD_FLOOR = 1e-4  # added to a group's std, as TRL does
 
@@ -95,10 +96,11 @@ def assign_credit(
     if not episodes:
         raise ValueError("no episodes to credit; play training_matches(game, mode, rollouts) first")
     weights = spec.weights if weights is None else weights
+    horizon = horizon or OWN_HORIZON[mode]
     batch = _Batch(spec, episodes)
     if mode == "credited":
         earned = batch.shares(weights)
-        reward = batch.per_decision(earned, horizon or "return-to-go")
+        reward = batch.per_decision(earned, horizon)
         advantage = reward - batch.others_mean(reward)
         trained = np.ones(len(reward), dtype=bool)
         scale = float(np.std(advantage))
@@ -113,7 +115,7 @@ def assign_credit(
     else:
         earned = batch.payoffs() - batch.penalties(weights, mode)[:, None]
         trained = batch.pool[batch.episode] == "train"
-    reward = batch.per_decision(earned, horizon or "round")
+    reward = batch.per_decision(earned, horizon)
     return Credit(np.where(trained, batch.standardised(reward), 0.0), trained, reward, 1.0)
 
 

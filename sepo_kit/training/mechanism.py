@@ -18,8 +18,8 @@ from tqdm.auto import tqdm
 
 from sepo_kit.games import get_game
 from sepo_kit.objective import exact
-from sepo_kit.objective.credit import HORIZONS, MODES, check_mode
-from sepo_kit.runs import METRICS, provenance, read_lines, replacing, write_json
+from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
+from sepo_kit.runs import METRICS, RunError, provenance, read_lines, replacing, write_json
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 from sepo_kit.training.study import STARTS, estimator_study, settings_for
 from sepo_kit.training.tabular import train_tabular
@@ -48,9 +48,7 @@ class Variant:
 
 
 def _is_as_proposed(variant: Variant) -> bool:
-    """Whether the mode has the horizon it was proposed with, and common draws."""
-    own = "return-to-go" if variant.mode == "credited" else "round"
-    return variant.horizon == own and variant.common_random_numbers
+    return variant.horizon == OWN_HORIZON[variant.mode] and variant.common_random_numbers
 
 
 # Each mode as it was proposed comes first: a study that was stopped early has those.
@@ -245,3 +243,42 @@ def write_study(
     }  # fmt: skip
     write_json(source, made)
     return [data, table, source]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A finished study. ``training``: the logs of ``run_study``; ``estimates``: the rows of ``estimates``; of all
+    agents, one after the other."""
+
+    training: pd.DataFrame
+    estimates: pd.DataFrame
+
+    def proposed(self) -> pd.DataFrame:
+        """The logs of each mode with the horizon it was proposed with and common draws."""
+        logs = self.training
+        return logs[logs["common_random_numbers"] & (logs["horizon"] == logs["mode"].map(OWN_HORIZON))]
+
+
+def read_study(folder: Path | str) -> Study:
+    """What ``write_study`` wrote into ``folder``, of all agents.
+
+    Raises
+    ------
+    RunError
+        There is no study, or a part of one is missing.
+    """
+    made = sorted(Path(folder).glob("credit-study-*.json"), reverse=True)  # tabular first
+    agents = [path.stem.removeprefix("credit-study-") for path in made]
+    if not agents:
+        raise RunError(f"there is no study in {folder}; make one with: sepo-kit study tabular")
+    parts = []
+    for name in ("credit-training-{}.parquet", "credit-estimates-{}.csv"):
+        files = [Path(folder) / name.format(agent) for agent in agents]
+        missing = [str(file) for file in files if not file.exists()]
+        if missing:
+            raise RunError(
+                f"{', '.join(missing)} is missing; make it again with: sepo-kit study {' '.join(agents)}"
+            )
+        read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
+        parts.append(pd.concat([read(file) for file in files], ignore_index=True))
+    return Study(*parts)

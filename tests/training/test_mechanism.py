@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from sepo_kit.runs import METRICS, read_json, read_lines
+from sepo_kit.runs import METRICS, RunError, read_json, read_lines
 from sepo_kit.training import mechanism
 from sepo_kit.training.mechanism import (
     TERMS,
@@ -13,6 +13,7 @@ from sepo_kit.training.mechanism import (
     Trial,
     Variant,
     estimates,
+    read_study,
     run_study,
     run_trial,
     trials,
@@ -84,6 +85,17 @@ def test_the_table_says_what_it_was_made_with(tmp_path):
     assert (made["trials"], made["steps"], made["seeds"]) == (4, 2, [0, 1])
     assert made["settings"]["kuhn"]["rollouts"] == 8 and "mode" not in made["settings"]["kuhn"]
     assert made["provenance"]["commit"]
+
+    study = read_study(tmp_path)
+    pd.testing.assert_frame_equal(study.training, logs)
+    assert list(study.proposed()["mode"].unique()) == [v.mode for v in VARIANTS[:2]]
+    table.unlink()
+    with pytest.raises(
+        RunError, match=r"credit-estimates-tabular.csv is missing; make it again with: sepo-kit"
+    ):
+        read_study(tmp_path)
+    with pytest.raises(RunError, match="there is no study in"):
+        read_study(tmp_path / "elsewhere")
 
 
 def test_a_language_models_estimates_are_measured_in_its_parameters(tiny_folder):
