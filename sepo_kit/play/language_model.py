@@ -8,12 +8,14 @@ that names no single legal action falls back to one constrained decode, which is
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from math import inf
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.play.constrained import ReplyTree, reply_tree
@@ -21,6 +23,7 @@ from sepo_kit.play.policy import Choice, NoDistribution, Policy, draw
 from sepo_kit.play.prefix import TREE_TOKENS, allowed_logits
 
 Generate = Callable[[list[list[int]]], list[list[int]]]
+Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
 
 
 class LanguageModel(Policy):
@@ -79,6 +82,7 @@ class LanguageModel(Policy):
         self._prompt_ids: dict[InformationState, tuple[int, ...]] = {}
         self._trees: dict[tuple[str, ...], ReplyTree] = {}
         self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
+        self._known: dict[Branching, Tensor] | None = None
 
     # --- words and tokens -------------------------------------------------------------------------
 
@@ -115,6 +119,14 @@ class LanguageModel(Policy):
 
     # --- direct replies ---------------------------------------------------------------------------
 
+    @contextmanager
+    def remember(self) -> Iterator[None]:
+        self._known = {}
+        try:
+            yield
+        finally:
+            self._known = None
+
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         if self.style != "direct":
             raise NoDistribution(
@@ -145,7 +157,9 @@ class LanguageModel(Policy):
         ]
         asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
                  for prefix in tree.branches]  # fmt: skip
-        log_p = self.log_probs_of_branches(asked).double().cpu().numpy() if asked else np.empty((0, 0))
+        known = self._known if after is None else None
+        log_p = self.log_probs_of_branches(asked, known=known) if asked else torch.empty((0, 0))
+        log_p = log_p.double().cpu().numpy()
         if np.isnan(log_p).any():
             raise FloatingPointError(
                 f"the logits of {self.name} are not finite; the model's weights are broken"
@@ -165,24 +179,40 @@ class LanguageModel(Policy):
         return result
 
     def log_probs_of_branches(
-        self, asked: Sequence[tuple[tuple[int, ...], tuple[int, ...]]], grad: bool = False, model=None
+        self,
+        asked: Sequence[Branching],
+        *,
+        grad: bool = False,
+        model: torch.nn.Module | None = None,
+        known: dict[Branching, Tensor] | None = None,
     ) -> Tensor:
         """Log-probabilities at temperature of the tokens that may follow, shape (N, K), -inf where fewer.
 
-        ``asked``: N pairs (context, tokens that may follow).
+        ``known``: answers of the same weights, which are not computed again; new ones are added. Not with ``grad``.
         """
-        with torch.set_grad_enabled(grad):
-            logits = allowed_logits(
-                model if model is not None else self.model,
-                [context for context, _ in asked],
-                [tokens for _, tokens in asked],
-                pad_token_id=self.tokenizer.pad_token_id or 0,
-                tree_tokens=self.tree_tokens,
-            )
-            return torch.log_softmax(logits / self.temperature, dim=-1)
+        if known is None:
+            with torch.set_grad_enabled(grad):
+                logits = allowed_logits(
+                    model if model is not None else self.model,
+                    [context for context, _ in asked],
+                    [tokens for _, tokens in asked],
+                    pad_token_id=self.tokenizer.pad_token_id or 0,
+                    tree_tokens=self.tree_tokens,
+                )
+                return torch.log_softmax(logits / self.temperature, dim=-1)
+        new = [pair for pair in dict.fromkeys(asked) if pair not in known]
+        if new:
+            for pair, row in zip(new, self.log_probs_of_branches(new, model=model), strict=True):
+                known[pair] = row[: len(pair[1])]
+        return pad_sequence([known[pair] for pair in asked], batch_first=True, padding_value=-inf)
 
     def direct_log_probs(
-        self, input_ids: Tensor, mask: Tensor, width: int, model=None
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        width: int,
+        model: torch.nn.Module | None = None,
+        known: dict[Branching, Tensor] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of direct replies within their reply trees, as TRL's rows hold them.
 
@@ -191,6 +221,8 @@ class LanguageModel(Policy):
         input_ids, mask
             Shape (B, P + C): prompts padded on the left, then replies of at most C = ``width`` tokens
             padded on the right; mask 0 on padding.
+        model, known
+            As in ``log_probs_of_branches``; ``known`` with grad mode off only.
 
         Returns
         -------
@@ -200,26 +232,28 @@ class LanguageModel(Policy):
         """
         ids, real = input_ids.cpu().numpy(), mask.cpu().numpy().astype(bool)
         split = ids.shape[1] - width
-        asked: dict[tuple[tuple[int, ...], tuple[int, ...]], int] = {}
+        asked: dict[Branching, int] = {}
         where: list[tuple[int, int, int, int]] = []  # row, position, number in asked, branch
-        known: dict[bytes, list[tuple[int, int, int]]] = {}
+        branchings: dict[bytes, list[tuple[int, int, int]]] = {}
         for row in range(len(ids)):
             label = ids[row].tobytes() + real[row].tobytes()
-            if label not in known:
+            if label not in branchings:
                 prompt = tuple(ids[row, :split][real[row, :split]].tolist())
                 reply = tuple(ids[row, split:][real[row, split:]].tolist())
                 tree = self._tree_of_prompt.get(prompt)
-                known[label] = []
+                branchings[label] = []
                 for position, token in enumerate(reply if tree else ()):
                     tokens = tree.branches.get(reply[:position])
                     if tokens is not None:
                         number = asked.setdefault((prompt + reply[:position], tokens), len(asked))
-                        known[label].append((position, number, tokens.index(token)))
-            where += [(row, *found) for found in known[label]]
+                        branchings[label].append((position, number, tokens.index(token)))
+            where += [(row, *found) for found in branchings[label]]
         zeros = torch.zeros((len(ids), width), device=input_ids.device)
         if not asked:
             return zeros, zeros
-        log_p = self.log_probs_of_branches(list(asked), grad=torch.is_grad_enabled(), model=model)
+        log_p = self.log_probs_of_branches(
+            list(asked), grad=torch.is_grad_enabled(), model=model, known=known
+        )
         rows, positions, numbers, branches = (
             torch.as_tensor(column, device=input_ids.device) for column in zip(*where, strict=True)
         )

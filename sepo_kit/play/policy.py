@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +50,10 @@ class Policy(ABC):
         NoDistribution
             The policy cannot state one.
         """
+
+    def remember(self) -> AbstractContextManager[None]:
+        """A block in which the policy does not change, so that it may keep what it has computed."""
+        return nullcontext()
 
     def choice(self, seen: InformationState, index: int, probability: float) -> Choice:
         """The record of playing legal action ``index``."""

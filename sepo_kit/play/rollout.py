@@ -74,21 +74,22 @@ def play_matches(
         )
     ]
     moves = 0
-    while live:
-        for seat in live:
-            seat.let_others_move()
-        live = [seat for seat in live if seat.waiting]
-        if not live:
-            break
-        choices = agent.act(
-            [seat.node.seen[AGENT] for seat in live],
-            [seat.draws.agent[seat.node.round][seat.move] for seat in live],
-        )
-        for seat, choice in zip(live, choices, strict=True):
-            seat.decide(choice)
-        moves += 1
-        if on_round is not None:
-            on_round(moves)
+    with agent.remember():
+        while live:
+            for seat in live:
+                seat.let_others_move()
+            live = [seat for seat in live if seat.waiting]
+            if not live:
+                break
+            choices = agent.act(
+                [seat.node.seen[AGENT] for seat in live],
+                [seat.draws.agent[seat.node.round][seat.move] for seat in live],
+            )
+            for seat, choice in zip(live, choices, strict=True):
+                seat.decide(choice)
+            moves += 1
+            if on_round is not None:
+                on_round(moves)
     return episodes
 
 

@@ -8,6 +8,7 @@ Departures from TRL's GRPO:
 - Direct replies are scored within the legal actions (``_get_per_token_logps_and_entropies``): the policy that
   plays is the constrained decode, so its log-probabilities are those that must be differentiated. Equal and
   overlapping contexts are computed once, which sums their gradients.
+- The reference of the KL penalty never changes in a run, so what it says of a context is kept from step to step.
 - Slots that an episode did not reach are rows with an all-zero ``env_mask`` and advantage 0.
 
 Departures from arXiv 2605.30854: KL by TRL's k3 estimator (there: one-sided), std floor 1e-4 (there: 1e-8).
@@ -25,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from datasets import Dataset
+from peft.tuners.tuners_utils import BaseTunerLayer
 from trl import GRPOConfig, GRPOTrainer
 
 from sepo_kit.games import checked_game
@@ -34,7 +36,7 @@ from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.terms import Terms, objective, results_of, terms_of
 from sepo_kit.play.episode import Decision, Episode
-from sepo_kit.play.language_model import LanguageModel
+from sepo_kit.play.language_model import Branching, LanguageModel
 from sepo_kit.play.rollout import Match, play_matches
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training.models import ADAPTER, LoadedModel, load_model, lora, training_dtype
@@ -50,6 +52,7 @@ from sepo_kit.training.watch import (
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental in TRL; we know
 
+KEPT = 20_000  # contexts whose reference is kept, about 100 MB
 PARTS = ("payoff", "exploit", "collusion", "externality")
 
 
@@ -189,6 +192,7 @@ class Rollouts:
         self.episodes: list[Episode] = []
         self.credit: Credit | None = None
         self.terms: Terms | None = None
+        self.reference: dict[Branching, torch.Tensor] = {}  # what the model before SEPO says, as far as asked
         self.advantages = np.zeros(self.rows)
         self._warned: set[str] = set()
 
@@ -205,6 +209,9 @@ class Rollouts:
 
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, list]:
         """TRL's ``rollout_func``."""
+        # Anew after every checkpoint: a resumed run must compute what the undisturbed one does, in the same batches.
+        if trainer.state.global_step % self.settings.save_every == 0 or len(self.reference) > KEPT:
+            self.reference.clear()
         with evaluating(trainer.model):
             self.episodes = play_matches(
                 self.game,
@@ -330,6 +337,11 @@ def evaluating(model: torch.nn.Module):
         model.train(training)
 
 
+def adapters_off(model: torch.nn.Module) -> bool:
+    """Whether the adapters of ``model`` are switched off: it is the reference of the KL penalty then."""
+    return next(m for m in model.modules() if isinstance(m, BaseTunerLayer)).disable_adapters
+
+
 # --- trainer --------------------------------------------------------------------------------------
 
 
@@ -366,5 +378,8 @@ class SepoTrainer(GRPOTrainer):
                 model, input_ids, attention_mask, logits_to_keep,
                 batch_size=batch_size, compute_entropy=compute_entropy, **kwargs,
             )  # fmt: skip
-        log_probs, entropies = player.direct_log_probs(input_ids, attention_mask, logits_to_keep, model)
+        known = self.rollouts.reference if adapters_off(model) else None
+        log_probs, entropies = player.direct_log_probs(
+            input_ids, attention_mask, logits_to_keep, model, known
+        )
         return log_probs, entropies if compute_entropy else None, None

@@ -13,8 +13,8 @@ from tqdm.auto import tqdm
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sepo_kit.games import GAMES
-from sepo_kit.games.base import REPLY_STYLES, Game, InformationState
-from sepo_kit.play.policy import uniform
+from sepo_kit.games.base import REPLY_STYLES, Game, InformationState, UniformStrategy
+from sepo_kit.play.policy import StrategyPolicy
 from sepo_kit.play.rollout import Match, play_matches
 
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
@@ -56,22 +56,22 @@ def build_pico(steps: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     return model, tokenizer
 
 
-class _Recorder:
+class _Recorder(StrategyPolicy):
     """Uniform play that keeps every information state it met."""
 
-    def __init__(self, game: Game) -> None:
-        self.policy = uniform(game)
+    def __init__(self) -> None:
+        super().__init__(UniformStrategy())
         self.met: list[list[tuple[InformationState, str]]] = []
 
     def act(self, seen, uniforms):
-        choices = self.policy.act(seen, uniforms)
+        choices = super().act(seen, uniforms)
         self.met.append([(s, c.action) for s, c in zip(seen, choices, strict=True)])
         return choices
 
 
 def random_dialogues(game: Game, episodes: int) -> list[str]:
     """Prompts with uniformly random legal replies, as chat text, in both reply styles."""
-    recorder = _Recorder(game)
+    recorder = _Recorder()
     todo = [Match("none", "uniform", index) for index in range(episodes)]
     play_matches(game, recorder, todo, SEED, common_random_numbers=False)
     rng = np.random.default_rng(SEED)

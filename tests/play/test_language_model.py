@@ -14,8 +14,10 @@ from toys import WordGame, WordInformation
 from sepo_kit.games import get_game
 from sepo_kit.games.ipd import DilemmaInformation
 from sepo_kit.games.kuhn import KuhnInformation
+from sepo_kit.play import language_model
 from sepo_kit.play.language_model import LanguageModel
 from sepo_kit.play.policy import NoDistribution
+from sepo_kit.play.prefix import allowed_logits
 from sepo_kit.play.rollout import matches, play_matches
 
 WORD_SETS = {
@@ -200,6 +202,26 @@ def test_direct_log_probs_take_another_model(tiny_model, tokenizer):
     assert abs(float(mine - theirs)) > 0.01
 
 
+def test_what_is_known_is_not_computed_again(tokenizer):
+    """Even where the weights have changed since: who keeps answers says for how long."""
+    model = tiny.model(tokenizer)
+    agent = player(model, tokenizer)
+    kept, words = {}, ("COOPERATE", "DEFECT")
+    choices = agent.act([WordInformation(words, number) for number in (1, 2, 1)], [0.5] * 3)
+    ids, mask = rows_of(agent, choices, width=1, pad=tokenizer.pad_token_id)
+    with torch.no_grad():
+        plain, _ = agent.direct_log_probs(ids, mask, 1)
+        once, _ = agent.direct_log_probs(ids[:1], mask[:1], 1, known=kept)
+        both, _ = agent.direct_log_probs(ids, mask, 1, known=kept)
+        assert len(kept) == 2
+        model.lm_head.weight.mul_(2)
+        again, _ = agent.direct_log_probs(ids, mask, 1, known=kept)
+        changed, _ = agent.direct_log_probs(ids, mask, 1)
+    torch.testing.assert_close(both, plain, atol=1e-5, rtol=0)
+    assert torch.equal(once, both[:1]) and torch.equal(again, both)
+    assert (changed - plain).abs().min() > 1e-3
+
+
 def test_a_model_that_went_wrong_does_not_play_on(tokenizer):
     """NaN logits would otherwise read as a preference for the first action."""
     model = tiny.model(tokenizer)
@@ -346,15 +368,22 @@ def test_styles_ask_differently(tiny_model, tokenizer):
 # --- play -----------------------------------------------------------------------------------------
 
 
-def test_in_kuhn_poker_each_prompt_is_computed_once_per_call(tiny_model, tokenizer):
-    """Twelve information states, whatever the number of episodes."""
+def test_in_kuhn_poker_each_prompt_is_computed_once(tiny_model, tokenizer, monkeypatch):
+    """Twelve information states, whatever the number of episodes and of hands; anew in the next play, since the
+    model may have been trained in between."""
     kuhn = get_game("kuhn")
     agent = player(tiny_model, tokenizer, kuhn, temperature=5.0)
-    asked = []
-    compute = agent.log_probs_of_branches
-    agent.log_probs_of_branches = lambda pairs: asked.append(len(pairs)) or compute(pairs)
+    computed = []
+
+    def noted(model, contexts, allowed, **more):
+        computed.extend(contexts)
+        return allowed_logits(model, contexts, allowed, **more)
+
+    monkeypatch.setattr(language_model, "allowed_logits", noted)
     episodes = play_matches(kuhn, agent, matches(kuhn, ("train", "exploit"), 12), seed=0)
-    assert max(asked) <= 12
+    assert len(computed) == len(set(computed)) == 12
+    play_matches(kuhn, agent, matches(kuhn, ("train", "exploit"), 12), seed=0)
+    assert len(computed) == 24
     assert len({d.prompt_ids for e in episodes for d in e.decisions}) == 12
     probabilities = {(d.information, d.action): exp(d.log_prob) for e in episodes for d in e.decisions}
     for information in ("J", "Q", "K"):

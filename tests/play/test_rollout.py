@@ -13,7 +13,7 @@ from toys import TwoCoins
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game
 from sepo_kit.play.episode import Episode
-from sepo_kit.play.policy import scripted, tabular, uniform
+from sepo_kit.play.policy import Policy, scripted, tabular, uniform
 from sepo_kit.play.rollout import Match, matches, play, play_matches
 
 POOLS = ("train", "exploit", "collusive", "shift")
@@ -33,12 +33,15 @@ def cards(episode: Episode) -> list[str]:
     return [d.information[0] for d in episode.decisions if d.move == 0]
 
 
-class CountingCalls:
+class CountingCalls(Policy):
     """An agent that notes how many states it was asked about at a time."""
 
     def __init__(self, agent):
         self.agent = agent
         self.sizes = []
+
+    def distributions(self, seen):
+        return self.agent.distributions(seen)
 
     def act(self, seen, uniforms):
         self.sizes.append(len(seen))

@@ -21,7 +21,7 @@ from sepo_kit.play.language_model import LanguageModel
 from sepo_kit.play.rollout import play_matches
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training import grpo
-from sepo_kit.training.grpo import PARTS, Rollouts, evaluating, sepo_trainer, train_sepo
+from sepo_kit.training.grpo import PARTS, Rollouts, adapters_off, evaluating, sepo_trainer, train_sepo
 from sepo_kit.training.models import LoadedModel, load_model
 from sepo_kit.training.settings import SEPOSettings
 
@@ -360,6 +360,26 @@ def test_the_reference_is_the_model_before_sepo(made, tokenizer):
         policy, _ = trainer.rollouts.player.direct_log_probs(ids, mask, width, trainer.model)
     torch.testing.assert_close(inputs["ref_per_token_logps"], expected, atol=1e-4, rtol=1e-4)
     assert (expected - policy).abs().max() > 1e-3
+
+
+def test_the_reference_of_a_context_is_kept_until_the_next_checkpoint(made, monkeypatch):
+    """So that a run that goes on from there computes what this one computes."""
+    trainer = made(beta=0.5, steps=4, save_every=2, temperature=5.0)
+    asked, compute = [], LanguageModel.log_probs_of_branches
+
+    def noted(self, pairs, **more):
+        if adapters_off(trainer.model) and more.get("known") is None:
+            asked.append((trainer.state.global_step, list(pairs)))
+        return compute(self, pairs, **more)
+
+    monkeypatch.setattr(LanguageModel, "log_probs_of_branches", noted)
+    trainer.train()
+    steps = [
+        {context for step, pairs in asked if step == number for context, _ in pairs} for number in range(4)
+    ]
+    assert steps[0] | steps[1] == steps[2] | steps[3] and len(steps[0] | steps[1]) == 12
+    assert not steps[0] & steps[1] and not steps[2] & steps[3]
+    assert len(steps[0]) > 6 and len(steps[2]) > 6
 
 
 def test_a_step_computes_each_prompt_once_forward_and_once_backward(made, monkeypatch):
