@@ -81,14 +81,15 @@ def _parser() -> argparse.ArgumentParser:
         train.set_defaults(run=_train, stage=stage)
 
     study = commands.add_parser("study", help="the mechanism study: every credit mode, several seeds (hours)")
-    study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile")
+    study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
     study.add_argument("--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME")
     study.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     study.add_argument("--steps", type=int, default=400, help="SEPO steps of a trial (default: 400)")
+    study.add_argument("--samples", type=int, default=400, help="sampled gradients (default: 400)")
     study.add_argument(
         "--variants", type=int, help="only the first so many of the 16; 4: the modes as proposed"
     )
-    study.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
+    study.add_argument("--profile", default="study", help="whose hyperparameters (default: study)")
     study.add_argument("--workers", type=int, default=1, help="trials at a time (default: 1)")
     study.add_argument("--folder", type=Path, help="where trials go (default: runs/study)")
     study.add_argument("--results", type=Path, help="where the table goes (default: data/results)")

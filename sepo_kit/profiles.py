@@ -182,6 +182,22 @@ PROFILES: dict[str, Profile] = {
             ),
         ),
         Profile(
+            "study",
+            "pico, few episodes a step: `sepo-kit study`, the mechanism study of notebook 07",
+            tuple(
+                # 160 trials of 400 steps: as many episodes as the paper has (n = 4), four deals of Kuhn poker
+                Plan(
+                    PICO,
+                    game,
+                    (0,),
+                    PICO_SFT,
+                    replace(PICO_SEPO, rollouts=4, groups=4 if game == "kuhn" else 1, save_every=100),
+                    _evaluation(game),
+                )
+                for game in ("ipd", "kuhn")
+            ),
+        ),
+        Profile(
             "smollm2",
             "SmolLM2-135M, three seeds, every game: a GPU, or a CPU overnight",
             tuple(

@@ -26,6 +26,8 @@ MISTAKES = {
         ["train-sepo", "smollm2-135m", "kuhn", "nowhere", "--profile", "smoke"],
         "has no plan for 'smollm2-135m'",
     ),
+    "no seeds": (["study", "tabular", "--seeds", "0"], "--seeds must be >= 1, got 0"),
+    "study of a model without a plan": (["study", "gpt"], "has no plan for 'gpt'"),
     "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--workers must be >= 1"),
 }
 
@@ -58,3 +60,16 @@ def test_data_writes_the_corpus_again_byte_for_byte(tmp_path, capsys):
     assert first
     for file in first:
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
+
+
+def test_a_study_writes_its_tables_and_says_where(tmp_path, capsys):
+    small = ["--games", "kuhn", "--seeds", "1", "--steps", "2", "--samples", "2", "--variants", "1"]
+    folders = ["--folder", str(tmp_path / "runs"), "--results", str(tmp_path)]
+    assert main(["study", "tabular", *small, *folders]) == 0
+    told = capsys.readouterr().out
+    for name in (
+        "credit-training-tabular.parquet",
+        "credit-estimates-tabular.csv",
+        "credit-study-tabular.json",
+    ):
+        assert f"written: {tmp_path / name}" in told and (tmp_path / name).exists()
