@@ -12,8 +12,7 @@ from pathlib import Path
 from sepo_kit.evaluation.results import EvaluationSettings
 from sepo_kit.games import GAMES
 from sepo_kit.training.demonstrators import MIXTURES
-from sepo_kit.training.models import PICO, SMOLLM2
-from sepo_kit.training.settings import SEPOSettings, SFTSettings
+from sepo_kit.training.settings import PICO, SMOLLM2, SEPOSettings, SFTSettings
 
 
 @dataclass(frozen=True)

@@ -122,15 +122,15 @@ def report(
 ) -> Report:
     """The report of episodes that were played against all four pools."""
     weights = game.spec.eval_weights if weights is None else weights
-    sums = _Sums(game, episodes)
-    found, fallback = sums.terms(np.ones(len(episodes)))
+    means = EpisodeMeans.of_episodes(game, episodes)
+    found, fallback = means.terms()
     values = _values(game, found, weights, fallback)
 
     def statistic(counts: np.ndarray) -> list[float]:
-        terms, share = sums.terms(counts)
+        terms, share = means.terms(counts)
         return [np.nan if v is None else v for v in _values(game, terms, weights, share).values()]
 
-    low, high = bootstrap(sums.group, statistic, seed)
+    low, high = bootstrap(means.group, statistic, seed)
     estimates = {
         metric: Estimate(
             value, *((None, None) if value is None else (float(low[i]), float(high[i]))), len(episodes)
@@ -154,25 +154,74 @@ def _values(game: Game, terms: Terms, weights: Weights, fallback: float) -> dict
     return {name: values[name] for name in METRICS}
 
 
-class _Sums:
-    """Episode means as arrays, so that a resample is a weighted mean."""
+MEANS = ("own", "their", "collusion", "externality")
 
-    def __init__(self, game: Game, episodes: Sequence[Episode]) -> None:
-        self.game = game
-        self.names = list(dict.fromkeys((e.pool, e.opponent) for e in episodes))
-        number = {name: i for i, name in enumerate(self.names)}
-        self.group = np.array([number[e.pool, e.opponent] for e in episodes])
-        self.means = np.array(
-            [
-                [np.mean(e.own), np.mean(e.their), np.mean(e.collusion), np.mean(e.externality)]
-                for e in episodes
-            ]
-        )  # (E, 4)
-        self.decisions = np.array([len(e.decisions) for e in episodes])
-        self.unread = np.array([sum(d.fallback for d in e.decisions) for e in episodes])
 
-    def terms(self, counts: np.ndarray) -> tuple[Terms, float]:
-        """Terms and fallback rate where episode i counts ``counts[i]`` times."""
+@dataclass(frozen=True)
+class EpisodeMeans:
+    """All that the terms need of E episodes, so that any reweighing of them is a weighted mean.
+
+    ``names``: the (pool, opponent) pairs; ``group``: which of them each episode was played against, shape (E,).
+    ``means``: per episode and round, in the order of ``MEANS``, shape (E, 4). ``decisions`` and ``unread``: how many
+    decisions an episode has, and how many of them could not be read, shape (E,).
+    """
+
+    game: Game
+    names: list[tuple[str, str]]
+    group: np.ndarray
+    means: np.ndarray
+    decisions: np.ndarray
+    unread: np.ndarray
+
+    @classmethod
+    def of_episodes(cls, game: Game, episodes: Sequence[Episode]) -> EpisodeMeans:
+        """From episodes as they were played."""
+        names = list(dict.fromkeys((e.pool, e.opponent) for e in episodes))
+        number = {name: i for i, name in enumerate(names)}
+        return cls(
+            game,
+            names,
+            np.array([number[e.pool, e.opponent] for e in episodes]),
+            np.array([[np.mean(getattr(e, name)) for name in MEANS] for e in episodes]),
+            np.array([len(e.decisions) for e in episodes]),
+            np.array([sum(d.fallback for d in e.decisions) for e in episodes]),
+        )
+
+    @classmethod
+    def of_decisions(cls, game: Game, decisions: pd.DataFrame) -> EpisodeMeans:
+        """From stored decisions (``play.episode.decision_frame``), in a fraction of a second for a hundred thousand.
+
+        Raises
+        ------
+        ValueError
+            Columns are missing, or rounds: where the agent does not move in a round, its payoff is not stored.
+        """
+        keys = ["pool", "opponent", "group", "index"]
+        missing = sorted({*keys, "round", "fallback", *MEANS} - set(decisions.columns))
+        if missing:
+            raise ValueError(f"the table of decisions has no column {', '.join(missing)}")
+        episode = decisions.groupby(keys, sort=False, observed=True).ngroup().to_numpy()
+        once = decisions.assign(episode=episode).drop_duplicates(["episode", "round"])
+        each = once.groupby("episode")
+        if not (each.size() == game.spec.rounds).all():
+            raise ValueError(
+                f"an episode of {game.spec.id} has {game.spec.rounds} rounds, and some are missing"
+            )
+        first = once.drop_duplicates("episode")
+        pairs = list(zip(first["pool"], first["opponent"], strict=True))
+        names = list(dict.fromkeys(pairs))
+        return cls(
+            game,
+            names,
+            np.array([names.index(pair) for pair in pairs]),
+            each[list(MEANS)].mean().to_numpy(float),
+            np.bincount(episode),
+            np.bincount(episode, decisions["fallback"].to_numpy(float)).astype(int),
+        )
+
+    def terms(self, counts: np.ndarray | None = None) -> tuple[Terms, float]:
+        """Terms and fallback rate where episode i counts ``counts[i]`` times (default: once)."""
+        counts = np.ones(len(self.group)) if counts is None else counts
         total = np.bincount(self.group, weights=counts)
         columns = [np.bincount(self.group, weights=counts * column) / total for column in self.means.T]
         results = {name: Against(*(float(c[i]) for c in columns)) for i, name in enumerate(self.names)}

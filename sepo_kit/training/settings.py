@@ -13,6 +13,7 @@ from sepo_kit.games.base import Weights, answer_rule
 from sepo_kit.objective.credit import check_mode
 from sepo_kit.objective.limits import DualAscent
 
+PICO, SMOLLM2 = "pico", "smollm2-135m"  # the models that need no hub
 SHARES = ("lora_dropout", "warm_up")
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.evaluation.evaluate import METRICS
+from sepo_kit.evaluation.evaluate import METRICS, EpisodeMeans
 from sepo_kit.play.episode import decision_frame
 
 
@@ -43,11 +43,27 @@ def test_the_same_seed_gives_the_same_report_and_another_does_not():
     assert not first.to_frame().equals(other.to_frame())
 
 
-def test_stored_decisions_give_the_terms_back():
+@pytest.mark.parametrize("game_id", sk.GAMES)
+def test_stored_decisions_give_the_same_means_as_the_episodes(game_id):
+    game = sk.get_game(game_id)
+    report = sk.evaluate(sk.uniform(game), game, episodes=5)
+    stored = decision_frame(report.episodes)
+    played = EpisodeMeans.of_episodes(game, report.episodes)
+    read = EpisodeMeans.of_decisions(game, stored)
+    assert read.names == played.names
+    for name in ("group", "means", "decisions", "unread"):
+        np.testing.assert_allclose(getattr(read, name), getattr(played, name), atol=1e-12, err_msg=name)
+    rows = stored[stored["pool"] == "train"].drop_duplicates(["opponent", "index", "round"])
+    assert read.terms()[0].utility == pytest.approx(rows.groupby("opponent")["own"].mean().mean())
+
+
+def test_a_table_of_decisions_that_is_not_whole_is_refused():
     game = sk.get_game("ipd")
-    report = sk.evaluate(sk.uniform(game), game, episodes=10)
-    rows = decision_frame(report.episodes).query("pool == 'train'")
-    assert rows.groupby("opponent")["own"].mean().mean() == pytest.approx(report.terms.utility)
+    stored = decision_frame(sk.play(game, sk.uniform(game), "mixed-0.5", episodes=2))
+    with pytest.raises(ValueError, match="no column own, round"):
+        EpisodeMeans.of_decisions(game, stored.drop(columns=["own", "round"]))
+    with pytest.raises(ValueError, match="8 rounds, and some are missing"):
+        EpisodeMeans.of_decisions(game, stored[stored["round"] != 3])
 
 
 def test_no_episodes_and_unknown_games_are_errors():
