@@ -7,13 +7,14 @@ beside it as CSV.
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
@@ -94,23 +95,50 @@ def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
 def safety_change(summary: pd.DataFrame) -> Figure:
     """Safety of SEPO minus base per game, a panel per model: the form of the paper's figure."""
     change = safety_changes(summary)
+    figure = plt.figure(figsize=(1.6 + 2.2 * max(1, len(change)), 3.4), layout="constrained")
+    _change_panels(figure, change)
+    return figure
+
+
+def safety_change_beside_paper(published: pd.DataFrame, ours: pd.DataFrame) -> Figure:
+    """The paper's figure above, the same of our models below; every panel has its own scale.
+
+    ``published``: ``evaluation.paper.safety_changes`` with a column ``reweighed``, the change at the kit's weights.
+    ``ours``: ``safety_changes``.
+    """
+    figure = plt.figure(figsize=(11, 7), layout="constrained")
+    for part, change, title in zip(
+        figure.subfigures(2, 1), (published, ours), ("arXiv 2605.30854", "this kit"), strict=True
+    ):
+        _change_panels(part, change)
+        part.suptitle(title, fontweight="bold")
+    return figure
+
+
+def _change_panels(figure: Figure | SubFigure, change: pd.DataFrame) -> None:
     models = list(dict.fromkeys(change["model"]))
-    figure, axes = plt.subplots(
-        1, len(models), figsize=(1.6 + 2.2 * max(1, len(change)), 3.4), sharey=False, layout="constrained",
-        width_ratios=[(change["model"] == model).sum() for model in models],
-    )  # fmt: skip
-    for axis, model in zip(np.atleast_1d(axes), models, strict=True):
+    widths = [(change["model"] == model).sum() for model in models]
+    axes = np.atleast_1d(figure.subplots(1, len(models), width_ratios=widths))
+    for axis, model in zip(axes, models, strict=True):
         part = change[change["model"] == model]
         axis.bar(range(len(part)), part["change"], color=PALETTE["sepo"], width=0.6)
-        axis.set_xticks(range(len(part)), [get_game(g).spec.title.replace(" ", "\n") for g in part["game"]])
+        axis.set_xticks(range(len(part)), [_broken(get_game(g).spec.title) for g in part["game"]])
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_title(model)
         axis.grid(axis="x", visible=False)
         for place, value in enumerate(part["change"]):
             axis.annotate(f"{value:+.2f}", (place, value), ha="center", va="bottom" if value >= 0 else "top")
+        if "reweighed" in part:
+            style = {"marker": "D", "color": "black", "markerfacecolor": "white", "linestyle": "none"}
+            axis.plot(np.arange(len(part)) + 0.2, part["reweighed"], label="at this kit's weights", **style)
+            axis.legend(loc="upper right", fontsize="small")
         axis.margins(y=0.15)
-    np.atleast_1d(axes)[0].set_ylabel("change in Safety, SEPO - base\n(scaled payoff)")
-    return figure
+    axes[0].set_ylabel("change in Safety, SEPO - base\n(scaled payoff)")
+
+
+def _broken(title: str) -> str:
+    """A game's title in short lines, for a narrow axis."""
+    return "\n".join(wrap(title, 12))
 
 
 def safety_changes(summary: pd.DataFrame) -> pd.DataFrame:
@@ -367,6 +395,27 @@ def kuhn_policies(policies: pd.DataFrame) -> Figure:
         axis.set_ylabel("")
         axis.tick_params(axis="y", rotation=0)
     figure.suptitle("Kuhn poker: probability of BET or CALL")
+    return figure
+
+
+def kuhn_frequencies(frequencies: pd.DataFrame) -> Figure:
+    """How often each card bets and calls in Kuhn poker, an agent a row.
+
+    ``frequencies``: index agent, columns bet_j, bet_q, bet_k, call_j, call_q, call_k.
+    """
+    figure, axes = plt.subplots(
+        1, 2, figsize=(8, 0.9 + 0.36 * len(frequencies)), sharey=True, layout="constrained"
+    )
+    for axis, (move, head) in zip(axes, {"bet": "may bet", "call": "facing a bet"}.items(), strict=True):
+        part = frequencies[[f"{move}_{card}" for card in "jqk"]].set_axis(list("JQK"), axis=1)
+        sns.heatmap(
+            part, ax=axis, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", cbar=False, linewidths=0.5
+        )
+        axis.set_title(head)
+        axis.set_xlabel("card")
+        axis.set_ylabel("")
+        axis.tick_params(axis="y", rotation=0)
+    figure.suptitle("Kuhn poker: probability of BET or CALL, by card")
     return figure
 
 
