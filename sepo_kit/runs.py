@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 MANIFEST, PROGRESS, METRICS, WHOLE = "manifest.json", "progress.json", "metrics.jsonl", "whole.json"
+EPISODES = "episodes"  # the folder of recorded training episodes
 FORMAT = 1
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "numpy")
 

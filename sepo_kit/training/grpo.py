@@ -40,6 +40,7 @@ from sepo_kit.play.language_model import Branching, LanguageModel
 from sepo_kit.play.rollout import Match, play_matches
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training.models import ADAPTER, LoadedModel, load_model, lora, training_dtype
+from sepo_kit.training.recording import Recorder
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.watch import (
     CHECKPOINTS,
@@ -148,7 +149,7 @@ def sepo_trainer(
         train_dataset=Dataset.from_dict({"prompt": [str(slot) for slot in range(rows // settings.rollouts)]}),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
-        callbacks=[Watch(run, f"SEPO {game.spec.id}")],
+        callbacks=[Watch(run, f"SEPO {game.spec.id}"), Recorder(run, rollouts)],
     )
     player.model = trainer.model
     if settings.style == "reasoned":

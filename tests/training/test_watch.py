@@ -20,7 +20,18 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerControl, TrainerState
 
-from sepo_kit.runs import METRICS, Run, RunError, append_line, read_json, read_lines, read_manifest, seal
+from sepo_kit.runs import (
+    EPISODES,
+    METRICS,
+    Run,
+    RunError,
+    append_line,
+    file_hash,
+    read_json,
+    read_lines,
+    read_manifest,
+    seal,
+)
 from sepo_kit.training import grpo, sft
 from sepo_kit.training.demonstrations import demonstrations
 from sepo_kit.training.models import load_model
@@ -39,6 +50,7 @@ class Stage:
     train: Callable
     settings: SFTSettings | SEPOSettings
     module: object
+    records: tuple[str, ...] = ()  # what it leaves beside the files of every stage
 
     def __call__(self, base: Path, folder: Path, seed: int = 0, **changes) -> Run:
         return self.train(base, "kuhn", folder, replace(self.settings, **changes), seed)
@@ -62,6 +74,7 @@ STAGES = [
             lora_dropout=0.1, temperature=5.0,
         ),
         grpo,
+        (EPISODES,),
     ),
 ]  # fmt: skip
 
@@ -135,7 +148,7 @@ def message(error) -> str:
 def test_a_run_ends_with_an_adapter_that_moves_the_model(stage, whole, tiny_folder, tiny_model):
     run = whole[stage.name]
     assert run.done and read_manifest(run.path)["status"] == "done"
-    assert names(run.path) == {"adapter", "manifest.json", "metrics.jsonl", "progress.json"}
+    assert names(run.path) == {"adapter", "manifest.json", "metrics.jsonl", "progress.json", *stage.records}
     trained = load_model(run.path).model
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
@@ -181,6 +194,10 @@ def test_a_stopped_run_goes_on_to_the_same_weights(stage, whole, tiny_folder, tm
     assert_same_weights(run, whole[stage.name])
     mine, theirs = (read_lines(r.path / METRICS) for r in (run, whole[stage.name]))
     assert [(row["step"], row["loss"]) for row in mine] == [(row["step"], row["loss"]) for row in theirs]
+    mine, theirs = (sorted((r.path / EPISODES).glob("*")) for r in (run, whole[stage.name]))
+    assert [(file.name, file_hash(file)) for file in mine] == [
+        (file.name, file_hash(file)) for file in theirs
+    ]
 
 
 def test_a_run_may_be_stopped_again_and_again(stage, whole, tiny_folder, tmp_path):
@@ -316,7 +333,8 @@ def test_without_space_for_the_adapter_nothing_is_half_written(
         full.setattr(peft.PeftModel, "save_pretrained", save)
         with pytest.raises(OSError, match="No space left on device"):
             stage(tiny_folder, tmp_path / "run")
-    assert names(tmp_path / "run") == {CHECKPOINTS, "manifest.json", "metrics.jsonl", "progress.json"}
+    left = {CHECKPOINTS, "manifest.json", "metrics.jsonl", "progress.json", *stage.records}
+    assert names(tmp_path / "run") == left
     # The last step has a checkpoint: nothing is trained again.
     monkeypatch.setattr(Trainer, "training_step", lambda *_: pytest.fail("trained again"))
     assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
