@@ -1,0 +1,212 @@
+"""Everything that lies in run folders, read back as tables: which runs there are, their curves, their episodes.
+
+Files that are missing, broken or of another version give one clear line, never a stack trace. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from sepo_kit.games import GAMES, get_game
+from sepo_kit.play.rollout import Match
+from sepo_kit.play.sitting import Sitting, replayed
+from sepo_kit.runs import (
+    EPISODES,
+    MANIFEST,
+    METRICS,
+    PROGRESS,
+    RunError,
+    read_json,
+    read_lines,
+    read_manifest,
+)
+
+COLUMNS = (
+    "run", "profile", "model", "game", "stage", "seed", "status", "step", "steps", "wall_seconds", "machine",
+    "problem", "path",
+)  # fmt: skip
+BROKEN = "broken"
+NEEDED = {
+    "game", "pool", "opponent", "group", "index", "seed", "round", "move", "information", "action", "reply",
+    "own", "their", "collusion", "externality",
+}  # fmt: skip
+MATCH = ["pool", "opponent", "group", "index"]
+
+
+# --- runs -----------------------------------------------------------------------------------------
+
+
+def find_runs(root: Path | str) -> pd.DataFrame:
+    """All run folders under ``root``, one row each; no row where there are none.
+
+    ``run``: the folder under ``root``. ``profile``: where the folder lies as ``reproduce`` puts it, else "".
+    ``status``: "started", "done", or "broken" with the reason in ``problem``. ``step`` of ``steps``: where training
+    stands.
+    """
+    root = Path(root)
+    manifests = sorted(file for file in root.rglob(MANIFEST) if not _hidden(file.relative_to(root)))
+    return pd.DataFrame([_row(file.parent, root) for file in manifests], columns=COLUMNS)
+
+
+def _hidden(path: Path) -> bool:
+    """Half-written folders and checkpoints are no runs."""
+    return any(part.startswith(".") or part == "checkpoints" for part in path.parts)
+
+
+def _row(folder: Path, root: Path) -> dict[str, Any]:
+    name = str(folder.relative_to(root)) if folder != root else folder.name
+    row = dict.fromkeys(COLUMNS, "") | {"run": name, "path": folder, "seed": None, "wall_seconds": np.nan}
+    row |= {"step": 0, "steps": 0}
+    try:
+        manifest = read_manifest(folder)
+        request = manifest["request"]
+        row |= {"game": str(request["game"]), "stage": str(request["stage"]), "seed": int(request["seed"])}
+        row |= {"status": str(manifest["status"]), "machine": str(manifest.get("machine", ""))}
+        row["model"] = _first_model(request)
+        row["wall_seconds"] = float(manifest.get("wall_seconds", np.nan))
+        if (folder / PROGRESS).exists():
+            progress = read_json(folder / PROGRESS)
+            row |= {"step": int(progress["step"]), "steps": int(progress["total"])}
+    except (KeyError, TypeError, ValueError) as error:  # RunError is a ValueError
+        said = (
+            str(error)
+            if isinstance(error, RunError)
+            else f"{folder / MANIFEST} lacks what this version writes"
+        )
+        return row | {"status": BROKEN, "problem": said}
+    layout = folder.resolve().parts[-4:]
+    if len(layout) == 4 and layout[2:] == (row["game"], f"{row['stage']}-seed-{row['seed']}"):
+        row["profile"], row["model"] = layout[0], layout[1].replace("--", "/")
+    return row
+
+
+def _first_model(request: dict[str, Any], depth: int = 4) -> str:
+    """What the chain of bases began with: a model's name."""
+    base = str(request["base"])
+    if depth and (Path(base) / MANIFEST).exists():
+        return _first_model(read_manifest(base)["request"], depth - 1)
+    return base
+
+
+def curves(folder: Path | str) -> pd.DataFrame:
+    """What a run logged, one row per step; empty where it logged nothing yet.
+
+    Raises
+    ------
+    RunError
+        The log is broken.
+    """
+    rows = read_lines(Path(folder) / METRICS)
+    if not all(isinstance(row, dict) and "step" in row for row in rows):
+        raise RunError(
+            f"{Path(folder) / METRICS} is not a log of this version; delete {folder} to start again"
+        )
+    return pd.DataFrame(rows)
+
+
+# --- episodes -------------------------------------------------------------------------------------
+
+
+def recordings(folder: Path | str) -> dict[str, Path]:
+    """Files of recorded episodes that belong to a run, by what they are: "training, step 25", "evaluation"."""
+    folder = Path(folder)
+    found = {f"training, step {int(file.stem.split('-')[-1])}": file
+             for file in sorted((folder / EPISODES).glob("step-*.parquet")) if file.stem[5:].isdigit()}  # fmt: skip
+    results = folder.parent / "results"
+    for label, file in (("evaluation", f"{folder.name}.parquet"), ("evaluation of the base", "base.parquet")):
+        if (results / file).exists():
+            found[label] = results / file
+    return found
+
+
+def read_episodes(file: Path | str) -> pd.DataFrame:
+    """Recorded decisions, one row each (``play.episode.decision_frame``); training adds step, reward, advantage.
+
+    Raises
+    ------
+    RunError
+        The file is missing, broken, or of another version.
+    """
+    try:
+        frame = pd.read_parquet(file)
+    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise RunError(f"{file} cannot be read ({first}); delete it") from None
+    missing = sorted(NEEDED - set(frame))
+    if missing or not set(frame["game"]) <= set(GAMES):
+        raise RunError(
+            f"{file} was made by another version; delete it (missing: {', '.join(missing) or 'its game'})"
+        )
+    return frame
+
+
+def matches_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """The matches in a recording: pool, opponent, group, index, and the means per round of own, their, collusion
+    and externality; where it is of training, the sum of its advantages, in the order of the file."""
+    rounds = frame.drop_duplicates([*MATCH, "round"])  # several moves of one round share its payoffs
+    means = rounds.groupby(MATCH, sort=False)[["own", "their", "collusion", "externality"]].mean()
+    if "advantage" in frame:
+        means["advantage"] = frame.groupby(MATCH, sort=False)["advantage"].sum()
+    return means.reset_index()
+
+
+def read_match(frame: pd.DataFrame, pool: str, opponent: str, group: int = 0, index: int = 0) -> pd.DataFrame:
+    """One match of a recording, move by move, both seats: what each was told, said and did, and what it earned.
+
+    The prompts and the opponent's moves are not stored: the match is played again from its draws and the agent's moves.
+
+    Returns
+    -------
+    DataFrame
+        round (from 1), who ("agent" or the opponent's id), prompt, reply, action, reason (of a scripted opponent), and
+        for the agent log_prob, fallback, own, their, collusion, externality; where it is of training, reward,
+        advantage and trained.
+
+    Raises
+    ------
+    RunError
+        There is no such match, or it does not come out again: the game's rules or strategies have changed since.
+    """
+    wanted = {"pool": pool, "opponent": opponent, "group": group, "index": index}
+    rows = frame[np.logical_and.reduce([frame[column] == value for column, value in wanted.items()])]
+    if rows.empty:
+        raise RunError(f"no match {index} of group {group} against {opponent} ({pool}) in this recording")
+    sitting = _again(rows, Match(pool, opponent, index, group))
+    mine = rows.to_dict("records")
+    told = []
+    for turn in sitting.turns:
+        line = {"round": turn.round + 1, "who": "agent" if turn.seat == 0 else opponent, "prompt": turn.prompt,
+                "reply": "", "action": turn.action, "reason": turn.reason or ""}  # fmt: skip
+        if turn.seat == 0:
+            kept = mine.pop(0)
+            line["reply"] = kept["reply"] or ""
+            line |= {name: kept[name] for name in _OWN if name in kept}
+        told.append(line)
+    return pd.DataFrame(told)
+
+
+_OWN = ("log_prob", "fallback", "own", "their", "collusion", "externality", "reward", "advantage", "trained")
+
+
+def _again(rows: pd.DataFrame, match: Match) -> Sitting:
+    """The match played again; RunError where it is not the same."""
+    first = rows.iloc[0]
+    training = "step" in rows
+    try:
+        sitting = replayed(
+            get_game(first["game"]), match, rows["action"].tolist(), int(first["seed"]),
+            step=int(first["step"]) - 1 if training else 0, common_random_numbers=training,
+        )  # fmt: skip
+        episode = sitting.episode()
+        same = [episode.own[r] for r in rows["round"]] == rows["own"].tolist()
+    except (ValueError, IndexError):
+        same = False
+    if not same:
+        raise RunError(
+            "this match does not come out again: rules or strategies have changed since it was recorded"
+        )
+    return sitting

@@ -1,0 +1,187 @@
+"""Run folders read back: what is there, what is broken, and every match move by move."""
+
+import json
+
+import pandas as pd
+import pytest
+
+import sepo_kit as sk
+from sepo_kit.evaluation import archive
+from sepo_kit.games.base import POOLS
+from sepo_kit.objective.credit import assign_credit, training_matches
+from sepo_kit.play.episode import decision_frame
+from sepo_kit.play.rollout import matches, play_matches
+from sepo_kit.runs import Run, RunError, append_line
+from sepo_kit.training.recording import record_episodes
+
+
+def make_run(folder, stage="sepo", game="kuhn", base="pico", steps=3, seed=0):
+    """A finished run without a model: what its folder holds beside the adapter."""
+    run = Run(folder, {"stage": stage, "base": str(base), "game": game, "seed": seed, "settings": {}})
+    for step in range(1, steps + 1):
+        append_line(folder / "metrics.jsonl", {"step": step, "sepo/safety": -1.0 / step})
+    run.progress(steps, steps)
+    run.finish()
+    return run
+
+
+def record(folder, game="kuhn", step=2, mode="credited", seed=0):
+    game = sk.get_game(game)
+    todo = training_matches(game, mode, 3, 2)
+    episodes = play_matches(game, sk.uniform(game), todo, seed, step=step - 1)
+    return record_episodes(folder, step, episodes, assign_credit(game.spec, episodes, mode=mode)), episodes
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A warm start and the SEPO run on it, where ``reproduce`` puts them."""
+    plan = tmp_path / "runs" / "smoke" / "pico" / "kuhn"
+    make_run(plan / "sft-seed-0", "sft")
+    make_run(plan / "sepo-seed-0", base=plan / "sft-seed-0")
+    return tmp_path / "runs"
+
+
+def test_every_run_is_found_with_what_it_is(runs):
+    found = archive.find_runs(runs)
+    assert list(found["run"]) == ["smoke/pico/kuhn/sepo-seed-0", "smoke/pico/kuhn/sft-seed-0"]
+    for _, row in found.iterrows():
+        assert (row["profile"], row["model"], row["game"], row["seed"]) == ("smoke", "pico", "kuhn", 0)
+        assert (row["status"], row["step"], row["steps"], row["problem"]) == ("done", 3, 3, "")
+    assert list(archive.find_runs(runs / "smoke")["profile"]) == ["smoke", "smoke"]
+
+
+def test_a_run_elsewhere_is_named_by_the_model_it_began_with(tmp_path):
+    make_run(tmp_path / "mine" / "warm", "sft", base="owner/name")
+    make_run(tmp_path / "mine" / "safe", base=tmp_path / "mine" / "warm")
+    found = archive.find_runs(tmp_path).set_index("run")
+    assert list(found["model"]) == ["owner/name", "owner/name"] and list(found["profile"]) == ["", ""]
+
+
+def test_half_written_folders_and_checkpoints_are_no_runs(runs):
+    run = runs / "smoke/pico/kuhn/sepo-seed-0"
+    for name in ("checkpoints/checkpoint-1", ".adapter.x1"):
+        (run / name).mkdir(parents=True)
+        (run / name / "manifest.json").write_text("{}")
+    assert len(archive.find_runs(runs)) == 2
+
+
+def test_nothing_there_is_an_empty_table(tmp_path):
+    assert archive.find_runs(tmp_path).empty and archive.find_runs(tmp_path / "none").empty
+    assert list(archive.find_runs(tmp_path).columns) == list(archive.COLUMNS)
+    assert archive.curves(tmp_path).empty and archive.recordings(tmp_path) == {}
+
+
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("{", "is not valid JSON"),
+        ('{"format": 0, "status": "done", "request": {}}', "made by another version"),
+        ('{"format": 1, "status": "done", "request": {"stage": "sepo"}}', "lacks what this version writes"),
+        ("\0\xff", "is not valid JSON"),
+    ],
+)
+def test_a_broken_run_is_a_row_with_a_reason(runs, text, says):
+    (runs / "smoke/pico/kuhn/sepo-seed-0/manifest.json").write_text(text)
+    found = archive.find_runs(runs).set_index("run")
+    broken = found.loc["smoke/pico/kuhn/sepo-seed-0"]
+    assert broken["status"] == archive.BROKEN and says in broken["problem"] and "\n" not in broken["problem"]
+    assert found.loc["smoke/pico/kuhn/sft-seed-0"]["status"] == "done"
+
+
+def test_curves_are_the_logged_steps(runs):
+    curve = archive.curves(runs / "smoke/pico/kuhn/sepo-seed-0")
+    assert list(curve["step"]) == [1, 2, 3] and curve["sepo/safety"].iloc[-1] == -1 / 3
+
+
+@pytest.mark.parametrize("text", ['{"step": 1}\n{"ste\n{"step": 3}\n', "[1]\n[2]\n"])
+def test_a_broken_log_is_one_line(runs, text):
+    run = runs / "smoke/pico/kuhn/sepo-seed-0"
+    (run / "metrics.jsonl").write_text(text)
+    with pytest.raises(RunError, match=r"metrics.jsonl") as error:
+        archive.curves(run)
+    assert "\n" not in str(error.value)
+
+
+def test_recordings_are_those_of_training_and_evaluation(runs):
+    run = runs / "smoke/pico/kuhn/sepo-seed-0"
+    record(run, step=2)
+    record(run, step=25)
+    (run.parent / "results").mkdir()
+    for name in ("base", "sft-seed-0", "sepo-seed-0"):
+        (run.parent / "results" / f"{name}.parquet").touch()
+    labels = ["training, step 2", "training, step 25", "evaluation", "evaluation of the base"]
+    assert list(archive.recordings(run)) == labels
+    assert archive.recordings(run)["evaluation"].name == "sepo-seed-0.parquet"
+
+
+@pytest.mark.parametrize("mode", ["credited", "auxiliary"])
+@pytest.mark.parametrize("game", sk.GAMES)
+def test_a_training_match_is_read_move_by_move(tmp_path, game, mode):
+    file, episodes = record(tmp_path, game, step=2, mode=mode, seed=3)
+    frame = archive.read_episodes(file)
+    listed = archive.matches_of(frame)
+    for match in listed[archive.MATCH].itertuples(index=False):
+        moves = archive.read_match(frame, *match)
+        (episode,) = [
+            e for e in episodes if (e.pool, e.opponent, e.group, e.index, e.owner) == (*match, None)
+        ]
+        mine = moves[moves["who"] == "agent"]
+        assert list(mine["action"]) == [d.action for d in episode.decisions]
+        assert [episode.own[r - 1] for r in mine["round"]] == list(mine["own"])
+        stored = frame[(frame[archive.MATCH] == list(match)).all(axis=1)]
+        assert list(mine["advantage"]) == list(stored["advantage"])
+        assert list(mine["reward"]) == list(stored["reward"])
+        assert (moves["prompt"] != "").all() and (moves.loc[moves["who"] != "agent", "reason"] != "").all()
+        row = listed[(listed[archive.MATCH] == list(match)).all(axis=1)].iloc[0]
+        assert row["own"] == pytest.approx(sum(episode.own) / len(episode.own))
+
+
+def test_an_evaluation_match_is_read_without_credit(tmp_path):
+    game = sk.get_game("ipd")
+    episodes = play_matches(
+        game, sk.uniform(game), matches(game, POOLS, 2), seed=10_000, common_random_numbers=False
+    )
+    decision_frame(episodes).to_parquet(tmp_path / "evaluation.parquet")
+    frame = archive.read_episodes(tmp_path / "evaluation.parquet")
+    moves = archive.read_match(frame, "exploit", "always-defect", index=1)
+    assert set(moves.loc[moves["who"] == "always-defect", "action"]) == {"DEFECT"}
+    assert "advantage" not in moves and len(moves) == 16
+    seen = game.initial_state().information(0)
+    assert moves["prompt"].iloc[0] == game.render(seen)
+
+
+def test_a_match_that_does_not_come_out_again_is_refused(tmp_path):
+    file, _ = record(tmp_path, "ipd")
+    frame = archive.read_episodes(file)
+    changed = frame.assign(own=frame["own"] + 1)
+    short = frame[frame["round"] < 5]
+    for other in (changed, short):
+        with pytest.raises(RunError, match="does not come out again"):
+            archive.read_match(other, "train", "tit-for-tat")
+    with pytest.raises(RunError, match="no match 9 of group 0 against tit-for-tat"):
+        archive.read_match(frame, "train", "tit-for-tat", index=9)
+
+
+def test_broken_and_older_recordings_are_one_line(tmp_path):
+    file, _ = record(tmp_path)
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError, match="cannot be read") as error:
+        archive.read_episodes(file)
+    assert "\n" not in str(error.value)
+    with pytest.raises(RunError, match="cannot be read"):
+        archive.read_episodes(tmp_path / "none.parquet")
+    pd.DataFrame({"game": ["kuhn"], "own": [1.0]}).to_parquet(file)
+    with pytest.raises(RunError, match=r"made by another version; delete it .missing: action, collusion"):
+        archive.read_episodes(file)
+
+
+def test_a_manifest_of_another_shape_does_not_stop_the_search(runs):
+    file = runs / "smoke/pico/kuhn/sepo-seed-0/manifest.json"
+    for value in (
+        [],
+        None,
+        {"format": 1, "status": "done", "request": {"game": "kuhn", "stage": "x", "seed": "y"}},
+    ):
+        file.write_text(json.dumps(value))
+        assert (archive.find_runs(runs)["status"] == archive.BROKEN).sum() == 1
