@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from sepo_kit.evaluation.statistics import over_seeds
-from sepo_kit.games import get_game
+from sepo_kit.games import GAMES, get_game
 from sepo_kit.runs import replacing
 
 PALETTE = {stage: sns.color_palette("colorblind")[i] for stage, i in (("base", 7), ("sft", 0), ("sepo", 1))}
@@ -107,11 +107,10 @@ def safety_change_beside_paper(published: pd.DataFrame, ours: pd.DataFrame) -> F
     ``ours``: ``safety_changes``.
     """
     figure = plt.figure(figsize=(11, 7), layout="constrained")
-    for part, change, title in zip(
-        figure.subfigures(2, 1), (published, ours), ("arXiv 2605.30854", "this kit"), strict=True
-    ):
+    titles = ("arXiv 2605.30854: as printed, and (diamonds) at this kit's weights", "this kit")
+    for part, change, title in zip(figure.subfigures(2, 1), (published, ours), titles, strict=True):
         _change_panels(part, change)
-        part.suptitle(title, fontweight="bold")
+        part.suptitle(title, fontweight="bold", fontsize="medium")
     return figure
 
 
@@ -120,25 +119,28 @@ def _change_panels(figure: Figure | SubFigure, change: pd.DataFrame) -> None:
     widths = [(change["model"] == model).sum() for model in models]
     axes = np.atleast_1d(figure.subplots(1, len(models), width_ratios=widths))
     for axis, model in zip(axes, models, strict=True):
-        part = change[change["model"] == model]
-        axis.bar(range(len(part)), part["change"], color=PALETTE["sepo"], width=0.6)
-        axis.set_xticks(range(len(part)), [_broken(get_game(g).spec.title) for g in part["game"]])
+        part = change[change["model"] == model].sort_values(
+            "game", key=lambda games: games.map(list(GAMES).index)
+        )
+        places = np.arange(len(part))
+        axis.bar(places, part["change"], color=PALETTE["sepo"], width=0.5)
+        axis.set_xticks(places, [_short(game) for game in part["game"]], fontsize="small")
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_title(model)
         axis.grid(axis="x", visible=False)
-        for place, value in enumerate(part["change"]):
+        for place, value in zip(places, part["change"], strict=True):
             axis.annotate(f"{value:+.2f}", (place, value), ha="center", va="bottom" if value >= 0 else "top")
         if "reweighed" in part:
             style = {"marker": "D", "color": "black", "markerfacecolor": "white", "linestyle": "none"}
-            axis.plot(np.arange(len(part)) + 0.2, part["reweighed"], label="at this kit's weights", **style)
-            axis.legend(loc="upper right", fontsize="small")
-        axis.margins(y=0.15)
+            axis.plot(places + 0.38, part["reweighed"], **style)
+        axis.margins(y=0.2)
+        axis.set_xlim(-0.6, len(part) - 0.4)
     axes[0].set_ylabel("change in Safety, SEPO - base\n(scaled payoff)")
 
 
-def _broken(title: str) -> str:
-    """A game's title in short lines, for a narrow axis."""
-    return "\n".join(wrap(title, 12))
+def _short(game: str) -> str:
+    """A game's title in short lines, without what stands in brackets."""
+    return "\n".join(wrap(get_game(game).spec.title.split(" (")[0], 12))
 
 
 def safety_changes(summary: pd.DataFrame) -> pd.DataFrame:

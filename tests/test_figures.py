@@ -7,6 +7,7 @@ import pytest
 
 import sepo_kit as sk
 from sepo_kit import figures
+from sepo_kit.evaluation import paper
 
 ROWS = [
     {
@@ -89,3 +90,27 @@ def test_save_writes_picture_vector_and_data(tmp_path):
     assert (tmp_path / "change.svg").read_text().lstrip().startswith("<?xml")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "change.csv"), data)
     assert {p.name for p in tmp_path.iterdir()} == {"change.png", "change.svg", "change.csv"}
+
+
+def test_the_papers_figure_stands_above_ours_with_its_own_weights_and_ours():
+    published = paper.check_safety(paper.published("P1"), released=True)
+    change = paper.safety_changes(published).assign(reweighed=0.25)
+    figure = figures.safety_change_beside_paper(change, figures.safety_changes(pd.DataFrame(ROWS)))
+    gemma, qwen, pico = figure.get_axes()
+    assert [axis.get_title() for axis in (gemma, qwen, pico)] == ["gemma-4-E4B-it", "qwen-3.5-4B", "pico"]
+    assert [text.get_text() for text in gemma.texts] == ["+0.01", "+1.15", "-0.69", "+2.51", "+1.02"]
+    assert [tick.get_text() for tick in pico.get_xticklabels()] == [
+        "Iterated\nprisoner's\ndilemma",
+        "Kuhn poker",
+    ]
+    diamonds = [line for line in qwen.lines if line.get_marker() == "D"]
+    np.testing.assert_allclose(diamonds[0].get_ydata(), [0.25] * 5)
+    assert not [line for line in pico.lines if line.get_marker() == "D"]
+
+
+def test_kuhn_frequencies_show_every_card_in_both_situations():
+    table = paper.kuhn_frequencies().set_index("condition").drop(columns="checkpoint")
+    figure = figures.kuhn_frequencies(table)
+    bets, calls = figure.axes
+    assert [text.get_text() for text in bets.texts[3:6]] == ["0.00", "0.89", "1.00"]
+    assert [text.get_text() for text in calls.texts[:3]] == ["0.00", "0.33", "1.00"]
