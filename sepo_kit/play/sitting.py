@@ -112,20 +112,25 @@ class Sitting:
         Raises
         ------
         ValueError
-            The match is over, or the action is not legal; nothing has happened then.
+            The match is over, or the action is not legal. Then, and where the opponent fails, nothing has happened.
         """
         if self.over:
             raise ValueError("the match is over; start another")
         require_legal(action, self.legal_actions)
         before, node = len(self.turns), self._node
-        mine = Turn(node.round, self.seat, self.prompt, action)
-        self.turns.append(mine)
-        if len(node.actors) == 2:
-            actions = {self.seat: action, 1 - self.seat: self._answer()}
-            self._enter(node.after((actions[AGENT], actions[OPPONENT])))
-        else:
-            self._enter(node.after((action,)))
-        self._go_on()
+        kept = before, len(self.rounds), node, self._chances, self._answers
+        self.turns.append(Turn(node.round, self.seat, self.prompt, action))
+        try:
+            if len(node.actors) == 2:
+                actions = {self.seat: action, 1 - self.seat: self._answer()}
+                self._enter(node.after((actions[AGENT], actions[OPPONENT])))
+            else:
+                self._enter(node.after((action,)))
+            self._go_on()
+        except BaseException:  # a model may fail or be interrupted
+            turns, rounds, self._node, self._chances, self._answers = kept
+            del self.turns[turns:], self.rounds[rounds:]
+            raise
         return self.turns[before:]
 
     def _go_on(self) -> None:

@@ -111,3 +111,24 @@ def test_no_third_seat():
     game = sk.get_game("kuhn")
     with pytest.raises(ValueError, match="seat must be 0 or 1, got 2"):
         Sitting(game, StrategyPolicy(game.strategy("nash")), seat=2)
+
+
+@pytest.mark.parametrize("game", ["kuhn", "ipd"])
+def test_an_opponent_that_fails_leaves_the_match_where_it_was(game, monkeypatch):
+    game = sk.get_game(game)
+    opponent = sk.scripted(game, next(iter(game.strategies)))
+    sitting = Sitting(game, opponent)
+    sitting.act(sitting.legal_actions[0])
+    before = (sitting.prompt, list(sitting.turns), list(sitting.rounds))
+
+    def fail(*_):
+        raise FloatingPointError("broken weights")
+
+    with monkeypatch.context() as broken, pytest.raises(FloatingPointError):
+        broken.setattr(opponent, "act", fail)
+        while True:  # in Kuhn poker the opponent need not answer every move
+            before = (sitting.prompt, list(sitting.turns), list(sitting.rounds))
+            sitting.act(sitting.legal_actions[0])
+    assert (sitting.prompt, sitting.turns, sitting.rounds) == before
+    whole(sitting)
+    assert len(sitting.rounds) == game.spec.rounds
