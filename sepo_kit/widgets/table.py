@@ -1,0 +1,285 @@
+"""The table: sit down and play any game against any strategy, the reference policy or a trained run.
+
+A thin layer: playing is ``play/sitting.py``; who may sit opposite and what a match came to is ``evaluation/match.py``.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from pathlib import Path
+
+import ipywidgets as widgets
+import pandas as pd
+
+from sepo_kit.evaluation.match import opponent, opponents, score, transcript
+from sepo_kit.games import GAMES, get_game
+from sepo_kit.games.base import GameSpec
+from sepo_kit.play.sitting import Sitting
+from sepo_kit.widgets.common import busy, escaped, friendly, message
+
+MOST_BUTTONS = 9  # with more actions, they are chosen from lists
+SEATS = {"first seat": 0, "second seat": 1}
+LABEL = {"description_width": "initial"}
+
+_STYLE = """<style>
+.sepo-table { max-width: 960px }
+.sepo-table .sepo-prompt { white-space: pre-wrap; line-height: 1.5; padding: 8px 12px; margin: 4px 0;
+  border-left: 4px solid #0173b2; background: var(--jp-layout-color2, #f4f4f4) }
+.sepo-table table { border-collapse: collapse; line-height: 1.4 }
+.sepo-table th, .sepo-table td { padding: 3px 10px; text-align: left; vertical-align: top;
+  border-bottom: 1px solid var(--jp-border-color2, #ddd) }
+.sepo-table td.sepo-number, .sepo-table th.sepo-number { text-align: right; font-variant-numeric: tabular-nums }
+.sepo-table caption { text-align: left; font-weight: 600; padding: 6px 0 }
+.sepo-table .sepo-you { color: #0173b2 } .sepo-table .sepo-other { color: #b85600 }
+.sepo-table button:focus-visible { outline: 2px solid #0173b2; outline-offset: 1px }
+</style>"""
+
+
+class Table(widgets.VBox):
+    """A table to sit down at; shows itself in a notebook.
+
+    Parameters
+    ----------
+    runs
+        Folder of runs: those that are finished may sit opposite.
+    game
+        The game on the table at first.
+    seed
+        Of the first match; every new match takes the next.
+
+    Raises
+    ------
+    ValueError
+        Unknown game.
+    """
+
+    def __init__(self, runs: Path | str | None = None, game: str = "kuhn", seed: int = 0) -> None:
+        self.runs = runs
+        self.seed = seed
+        self.sitting: Sitting | None = None
+        titles = {get_game(name).spec.title: name for name in GAMES}
+        self.game = widgets.Dropdown(
+            options=titles, value=get_game(game).spec.id, description="Game", style=LABEL
+        )
+        self.opponent = widgets.Dropdown(description="Against", style=LABEL)
+        self.seat = widgets.Dropdown(options=SEATS, description="You take the", style=LABEL)
+        self.again = widgets.Button(
+            description="New match", icon="refresh", tooltip="Start over with new chances"
+        )
+        self.reveal = widgets.Checkbox(
+            description="show the opponent's probabilities and reasons", indent=False, style=LABEL
+        )
+        self.line = message()
+        self.prompt = widgets.HTML()
+        self.actions = Actions(self._act)
+        self.told = widgets.HTML()
+        self.score = widgets.HTML()
+        choices = widgets.HBox([self.game, self.opponent, self.seat], layout={"flex_flow": "row wrap"})
+        after = widgets.HBox([self.again, self.reveal], layout={"flex_flow": "row wrap"})
+        super().__init__(
+            [
+                widgets.HTML(_STYLE),
+                choices,
+                self.line,
+                self.prompt,
+                self.actions,
+                after,
+                self.score,
+                self.told,
+            ]
+        )
+        self.add_class("sepo-table")
+        self.again.add_class("sepo-again")
+        self.game.observe(lambda _: self._offer(), "value")
+        for chooser in (self.opponent, self.seat):
+            chooser.observe(self._begin, "value")
+        self.again.on_click(self._begin)
+        self.reveal.observe(lambda _: self._show(), "value")
+        self._offer()
+
+    # --- what is chosen ---------------------------------------------------------------------------
+
+    def _offer(self) -> None:
+        """Offer who can sit opposite in the chosen game, and begin a match against the first."""
+        self.line.value = ""
+        chosen = get_game(self.game.value)
+        found = opponents(chosen)
+        with friendly(self.line):
+            found = opponents(chosen, self.runs)
+        self.opponent.unobserve(self._begin, "value")
+        self.opponent.options = found
+        self.opponent.index = 0
+        self.opponent.observe(self._begin, "value")
+        self._begin()
+
+    def _begin(self, _: object = None) -> None:
+        """Start a match as it is chosen; where the opponent cannot play, say why."""
+        self.sitting = None
+        self.line.value = ""
+        chosen = get_game(self.game.value)
+        with friendly(self.line), busy(self.line, "seating the opponent"):
+            self.sitting = Sitting(chosen, opponent(chosen, self.opponent.value), self.seat.value, self.seed)
+            self.seed += 1
+        self._show()
+
+    def _act(self, action: str) -> None:
+        with friendly(self.line), busy(self.line, "waiting for the opponent"):
+            self.sitting.act(action)
+            self.line.value = ""
+        self._show()
+        if self.sitting.over:
+            self.again.focus()
+
+    # --- what is shown ----------------------------------------------------------------------------
+
+    def _show(self) -> None:
+        sitting = self.sitting
+        if sitting is None:
+            self.prompt.value = self.told.value = self.score.value = ""
+            self.actions.offer(())
+            return
+        spec = sitting.game.spec
+        over = f"The match is over after {spec.rounds} {spec.unit}s." if sitting.over else ""
+        self.prompt.value = (
+            f'<div class="sepo-prompt" role="status" data-round="{sitting.round + 1}">'
+            f"{escaped(over or sitting.prompt)}</div>"
+        )
+        self.actions.offer(sitting.legal_actions)
+        self.score.value = score_html(score(sitting), spec) if sitting.over else ""
+        self.told.value = transcript_html(transcript(sitting), spec, sitting.opponent.name, self.reveal.value)
+
+
+class Actions(widgets.HBox):
+    """A button for each legal action, or where there are many, a list for each of their parts.
+
+    Widgets are kept and renamed: the one that has the keyboard keeps it from move to move.
+    """
+
+    def __init__(self, play) -> None:
+        super().__init__(layout={"flex_flow": "row wrap"})
+        self._play = play
+        self.buttons: list[widgets.Button] = []
+        self.lists: list[widgets.Dropdown] = []
+        self.submit = widgets.Button(
+            description="Play", button_style="primary", tooltip="Play what is chosen"
+        )
+        self.submit.add_class("sepo-action")
+        self.submit.on_click(lambda _: self._play(self.chosen))
+        self.add_class("sepo-actions")
+
+    @property
+    def chosen(self) -> str:
+        """The action that the lists spell."""
+        return " ".join(part.value for part in self.lists)
+
+    def offer(self, legal_actions: tuple[str, ...]) -> None:
+        """Offer ``legal_actions``; none where the match is over."""
+        if len(legal_actions) > MOST_BUTTONS:
+            self._offer_lists(parts_of(legal_actions))
+            return
+        while len(self.buttons) < len(legal_actions):
+            self.buttons.append(self._button())
+        for button, action in zip(self.buttons, legal_actions, strict=False):
+            button.description = action
+        self._place(self.buttons[: len(legal_actions)])
+
+    def _offer_lists(self, parts: list[tuple[str, ...]]) -> None:
+        while len(self.lists) < len(parts):
+            self.lists.append(widgets.Dropdown(layout={"width": "max-content"}))
+        for chooser, words in zip(self.lists, parts, strict=False):
+            if chooser.options != words:
+                chooser.options = words
+                chooser.index = 0
+        del self.lists[len(parts) :]
+        self._place([*self.lists, self.submit])
+
+    def _button(self) -> widgets.Button:
+        button = widgets.Button(layout={"width": "auto", "min_width": "64px"})
+        button.add_class("sepo-action")
+        button.on_click(lambda pressed: self._play(pressed.description))
+        return button
+
+    def _place(self, wanted: list[widgets.Widget]) -> None:
+        if list(self.children) != wanted:
+            self.children = wanted
+
+
+def parts_of(legal_actions: tuple[str, ...]) -> list[tuple[str, ...]]:
+    """The words at each place of the actions, if every combination of them is an action; else the actions.
+
+    >>> parts_of(("A=0 B=0", "A=0 B=1", "A=1 B=0", "A=1 B=1"))
+    [('A=0', 'A=1'), ('B=0', 'B=1')]
+    >>> parts_of(("A=0 B=0", "A=1 B=1"))
+    [('A=0 B=0', 'A=1 B=1')]
+    """
+    split = [action.split(" ") for action in legal_actions]
+    if len({len(words) for words in split}) == 1:
+        parts = [tuple(dict.fromkeys(words)) for words in zip(*split, strict=True)]
+        if {" ".join(words) for words in product(*parts)} == set(legal_actions):
+            return parts
+    return [legal_actions]
+
+
+# --- HTML -----------------------------------------------------------------------------------------
+
+
+def transcript_html(told: pd.DataFrame, spec: GameSpec, opponent: str, reasons: bool) -> str:
+    """``match.transcript`` as a table, the newest round first; with probabilities and ``reasons`` or without."""
+    told = told[(told["you"] != "") | (told["opponent"] != "")]
+    if told.empty:
+        return ""
+    extra = ["its probabilities", "its reason"] if reasons else []
+    heads = [
+        spec.unit,
+        "you",
+        opponent,
+        f"you earn ({spec.payoff_unit})",
+        f"it earns ({spec.payoff_unit})",
+        *extra,
+    ]
+    rows = []
+    for row in told.iloc[::-1].itertuples():
+        cells = [
+            _cell(row.round, "number"),
+            _cell(row.you, "you"),
+            _cell(row.opponent, "other"),
+            _cell(_number(row.own), "number"),
+            _cell(_number(row.their), "number"),
+        ]
+        if reasons:
+            cells += [_cell(row.probabilities), _cell(row.reason)]
+        rows.append(f'<tr data-round="{row.round}">{"".join(cells)}</tr>')
+    return _table("sepo-log", "What happened, newest first", heads, rows)
+
+
+def score_html(found: pd.DataFrame, spec: GameSpec) -> str:
+    """``match.score`` as a table."""
+    unit = f"{spec.payoff_unit} per {spec.unit}"
+    heads = ["", f"payoff ({unit})", f"exploit ({unit})", "collusion (0 to 1)", "externality (0 to 1)"]
+    rows = [
+        f'<tr data-who="{escaped(row.who)}">{_cell(row.who, "other" if row.Index else "you")}'
+        + "".join(
+            f'<td class="sepo-number" data-term="{term}">{getattr(row, term):.3f}</td>'
+            for term in ("payoff", "exploit", "collusion", "externality")
+        )
+        + "</tr>"
+        for row in found.itertuples()
+    ]
+    note = "Exploit is how much more the other one earned, never below 0; all numbers are those of this match alone."
+    return _table("sepo-score", "What the match came to", heads, rows) + f"<small>{note}</small>"
+
+
+def _table(name: str, caption: str, heads: list[str], rows: list[str]) -> str:
+    head = "".join(f"<th>{escaped(text)}</th>" for text in heads)
+    return (
+        f'<table class="{name}"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table>"
+    )
+
+
+def _cell(text: object, kind: str = "") -> str:
+    return f'<td class="sepo-{kind}">{escaped(text)}</td>' if kind else f"<td>{escaped(text)}</td>"
+
+
+def _number(value: float) -> str:
+    return "" if pd.isna(value) else f"{value:g}"
