@@ -1,7 +1,7 @@
 """Next-token logits of many contexts, every shared prefix computed once.
 
 The prompts of a game repeat: the rules are the same in all, and round t + 1 continues round t. The contexts
-are laid out as a token tree in one sequence, each token attending to its own ancestors only. Where a model
+are laid out as token trees, each token attending to its own ancestors only. Where a model
 cannot do that (sliding windows, linear attention), equal contexts are computed once in padded batches.
 """
 
@@ -16,8 +16,8 @@ from torch import Tensor
 
 Context = tuple[int, ...]
 
-TREE_TOKENS = 768  # tokens of one tree: attention grows with the square, so small models want small trees
-PADDED_TOKENS = 4096  # tokens of one padded batch
+TREE_TOKENS = 384  # tokens of one tree: larger ones repeat less, but attention grows with the square
+BATCH_TOKENS = 4096  # tokens of one batch, padding included
 
 
 def allowed_logits(
@@ -74,8 +74,8 @@ def _logits_of_sorted(
 ) -> Iterator[Tensor]:
     """Logits, shape (n, V), of consecutive runs of ``contexts``."""
     if shares_prefixes(model):
-        for tree in trees(contexts, tree_tokens):
-            yield _tree_logits(model, tree)
+        for batch in _batches(trees(contexts, tree_tokens)):
+            yield _tree_logits(model, batch)
     else:
         yield from _padded_logits(model, contexts, pad_token_id)
 
@@ -149,17 +149,49 @@ def _grow(run: list[tuple[Context, int]], size: int) -> Tree:
     return Tree(tokens, positions, visible, ends)
 
 
-def _tree_logits(model: torch.nn.Module, tree: Tree) -> Tensor:
+def _batches(trees: Iterator[Tree]) -> Iterator[list[Tree]]:
+    """Runs of ``trees`` that fill a batch."""
+    batch: list[Tree] = []
+    longest = 0
+    for tree in trees:
+        longest = max(longest, len(tree.tokens))
+        if batch and longest * (len(batch) + 1) > BATCH_TOKENS:
+            yield batch
+            batch, longest = [], len(tree.tokens)
+        batch.append(tree)
+    if batch:
+        yield batch
+
+
+def _tree_logits(model: torch.nn.Module, batch: Sequence[Tree]) -> Tensor:
+    """Logits, shape (n, V), of the contexts of ``batch``.
+
+    The mask alone says who attends to whom, so the tokens of a tree may stand in any order: those whose logits are
+    wanted stand last, in as many columns for all trees.
+    """
     device = next(model.parameters()).device
-    ends, rows = np.unique(tree.ends, return_inverse=True)
+    size = max(len(tree.tokens) for tree in batch)
+    tokens = np.zeros((len(batch), size), dtype=np.int64)
+    positions = np.zeros((len(batch), size), dtype=np.int64)
+    visible = np.broadcast_to(np.eye(size, dtype=bool), (len(batch), size, size)).copy()
+    rows, columns = [], []
+    for row, tree in enumerate(batch):
+        ends, place = np.unique(tree.ends, return_inverse=True)
+        order = np.concatenate([np.setdiff1d(np.arange(len(tree.tokens)), ends), ends])
+        start = size - len(order)
+        tokens[row, start:] = tree.tokens[order]
+        positions[row, start:] = tree.positions[order]
+        visible[row, start:, start:] = tree.visible[np.ix_(order, order)]
+        rows += [row] * len(place)
+        columns += (place - len(ends)).tolist()
     logits = model(
-        input_ids=torch.as_tensor(tree.tokens, device=device)[None],
-        position_ids=torch.as_tensor(tree.positions, device=device)[None],
-        attention_mask=torch.as_tensor(tree.visible, device=device)[None, None],
-        logits_to_keep=torch.as_tensor(ends, device=device),
+        input_ids=torch.as_tensor(tokens, device=device),
+        position_ids=torch.as_tensor(positions, device=device),
+        attention_mask=torch.as_tensor(visible, device=device)[:, None],
+        logits_to_keep=-min(columns),
         use_cache=False,
-    ).logits[0]
-    return logits[torch.as_tensor(rows, device=device)]
+    ).logits
+    return logits[torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)]
 
 
 # --- padded batches -------------------------------------------------------------------------------
@@ -174,7 +206,7 @@ def _padded_logits(
         stop, longest = start, 0
         while stop < len(contexts):
             longest = max(longest, len(contexts[stop]))
-            if stop > start and longest * (stop - start + 1) > PADDED_TOKENS:
+            if stop > start and longest * (stop - start + 1) > BATCH_TOKENS:
                 break
             stop += 1
         batch = contexts[start:stop]

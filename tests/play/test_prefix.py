@@ -53,8 +53,10 @@ def model(tokenizer):
 # --- the tree gives what the plain way gives ------------------------------------------------------
 
 
+@pytest.mark.parametrize("batch", [1, 20, 4096])  # one tree each, a few, all at once
 @pytest.mark.parametrize("limit", [1, 8, 12, 1000])
-def test_tree_logits_equal_logits_one_at_a_time(model, limit):
+def test_tree_logits_equal_logits_one_at_a_time(model, limit, batch, monkeypatch):
+    monkeypatch.setattr(prefix, "BATCH_TOKENS", batch)
     assert shares_prefixes(model)
     with torch.no_grad():
         found = allowed_logits(model, CONTEXTS, ALLOWED, tree_tokens=limit)
@@ -73,7 +75,7 @@ def test_tree_logits_differ_between_contexts(model):
 def test_padded_logits_equal_logits_one_at_a_time(model, monkeypatch):
     monkeypatch.setattr(prefix, "shares_prefixes", lambda model: False)
     for tokens in (4096, 12, 1):  # one batch, a few, one for each
-        monkeypatch.setattr(prefix, "PADDED_TOKENS", tokens)
+        monkeypatch.setattr(prefix, "BATCH_TOKENS", tokens)
         with torch.no_grad():
             found = allowed_logits(model, CONTEXTS, ALLOWED, pad_token_id=3)
             torch.testing.assert_close(found, one_at_a_time(model), atol=1e-4, rtol=0)
