@@ -236,6 +236,7 @@ def _built_pico() -> Path:
         "steps": PICO_STEPS,
         "batch": [pico.BATCH, pico.LEARNING_RATE, pico.EPISODES_PER_GAME, pico.VOCABULARY, pico.SEED],
         "template": pico.CHAT_TEMPLATE,
+        "tokens": [pico.ALONE, pico.CLOSING],
         "words": [[g.system_prompt(s), g.spec.actions] for g in GAMES.values() for s in REPLY_STYLES],
         "torch": torch.__version__,
     }
