@@ -70,7 +70,7 @@ GAMES_WITH_CORPUS = tuple(game for game in GAMES if game in MIXTURES)
 # --- paper ----------------------------------------------------------------------------------------
 
 PAPER_SFT = SFTSettings(
-    records=6_400,  # paper: about 8,000 a game, 80 % of them for training
+    records=6_300,  # paper: about 8,000 a game, 80 % of them for training; every corpus of 8,000 has that many
     epochs=3,  # paper
     learning_rate=2e-5,  # paper, cosine with 5 % warm-up
     style="reasoned",  # paper
@@ -83,6 +83,7 @@ PAPER_SFT = SFTSettings(
     lora_dropout=0.05,  # paper
     gradient_checkpointing=True,  # paper
 )
+PAPER_SFT_V2 = replace(PAPER_SFT, records=3_100)  # its corpus is half as large
 PAPER_SEPO = SEPOSettings(
     steps=100,  # paper
     rollouts=4,  # paper
@@ -220,7 +221,7 @@ PROFILES: dict[str, Profile] = {
                     model,
                     game,
                     (0,),
-                    PAPER_SFT,
+                    PAPER_SFT_V2 if game == "negotiation_v2" else PAPER_SFT,
                     PAPER_SEPO_KUHN if game == "kuhn" else PAPER_SEPO,
                     PAPER_EVALUATION,
                     minutes=1_200,

@@ -4,6 +4,7 @@ import pytest
 
 import sepo_kit as sk
 from sepo_kit.profiles import GAMES_WITH_CORPUS, PROFILES
+from sepo_kit.training.demonstrations import demonstrations
 
 
 def test_the_profiles_of_the_design_exist():
@@ -25,6 +26,13 @@ def test_the_paper_profile_has_the_papers_settings():
     assert (kuhn.sepo.learning_rate, kuhn.sepo.beta) == (3e-6, 0.2)
     assert (plan.sft.learning_rate, plan.sft.lora_r, plan.sft.epochs) == (2e-5, 32, 3)
     assert plan.sepo.style == plan.sft.style == plan.evaluation.style == "reasoned"
+
+
+@pytest.mark.parametrize("game", GAMES_WITH_CORPUS)
+def test_no_plan_asks_for_more_demonstrations_than_there_are(game):
+    there = (demonstrations(game)["split"] == "train").sum()
+    asked = [plan.sft.records for p in PROFILES.values() for plan in p.plans if plan.game == game]
+    assert 0 < max(asked) <= there
 
 
 def test_quick_trains_pico_on_three_seeds_and_smollm2_on_kuhn():

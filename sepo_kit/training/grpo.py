@@ -29,7 +29,6 @@ from datasets import Dataset
 from peft.tuners.tuners_utils import BaseTunerLayer
 from trl import GRPOConfig, GRPOTrainer
 
-from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.objective.credit import Credit, assign_credit, training_matches
 from sepo_kit.objective.limits import DualAscent
@@ -39,17 +38,11 @@ from sepo_kit.play.episode import Decision, Episode
 from sepo_kit.play.language_model import Branching, LanguageModel
 from sepo_kit.play.rollout import Match, play_matches
 from sepo_kit.runs import METRICS, Run, read_lines
-from sepo_kit.training.models import ADAPTER, LoadedModel, load_model, lora, training_dtype
+from sepo_kit.training.models import LoadedModel, lora, training_dtype
 from sepo_kit.training.recording import Recorder
 from sepo_kit.training.settings import SEPOSettings
-from sepo_kit.training.watch import (
-    CHECKPOINTS,
-    Watch,
-    peak_memory,
-    quiet_arguments,
-    resume_point,
-    save_adapter,
-)
+from sepo_kit.training.stage import run_stage
+from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental in TRL; we know
 
@@ -81,22 +74,12 @@ def train_sepo(
     FloatingPointError
         The loss or its gradient is not finite.
     """
-    game = checked_game(game)
-    request = {
-        "stage": "sepo", "base": str(base), "game": game.spec.id, "seed": seed, "settings": settings.as_request()
-    }  # fmt: skip
-    loaded = None if (Path(run_folder) / "manifest.json").exists() else load_model(base)
-    run = Run(run_folder, request)
-    if run.done:
-        return run
-    trainer = sepo_trainer(loaded or load_model(base), game, run, settings, seed)
-    checkpoint = resume_point(run)
-    if checkpoint:
-        trainer.rollouts.go_on_from(read_lines(run.path / METRICS))
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    save_adapter(trainer, run, ADAPTER)
-    run.finish(steps=trainer.state.global_step, **peak_memory())
-    return run
+    return run_stage(
+        "sepo", base, game, run_folder, settings, seed,
+        lambda loaded, game, run: sepo_trainer(loaded, game, run, settings, seed),
+        resume=lambda trainer, run: trainer.rollouts.go_on_from(read_lines(run.path / METRICS)),
+        results=lambda trainer: {"steps": trainer.state.global_step},
+    )  # fmt: skip
 
 
 def sepo_trainer(

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import datasets
 import torch
 from peft import LoraConfig, PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedModel
@@ -97,7 +98,8 @@ def _load(name: str, device: torch.device) -> LoadedModel:
         if (path / "manifest.json").exists():
             return _load_run(path, device)
         return _load_folder(path, name, device)
-    if path.is_absolute() or name.startswith(".") or name.count("/") != 1:
+    # "runs/mine" looks like a hub id too, but where there is a folder "runs" it is one that is missing in it.
+    if path.is_absolute() or name.startswith(".") or name.count("/") != 1 or path.parent.is_dir():
         raise ValueError(
             f"unknown model {name!r}; allowed: {PICO!r}, {SMOLLM2!r}, an existing folder, or a hub id 'owner/name'"
         )
@@ -113,7 +115,7 @@ def _load_folder(path: Path, name: str, device: torch.device) -> LoadedModel:
 def _load_pretrained(source: str, name: str, device: torch.device) -> LoadedModel:
     dtype = torch.float32 if device.type == "cpu" else "auto"
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
             model = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype, use_safetensors=True, trust_remote_code=False
@@ -203,7 +205,7 @@ def smollm2_file() -> Path:
 
 def _load_smollm2() -> LoadedModel:
     file = smollm2_file()
-    with _quiet():
+    with quiet():
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
         quantised = AutoModelForCausalLM.from_pretrained(
             str(file.parent), gguf_file=file.name, dtype=torch.float32
@@ -244,20 +246,22 @@ def _built_pico() -> Path:
     folder = cache_folder() / f"pico-{label}"
     if not (folder / "config.json").exists():
         model, tokenizer = pico.build_pico(PICO_STEPS)
-        with replacing_folder(folder) as temporary, _quiet():
+        with replacing_folder(folder) as temporary, quiet():
             model.save_pretrained(temporary)
             tokenizer.save_pretrained(temporary)
     return folder
 
 
-class _quiet:
-    """No progress bars and warnings of transformers inside the block."""
+class quiet:
+    """No progress bars and warnings of transformers, and no bars of datasets, inside the block."""
 
     def __enter__(self) -> None:
         self.verbosity = transformers_logging.get_verbosity()
         transformers_logging.set_verbosity_error()
         transformers_logging.disable_progress_bar()
+        datasets.disable_progress_bars()
 
     def __exit__(self, *_: object) -> None:
         transformers_logging.set_verbosity(self.verbosity)
         transformers_logging.enable_progress_bar()
+        datasets.enable_progress_bars()

@@ -12,20 +12,13 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
-from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
-from sepo_kit.training.models import ADAPTER, LoadedModel, load_model, lora, training_dtype
+from sepo_kit.training.models import LoadedModel, lora, training_dtype
 from sepo_kit.training.settings import SFTSettings
-from sepo_kit.training.watch import (
-    CHECKPOINTS,
-    Watch,
-    peak_memory,
-    quiet_arguments,
-    resume_point,
-    save_adapter,
-)
+from sepo_kit.training.stage import run_stage
+from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
 
 def train_sft(
@@ -48,37 +41,37 @@ def train_sft(
     Raises
     ------
     ValueError
-        Unknown game or model, or a folder that belongs to another request (``RunError``).
+        Unknown game or model, more records than there are or too long ones, or a folder that belongs to another
+        request (``RunError``).
     FloatingPointError
         The loss or its gradient is not finite.
     """
-    game = checked_game(game)
-    request = {
-        "stage": "sft", "base": str(base), "game": game.spec.id, "seed": seed, "settings": settings.as_request()
-    }  # fmt: skip
-    loaded = None if (Path(run_folder) / "manifest.json").exists() else load_model(base)
-    if loaded is not None:
-        _require_room(loaded, _rows(game, settings, seed), settings.max_length)
-    run = Run(run_folder, request)
-    if run.done:
-        return run
-    trainer = _trainer(loaded or load_model(base), game, run, settings, seed)
-    trainer.train(resume_from_checkpoint=_text(resume_point(run)))
+    return run_stage(
+        "sft", base, game, run_folder, settings, seed,
+        lambda loaded, game, run: _trainer(loaded, game, run, settings, seed),
+        check=lambda loaded, game: _require_room(loaded, _rows(game, settings, seed), settings.max_length),
+        results=_results,
+    )  # fmt: skip
+
+
+def _results(trainer: SFTTrainer) -> dict:
     losses = [row["loss"] for row in trainer.state.log_history if "loss" in row]
-    save_adapter(trainer, run, ADAPTER)
-    run.finish(
-        final_loss=losses[-1] if losses else None,
-        train_tokens=int(trainer.state.num_input_tokens_seen),
-        **peak_memory(),
-    )
-    return run
+    return {
+        "final_loss": losses[-1] if losses else None,
+        "train_tokens": int(trainer.state.num_input_tokens_seen),
+    }
 
 
 def _rows(game: Game, settings: SFTSettings, seed: int) -> list[dict]:
     """The demonstrations to train on, as conversations."""
     frame = demonstrations(game)
     frame = frame[frame["split"] == "train"]
-    frame = frame.sample(n=min(settings.records, len(frame)), random_state=seed)
+    if settings.records > len(frame):
+        raise ValueError(
+            f"records must be <= {len(frame)}, got {settings.records}: the corpus of {game.spec.id} has no more for "
+            "training"
+        )
+    frame = frame.sample(n=settings.records, random_state=seed)
     return conversations(frame, settings.style)
 
 
@@ -122,7 +115,3 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
         callbacks=[Watch(run, f"SFT {game.spec.id}")],
     )
-
-
-def _text(path: Path | None) -> str | None:
-    return str(path) if path else None

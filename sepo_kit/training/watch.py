@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import torch
+from tqdm import tqdm
 from transformers import TrainerCallback
 
 from sepo_kit.runs import (
@@ -20,6 +21,7 @@ from sepo_kit.runs import (
     replacing_folder,
     seal,
 )
+from sepo_kit.training.processes import world
 
 CHECKPOINTS = "checkpoints"
 
@@ -46,8 +48,18 @@ class Watch(TrainerCallback):
         self._weights, self._update = weights.clone(), update
         return cosine
 
+    def on_train_begin(self, args, state, control, **kwargs) -> None:
+        # Only on a terminal: a notebook has the run browser, a log file wants no bars.
+        hidden = None if state.is_world_process_zero else True
+        self.bar = tqdm(
+            total=state.max_steps, initial=state.global_step, desc=self.label, leave=False, disable=hidden
+        )
+
+    def on_train_end(self, args, state, control, **kwargs) -> None:
+        self.bar.close()
+
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
-        if not state.is_world_process_zero or not logs or "loss" not in logs:
+        if not logs or "loss" not in logs:
             return
         row = {name: value for name, value in logs.items() if isinstance(value, int | float)}
         if math.isfinite(self.cosine):
@@ -57,6 +69,8 @@ class Watch(TrainerCallback):
                 f"{self.label}: loss {row.get('loss')} and gradient norm {row.get('grad_norm')} at step "
                 f"{state.global_step} are not finite; lower the learning rate; the last checkpoint is kept"
             )
+        if not state.is_world_process_zero:
+            return
         now = time.perf_counter()
         append_line(
             self.run.path / METRICS, {"step": state.global_step, "seconds": round(now - self.clock, 3), **row}
@@ -67,8 +81,10 @@ class Watch(TrainerCallback):
         self.cosine = self._update_cosine(model)
         if state.is_world_process_zero:
             self.run.progress(state.global_step, state.max_steps, self.label)
+            self.bar.update(state.global_step - self.bar.n)
 
     def on_save(self, args, state, control, **kwargs) -> None:
+        world().wait_for_everyone()  # every process writes its random state
         if state.is_world_process_zero:
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
@@ -77,6 +93,8 @@ def resume_point(run: Run) -> Path | None:
     """The checkpoint to go on from; metrics written after it are dropped, since those steps come again, and
     so is a last line that was cut short, which the next one would otherwise continue."""
     checkpoint = last_checkpoint(run.path / CHECKPOINTS)
+    if not world().is_main_process:
+        return checkpoint
     step = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
     if (run.path / METRICS).exists():
         rows = read_lines(run.path / METRICS)
@@ -89,8 +107,11 @@ def resume_point(run: Run) -> Path | None:
 
 def save_adapter(trainer, run: Run, name: str) -> None:
     """Write the trained adapter into the run folder, whole or not at all, and drop the checkpoints."""
+    weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
+    if not world().is_main_process:
+        return
     with replacing_folder(run.path / name) as temporary:
-        trainer.model.save_pretrained(temporary, safe_serialization=True)
+        trainer.model.save_pretrained(temporary, state_dict=weights, safe_serialization=True)
     shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
 
 
@@ -104,11 +125,13 @@ def peak_memory() -> dict[str, float]:
 
 
 def quiet_arguments() -> dict:
-    """Trainer arguments both stages share: no reports to services, no bars in batch runs, CPU where no GPU."""
+    """Trainer arguments both stages share: no reports to services, no output, CPU where no GPU."""
     return {
         "report_to": "none",
         "logging_steps": 1,
         "logging_first_step": True,
+        "logging_nan_inf_filter": False,  # a loss that is no number must be seen
+        "disable_tqdm": True,  # the watch has a bar of its own
         "use_cpu": not torch.cuda.is_available(),
         "bf16": False,
         "fp16": False,

@@ -471,7 +471,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(tiny_folder, tmp_path, change
     settings = replace(SETTINGS, rollouts=2, steps=2, save_every=1, **changes)
     whole = train_sepo(tiny_folder, "kuhn", tmp_path / "whole", settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(grpo, "save_adapter", lambda *_: pytest.fail("stopped"))
+        patch.setattr("sepo_kit.training.stage.save_adapter", lambda *_: pytest.fail("stopped"))
         step = grpo.Rollouts.__call__
 
         def stops(self, prompts, trainer):

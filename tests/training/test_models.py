@@ -72,7 +72,8 @@ def test_a_tokenizer_without_padding_pads_with_its_end(folder):
 
 def test_unknown_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("smollm3", "gpt 5", str(tmp_path / "not" / "there"), "./nowhere", "a/b/c"):
+    (tmp_path / "runs").mkdir()
+    for name in ("smollm3", "gpt 5", str(tmp_path / "not" / "there"), "./nowhere", "a/b/c", "runs/mine"):
         with pytest.raises(
             ValueError, match=r"unknown model .* allowed: 'pico', 'smollm2-135m', an existing folder"
         ) as e:

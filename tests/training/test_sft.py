@@ -68,8 +68,9 @@ def test_the_first_loss_is_the_mean_surprise_at_those_tokens(tiny_folder, tiny_m
 
 def test_demonstrations_of_the_test_split_are_never_trained_on(few):
     """Whole conversations may repeat in Kuhn poker, so the check is on the frame that rows are drawn from."""
-    drawn = sft._rows(get_game("kuhn"), SFTSettings(**{**SETTINGS.as_request(), "records": 10_000}), seed=0)
     train = few[few["split"] == "train"]
+    settings = SFTSettings(**{**SETTINGS.as_request(), "records": len(train)})
+    drawn = sft._rows(get_game("kuhn"), settings, seed=0)
     assert len(drawn) == len(train) < len(few)
     key = str
     assert sorted(map(key, drawn)) == sorted(map(key, conversations(train, "direct")))
@@ -96,5 +97,15 @@ def test_demonstrations_longer_than_the_limit_are_refused_before_anything_is_wri
     with pytest.raises(
         ValueError, match=r"max_length must be >= \d{3}, got 40: the longest demonstration has"
     ):
+        sft.train_sft(tiny_folder, "kuhn", tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_demonstrations_than_there_are_are_refused_before_anything_is_written(
+    tiny_folder, tmp_path, few
+):
+    there = (few["split"] == "train").sum()
+    settings = SFTSettings(**{**SETTINGS.as_request(), "records": int(there) + 1})
+    with pytest.raises(ValueError, match=rf"records must be <= {there}, got {there + 1}: the corpus of kuhn"):
         sft.train_sft(tiny_folder, "kuhn", tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()

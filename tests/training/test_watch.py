@@ -49,7 +49,6 @@ class Stage:
     name: str
     train: Callable
     settings: SFTSettings | SEPOSettings
-    module: object
     records: tuple[str, ...] = ()  # what it leaves beside the files of every stage
 
     def __call__(self, base: Path, folder: Path, seed: int = 0, **changes) -> Run:
@@ -64,7 +63,6 @@ STAGES = [
             records=20, epochs=1, learning_rate=1e-2, batch=2, accumulation=2, lora_r=4, lora_alpha=8, save_every=2,
             lora_dropout=0.1,
         ),
-        sft,
     ),
     Stage(
         "sepo",
@@ -73,7 +71,6 @@ STAGES = [
             steps=STEPS, rollouts=3, learning_rate=1e-2, beta=0.1, lora_r=4, lora_alpha=8, save_every=2,
             lora_dropout=0.1, temperature=5.0,
         ),
-        grpo,
         (EPISODES,),
     ),
 ]  # fmt: skip
@@ -155,6 +152,13 @@ def test_a_run_ends_with_an_adapter_that_moves_the_model(stage, whole, tiny_fold
         assert (trained(ids).logits - tiny_model(ids).logits).abs().max() > 1e-3
 
 
+def test_a_run_prints_nothing(stage, tiny_folder, tmp_path, capfd):
+    """No dictionaries of numbers, and bars on terminals only: the run folder keeps what happened."""
+    capfd.readouterr()
+    stage(tiny_folder, tmp_path / "run")
+    assert capfd.readouterr() == ("", "")
+
+
 def test_adapters_are_on_q_k_v_and_o_only(stage, whole):
     where = {name.split(".lora_")[0].split(".")[-1] for name in adapter(whole[stage.name])}
     assert where == {"q_proj", "k_proj", "v_proj", "o_proj"}
@@ -209,7 +213,7 @@ def test_a_run_may_be_stopped_again_and_again(stage, whole, tiny_folder, tmp_pat
 
 
 def test_a_finished_run_returns_at_once(stage, whole, tiny_folder, monkeypatch):
-    monkeypatch.setattr(stage.module, "load_model", lambda *_: pytest.fail("loaded a model"))
+    monkeypatch.setattr("sepo_kit.training.stage.load_model", lambda *_: pytest.fail("loaded a model"))
     run = whole[stage.name]
     before = (run.path / "manifest.json").read_text()
     assert stage(tiny_folder, run.path).done
