@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from sepo_kit.games.base import Game, InformationState, answer_rule
+from sepo_kit.play.chat import thinking_off
 from sepo_kit.play.constrained import ReplyTree, reply_tree
 from sepo_kit.play.policy import Choice, NoDistribution, Policy, draw
 from sepo_kit.play.prefix import TREE_TOKENS, allowed_logits
@@ -103,7 +104,11 @@ class LanguageModel(Policy):
         if seen not in self._prompt_ids:
             ids = tuple(
                 self.tokenizer.apply_chat_template(
-                    self.messages(seen), add_generation_prompt=True, tokenize=True, return_dict=False
+                    self.messages(seen),
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=False,
+                    **thinking_off(self.tokenizer),
                 )
             )
             self._prompt_ids[seen] = ids

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import REPLY_STYLES, Game
+from sepo_kit.play.chat import end_of_reply
 from sepo_kit.play.language_model import LanguageModel
 from sepo_kit.runs import RunError, file_hash, read_manifest, replacing_folder
 from sepo_kit.training import pico
@@ -123,12 +124,17 @@ def _load_pretrained(source: str, name: str, device: torch.device) -> LoadedMode
     except Exception as error:  # the libraries raise many kinds here, safetensors its own
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OSError(f"model {name!r} cannot be loaded: {first}") from error
-    return LoadedModel(name, model, _with_padding(tokenizer))
+    return LoadedModel(name, model, _agreed(tokenizer, model))
 
 
-def _with_padding(tokenizer):
+def _agreed(tokenizer, model: PreTrainedModel):
+    """The tokenizer, agreed with the model on one token that ends a reply and one that pads."""
+    if tokenizer.chat_template is not None:
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_of_reply(tokenizer))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
+    for config in (model.config.get_text_config(), model.config, model.generation_config):
+        config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     return tokenizer
 
 
@@ -218,8 +224,7 @@ def _load_smollm2() -> LoadedModel:
     model.load_state_dict(quantised.state_dict(), assign=True)
     model.tie_weights()
     model.model.rotary_emb = quantised.model.rotary_emb
-    model.generation_config.pad_token_id = tokenizer.pad_token_id
-    return LoadedModel(SMOLLM2, model, _with_padding(tokenizer))
+    return LoadedModel(SMOLLM2, model, _agreed(tokenizer, model))
 
 
 # --- pico -----------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from sepo_kit.games.base import Game
+from sepo_kit.play.chat import thinking_off
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
 from sepo_kit.training.models import LoadedModel, lora, training_dtype
@@ -79,7 +80,11 @@ def _require_room(loaded: LoadedModel, rows: list[dict], max_length: int) -> Non
     """ValueError if a conversation has more tokens than ``max_length``: what is cut off is the action."""
     distinct = {str(row): row["prompt"] + row["completion"] for row in rows}
     lengths = [
-        len(loaded.tokenizer.apply_chat_template(messages, tokenize=True, return_dict=False))
+        len(
+            loaded.tokenizer.apply_chat_template(
+                messages, tokenize=True, return_dict=False, **thinking_off(loaded.tokenizer)
+            )
+        )
         for messages in distinct.values()
     ]
     if max(lengths) > max_length:
@@ -110,7 +115,12 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             save_steps=settings.save_every,
             **quiet_arguments(),
         ),
-        train_dataset=Dataset.from_list(_rows(game, settings, seed)),
+        train_dataset=Dataset.from_list(
+            [
+                {**row, "chat_template_kwargs": thinking_off(loaded.tokenizer)}
+                for row in _rows(game, settings, seed)
+            ]
+        ),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
         callbacks=[Watch(run, f"SFT {game.spec.id}")],
