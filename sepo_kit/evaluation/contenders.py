@@ -1,0 +1,196 @@
+"""Who can be weighed against whom: the scripted strategies of a game, and the agents of finished runs.
+
+Each is reduced once to its terms and their samples (``reweigh.Contender``). Stored decisions are read, never played
+again. What cannot be read becomes a sentence, so that one broken file hides no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from sepo_kit.evaluation.evaluate import MEANS, EpisodeMeans
+from sepo_kit.evaluation.results import KEYS, STAGES
+from sepo_kit.evaluation.reweigh import TERMS, Contender, row_of
+from sepo_kit.evaluation.statistics import resampled
+from sepo_kit.games import GAMES, get_game
+from sepo_kit.games.base import Game, GameSpec
+from sepo_kit.objective import exact
+from sepo_kit.objective.terms import terms_of
+from sepo_kit.play.policy import Policy
+from sepo_kit.play.policy import scripted as scripted_policy
+from sepo_kit.play.simulate import simulate
+from sepo_kit.runs import RunError, read_json
+
+STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO"}
+QUICK_STATES = 30_000  # enumerated in about a second; larger games are sampled
+EPISODES = 200  # per opponent, where a strategy is sampled
+AGREE = 1e-6  # how far stored terms and those of the stored decisions may be apart
+
+
+# --- scripted -------------------------------------------------------------------------------------
+
+
+def scripted(game: Game | str, episodes: int = EPISODES, seed: int = 0) -> tuple[Contender, ...]:
+    """Every strategy of ``game``: enumerated where that is quick, else simulated; the second time at once.
+
+    Parameters
+    ----------
+    episodes, seed
+        Per opponent, where a strategy is simulated: the episodes are those of ``sk.evaluate`` with this seed.
+    """
+    game = get_game(game)
+    return _scripted(game, game.spec, episodes, seed)
+
+
+@lru_cache(maxsize=16)
+def _scripted(game: Game, spec: GameSpec, episodes: int, seed: int) -> tuple[Contender, ...]:
+    return tuple(_strategy(game, name, episodes, seed) for name in game.strategies)
+
+
+def _strategy(game: Game, name: str, episodes: int, seed: int) -> Contender:
+    agent = scripted_policy(game, name)
+    weighed = [member for member in game.opponents if member[0] != "shift"]
+    try:
+        found = terms_of(game.spec, exact.results(game, agent, weighed, QUICK_STATES))
+        return Contender.exactly(name, "scripted", found)
+    except exact.TooLarge:
+        means = _simulated(game, agent, weighed, episodes, seed)
+        return Contender(name, "scripted", row_of(means.terms()[0]), _resamples(means, seed))
+
+
+def _simulated(
+    game: Game, agent: Policy, members: Sequence[tuple[str, str]], episodes: int, seed: int
+) -> EpisodeMeans:
+    played = [simulate(game, agent, opponent, episodes, seed, pool) for pool, opponent in members]
+    count = episodes * len(members)
+    return EpisodeMeans(
+        game,
+        list(members),
+        np.repeat(np.arange(len(members)), episodes),
+        np.concatenate([np.column_stack([getattr(p, name).mean(axis=1) for name in MEANS]) for p in played]),
+        np.ones(count),
+        np.zeros(count),
+    )
+
+
+def _resamples(means: EpisodeMeans, seed: int) -> np.ndarray:
+    return resampled(means.group, lambda counts: row_of(means.terms(counts)[0]), seed)
+
+
+# --- stored ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The agents found in run folders, ``problems`` in one sentence each, and how many decisions were read."""
+
+    contenders: list[Contender]
+    problems: list[str]
+    decisions: int
+
+
+@dataclass(frozen=True)
+class _Result:
+    """One evaluation: whose, its terms, and its episodes where the terms were sampled."""
+
+    label: dict
+    terms: np.ndarray
+    means: EpisodeMeans | None
+    seed: int
+    decisions: int
+
+
+def run_folders(root: Path | str) -> list[Path]:
+    """The folders under ``root`` that hold runs: ``PROFILE/MODEL/GAME``, finished or not; none where there is no
+    ``root``."""
+    root = Path(root)
+    if not root.is_dir():
+        return []
+    return sorted(
+        folder
+        for folder in root.iterdir()
+        if folder.is_dir() and any(child.name in GAMES for child in folder.glob("*/*") if child.is_dir())
+    )
+
+
+def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
+    """The agents whose evaluations on ``game`` lie in the run ``folders``: one per model and stage, over its seeds.
+
+    Terms are summed over the stored decisions; those of an exact evaluation are taken as they were enumerated.
+    """
+    game = get_game(game)
+    folders = [Path(folder) for folder in folders]
+    groups: dict[tuple, list[_Result]] = {}
+    problems = []
+    for folder in folders:
+        files = sorted(folder.glob(f"*/{game.spec.id}/results/*.json"))
+        if not files:
+            problems.append(f"{folder.name} has no finished evaluation of {game.spec.title} yet")
+        for file in files:
+            try:
+                found = _read(file, game)
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+            else:
+                groups.setdefault((folder, found.label["model"], found.label["stage"]), []).append(found)
+    order = sorted(groups, key=lambda g: (folders.index(g[0]), g[1], STAGES.index(g[2])))
+    several = len({folder for folder, _, _ in groups}) > 1
+    contenders = [
+        _contender(f"{model} {STAGE_NAMES[stage]}" + (f" ({folder.name})" if several else ""), stage,
+                   groups[folder, model, stage])
+        for folder, model, stage in order
+    ]  # fmt: skip
+    return Stored(contenders, problems, sum(r.decisions for found in groups.values() for r in found))
+
+
+def _contender(name: str, stage: str, found: list[_Result]) -> Contender:
+    terms = np.array([result.terms for result in found])
+    if len(found) > 1:
+        return Contender(name, stage, terms.mean(axis=0), terms, seeds=True)
+    only = found[0]
+    samples = terms[:0] if only.means is None else _resamples(only.means, only.seed)
+    return Contender(name, stage, only.terms, samples)
+
+
+def _read(file: Path, game: Game) -> _Result:
+    """One result file and the decisions beside it; RunError in one sentence where they are not what they should be."""
+    again = f"{file} is not a result of this version; delete it and evaluate again"
+    result = read_json(file)
+    try:
+        label, settings = {key: result["label"][key] for key in KEYS}, result["settings"]
+        metrics = {row["metric"]: row["value"] for row in result["metrics"]}
+        terms = np.array([metrics[name] for name in TERMS], dtype=float)
+        enumerated, seed = bool(settings["exact"]), int(settings["seed"])
+    except (KeyError, TypeError, ValueError):
+        raise RunError(again) from None
+    whole = label["game"] == game.spec.id and label["stage"] in STAGES and isinstance(label["model"], str)
+    if not whole or not np.isfinite(terms).all():
+        raise RunError(again)
+    if enumerated:
+        return _Result(label, terms, None, seed, 0)
+    decisions = _decisions(file.with_suffix(".parquet"))
+    try:
+        means = EpisodeMeans.of_decisions(game, decisions)
+        summed = row_of(means.terms()[0])
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{file.with_suffix('.parquet')} cannot be weighed: {error}; evaluate again") from None
+    if not np.allclose(summed, terms, rtol=0, atol=AGREE):
+        raise RunError(f"{file} does not belong to the decisions beside it; delete both and evaluate again")
+    return _Result(label, summed, means, seed, len(decisions))
+
+
+def _decisions(file: Path) -> pd.DataFrame:
+    if not file.exists():
+        raise RunError(f"{file} is missing: no stored decisions to weigh; evaluate again")
+    try:
+        return pd.read_parquet(file)
+    except (ValueError, OSError, TypeError) as error:
+        raise RunError(
+            f"{file} is not a table of decisions ({type(error).__name__}); evaluate again"
+        ) from None

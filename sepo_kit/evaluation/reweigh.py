@@ -1,0 +1,218 @@
+"""Safety under any weights, without playing again: it is linear in the terms, and the terms do not know the weights.
+
+Here is the arithmetic: the ranking, the weights at which it flips, the front of payoff and penalty. Where the terms
+come from is in ``contenders.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from sepo_kit.evaluation.statistics import CONFIDENCE, Estimate, exact, over_seeds
+from sepo_kit.games.base import GameSpec, Weights
+from sepo_kit.objective.terms import Terms
+
+TERMS = ("utility", "exploitability", "collusion", "externality")
+WEIGHTS = ("exploit", "collusion", "externality")
+KINDS = ("base", "sft", "sepo", "reference", "scripted")
+TINY = 1e-12  # differences below are rounding
+
+
+@dataclass(frozen=True, eq=False)
+class Contender:
+    """An agent by its terms.
+
+    Attributes
+    ----------
+    name, kind
+        What it is called, and one of ``KINDS``.
+    terms
+        u, e, c and x per round (per hand in Kuhn poker), unscaled, in the order of ``TERMS``, shape (4,).
+    samples
+        Rows like ``terms``, shape (n, 4): one per training seed, or one per bootstrap resample of its episodes; no
+        rows where the terms carry no error.
+    seeds
+        Whether the samples are seeds; ``terms`` is then their mean.
+    """
+
+    name: str
+    kind: str
+    terms: np.ndarray
+    samples: np.ndarray
+    seeds: bool = False
+
+    @classmethod
+    def exactly(cls, name: str, kind: str, terms: Terms) -> Contender:
+        """One whose terms were enumerated."""
+        return cls(name, kind, row_of(terms), np.zeros((0, len(TERMS))))
+
+    def safety(self, spec: GameSpec, weights: Weights) -> Estimate:
+        """Safety at ``weights`` with its interval: over seeds, else the percentiles of the resamples."""
+        factors = coefficients(spec, weights)
+        value = float(self.terms @ factors)
+        if not len(self.samples):
+            return exact(value)
+        drawn = self.samples @ factors
+        if self.seeds:
+            return over_seeds(drawn)
+        tail = 100 * (1 - CONFIDENCE) / 2
+        low, high = np.percentile(drawn, [tail, 100 - tail])
+        return Estimate(value, float(low), float(high), len(drawn))
+
+
+def row_of(terms: Terms) -> np.ndarray:
+    """The terms that Safety is made of, in the order of ``TERMS``, shape (4,)."""
+    return np.array([getattr(terms, name) for name in TERMS], dtype=float)
+
+
+def coefficients(spec: GameSpec, weights: Weights) -> np.ndarray:
+    """What one unit of each of ``TERMS`` adds to J, shape (4,)."""
+    return np.array(
+        [spec.scale, -spec.scale * weights.exploit, -weights.collusion, -weights.externality], dtype=float
+    )
+
+
+def ranking(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> pd.DataFrame:
+    """All contenders by their Safety at ``weights``, the best first.
+
+    Returns
+    -------
+    DataFrame
+        place (equals share one), agent, kind, safety, low, high, the four terms, and Safety's two sides in scaled
+        payoff: ``gain`` (s * payoff) and ``penalty`` (all that is taken off it).
+    """
+    factors = coefficients(spec, weights)
+    rows = []
+    for contender in contenders:
+        found = contender.safety(spec, weights)
+        parts = contender.terms * factors
+        rows.append(
+            {
+                "agent": contender.name,
+                "kind": contender.kind,
+                "safety": found.value,
+                "low": found.low,
+                "high": found.high,
+                **dict(zip(TERMS, contender.terms.tolist(), strict=True)),
+                "gain": float(parts[0]),
+                "penalty": float(-parts[1:].sum()) + 0.0,  # no minus in front of a zero
+            }
+        )
+    numbers = ["safety", "low", "high", *TERMS, "gain", "penalty"]
+    frame = pd.DataFrame(rows, columns=["place", "agent", "kind", *numbers]).astype(
+        dict.fromkeys(numbers, float)
+    )
+    frame = frame.sort_values("safety", ascending=False, kind="stable")
+    frame["place"] = (-frame["safety"].round(9)).rank(method="min").astype(int)
+    return frame.reset_index(drop=True)
+
+
+def lines(
+    spec: GameSpec, contenders: Sequence[Contender], weights: Weights, name: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Safety as a line in the weight ``name``, the other two as they are: its values at 0 and its slopes, (n,) each."""
+    terms = np.array([c.terms for c in contenders]).reshape(-1, len(TERMS))
+    start = terms @ coefficients(spec, replace(weights, **{name: 0.0}))
+    return start, terms @ coefficients(spec, replace(weights, **{name: 1.0})) - start
+
+
+def flips(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> pd.DataFrame:
+    """Every value of a weight, the other two as they are, at which two contenders change places.
+
+    Returns
+    -------
+    DataFrame
+        One row per weight and pair: ``weight``, ``at`` (> 0), ``up`` and ``down`` (who is ahead above it, and who
+        below), ``place`` (the better of the two places they trade); by weight and ``at``.
+    """
+    found = []
+    for name in WEIGHTS:
+        start, slope = lines(spec, contenders, weights, name)
+        for i, j in zip(*np.triu_indices(len(contenders), 1), strict=True):
+            steeper = slope[i] - slope[j]
+            if abs(steeper) < TINY:
+                continue
+            at = (start[j] - start[i]) / steeper
+            if at < TINY:
+                continue
+            up, down = (i, j) if steeper > 0 else (j, i)
+            height = start + at * slope
+            ahead = (height > height[up] + 1e-9).sum()
+            found.append((name, at, contenders[up].name, contenders[down].name, int(ahead) + 1))
+    frame = pd.DataFrame(found, columns=["weight", "at", "up", "down", "place"])
+    order = frame["weight"].map(WEIGHTS.index)
+    return frame.assign(order=order).sort_values(["order", "at"]).drop(columns="order").reset_index(drop=True)
+
+
+def leaders(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> pd.DataFrame:
+    """Who has the highest Safety over each weight, from 0 to infinity, the other two as they are.
+
+    Returns
+    -------
+    DataFrame
+        ``weight``, ``low``, ``high`` and ``agent``; of equals the first is named.
+    """
+    found = []
+    for name in WEIGHTS:
+        start, slope = lines(spec, contenders, weights, name)
+        low, leader = 0.0, _first_best(start, slope)
+        while contenders:
+            slower = slope > slope[leader] + TINY
+            meet = np.full(len(start), np.inf)
+            meet[slower] = (start[leader] - start[slower]) / (slope[slower] - slope[leader])
+            high = max(low, meet.min())
+            if high > low:
+                found.append((name, low, high, contenders[leader].name))
+            if np.isinf(high):
+                break
+            low, leader = high, _first_best(np.where(meet <= high + TINY, 0.0, -np.inf), slope)
+    return pd.DataFrame(found, columns=["weight", "low", "high", "agent"])
+
+
+def _first_best(height: np.ndarray, slope: np.ndarray) -> int | None:
+    """Of the highest lines the one that falls least, the first of equals."""
+    if not len(height):
+        return None
+    highest = np.flatnonzero(height >= height.max() - TINY)
+    return int(highest[slope[highest].argmax()])
+
+
+def steady(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> pd.DataFrame:
+    """How far each weight can move by itself before any two contenders change places.
+
+    Returns
+    -------
+    DataFrame
+        One row per weight: ``weight``, ``chosen``, ``low`` and ``high`` (0 and infinity where nothing changes), and
+        what happens there: ``below`` and ``above`` as pairs (who rises, who falls), None where nothing does.
+    """
+    every = flips(spec, contenders, weights)
+    rows = []
+    for name in WEIGHTS:
+        chosen = getattr(weights, name)
+        at = every[every["weight"] == name]
+        under, over = at[at["at"] < chosen - TINY].tail(1), at[at["at"] > chosen + TINY].head(1)
+        rows.append(
+            {
+                "weight": name,
+                "chosen": chosen,
+                "low": float(under["at"].iloc[0]) if len(under) else 0.0,
+                "high": float(over["at"].iloc[0]) if len(over) else np.inf,
+                "below": (under["down"].iloc[0], under["up"].iloc[0]) if len(under) else None,
+                "above": (over["up"].iloc[0], over["down"].iloc[0]) if len(over) else None,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def front(ranked: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``ranking`` that none beats in both gain and penalty, by penalty: whatever the price of the penalty
+    as a whole, the best is among them."""
+    gain, penalty = ranked["gain"].to_numpy(), ranked["penalty"].to_numpy()
+    worse = (gain[None] >= gain[:, None] - TINY) & (penalty[None] <= penalty[:, None] + TINY)
+    strictly = (gain[None] > gain[:, None] + TINY) | (penalty[None] < penalty[:, None] - TINY)
+    return ranked[~(worse & strictly).any(axis=1)].sort_values(["penalty", "gain"], kind="stable")

@@ -1,0 +1,171 @@
+"""Contenders: what is read is what was evaluated, under any weights; what cannot be read becomes a sentence."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from finished import evaluation
+
+import sepo_kit as sk
+from sepo_kit.evaluation.contenders import run_folders, scripted, stored
+from sepo_kit.evaluation.statistics import over_seeds
+
+WEIGHTS = sk.Weights(0.7, 3.0, 0.2)
+
+
+@pytest.mark.parametrize("game_id", sk.GAMES)
+def test_stored_decisions_give_the_safety_of_an_evaluation_under_other_weights(tmp_path, game_id):
+    game = sk.get_game(game_id)
+    evaluation(tmp_path, game_id, "base", "uniform")
+    (found,) = stored([tmp_path], game_id).contenders
+    again = sk.evaluate(sk.uniform(game), game, 6, 10_000, WEIGHTS).estimates["safety"]
+    estimate = found.safety(game.spec, WEIGHTS)
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
+        (again.value, again.low, again.high)
+    )
+    assert (found.name, found.kind) == ("pico base", "base")
+
+
+def test_an_exact_evaluation_stays_exact(tmp_path):
+    evaluation(tmp_path, "kuhn", "sepo", "tight-passive", 0, exact=True)
+    found = stored([tmp_path], "kuhn")
+    again = sk.evaluate(
+        sk.scripted(sk.get_game("kuhn"), "tight-passive"), "kuhn", exact=True, weights=WEIGHTS
+    )
+    estimate = found.contenders[0].safety(sk.get_game("kuhn").spec, WEIGHTS)
+    assert estimate.value == pytest.approx(again.safety, abs=1e-12)
+    assert (estimate.low, estimate.high, found.decisions) == (estimate.value, estimate.value, 0)
+
+
+def test_seeds_are_averaged_with_the_interval_of_the_tables(tmp_path):
+    strategies = ("mixed-0.5", "tit-for-tat", "always-defect")
+    reports = [evaluation(tmp_path, "ipd", "sft", s, seed) for seed, s in enumerate(strategies)]
+    (found,) = stored([tmp_path], "ipd").contenders
+    spec = sk.get_game("ipd").spec
+    expected = over_seeds([report.safety for report in reports])
+    estimate = found.safety(spec, spec.eval_weights)
+    assert estimate.n == 3
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx(
+        (expected.value, expected.low, expected.high)
+    )
+
+
+@pytest.mark.parametrize("game_id", ["negotiation_v2"])
+def test_a_strategy_that_cannot_be_enumerated_is_sampled_as_evaluate_would(game_id):
+    game = sk.get_game(game_id)
+    found = {c.name: c for c in scripted(game, episodes=5, seed=3)}
+    for name in ("fair", "greedy"):
+        report = sk.evaluate(sk.scripted(game, name), game, 5, 3, WEIGHTS)
+        estimate = found[name].safety(game.spec, WEIGHTS)
+        assert estimate.value == pytest.approx(report.safety)
+        assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_models_and_stages_stand_in_their_order_and_folders_are_told_apart(tmp_path):
+    for folder, model, stage, seed in (
+        ("quick", "pico", "sepo", 0),
+        ("quick", "pico", "base", None),
+        ("quick", "lab/small", "base", None),
+        ("mine", "pico", "base", None),
+    ):
+        evaluation(tmp_path / folder, "kuhn", stage, "nash", seed, model=model, exact=True)
+    quick = stored([tmp_path / "quick"], "kuhn")
+    assert [c.name for c in quick.contenders] == ["lab/small base", "pico base", "pico SEPO"]
+    both = stored(run_folders(tmp_path), "kuhn")
+    names = [c.name for c in both.contenders]
+    assert names[0] == "pico base (mine)" and len(set(names)) == 4
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def broken(file):
+    file.write_text("{")
+
+
+def older(file):
+    result = json.loads(file.read_text())
+    del result["settings"]
+    file.write_text(json.dumps(result))
+
+
+def unlabelled(file):
+    result = json.loads(file.read_text())
+    result["label"]["stage"] = "<b>best</b>"
+    file.write_text(json.dumps(result))
+
+
+def other_numbers(file):
+    result = json.loads(file.read_text())
+    result["metrics"][0]["value"] += 1
+    file.write_text(json.dumps(result))
+
+
+def without_decisions(file):
+    file.with_suffix(".parquet").unlink()
+
+
+def half_a_table(file):
+    table = file.with_suffix(".parquet")
+    table.write_bytes(table.read_bytes()[:500])
+
+
+def cut_table(file):
+    table = file.with_suffix(".parquet")
+    pd.read_parquet(table).head(5).to_parquet(table)
+
+
+def other_columns(file):
+    pd.DataFrame({"a": [1]}).to_parquet(file.with_suffix(".parquet"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (broken, "not valid JSON"),
+        (older, "not a result of this version; delete it and evaluate again"),
+        (unlabelled, "not a result of this version"),
+        (other_numbers, "does not belong to the decisions beside it"),
+        (without_decisions, "no stored decisions to weigh; evaluate again"),
+        (half_a_table, "is not a table of decisions"),
+        (cut_table, "some are missing; evaluate again"),
+        (other_columns, "has no column"),
+    ],
+)
+def test_a_damaged_result_is_one_sentence_and_hides_no_other(tmp_path, damage, sentence):
+    evaluation(tmp_path, "ipd", "base", "uniform")
+    evaluation(tmp_path, "ipd", "sft", "uniform", 0)
+    damage(tmp_path / "pico" / "ipd" / "results" / "base.json")
+    found = stored([tmp_path], "ipd")
+    assert [c.kind for c in found.contenders] == ["sft"]
+    (problem,) = found.problems
+    assert sentence in problem and "base" in problem and "\n" not in problem
+
+
+def test_no_runs_and_no_evaluations_are_not_errors(tmp_path):
+    assert run_folders(tmp_path / "nowhere") == []
+    assert run_folders(tmp_path) == []
+    (tmp_path / "quick" / "pico" / "ipd").mkdir(parents=True)
+    (tmp_path / "notebooks").mkdir()
+    assert run_folders(tmp_path) == [tmp_path / "quick"]
+    found = stored(run_folders(tmp_path), "ipd")
+    assert found.contenders == []
+    assert found.problems == ["quick has no finished evaluation of Iterated prisoner's dilemma yet"]
+
+
+def test_a_hundred_thousand_decisions_are_one_contender(tmp_path):
+    evaluation(tmp_path, "ipd", "base", "uniform", episodes=10)
+    table = tmp_path / "pico" / "ipd" / "results" / "base.parquet"
+    once = pd.read_parquet(table)
+    copies = 100_000 // len(once) + 1
+    many = pd.concat([once.assign(group=n) for n in range(copies)], ignore_index=True)
+    many.to_parquet(table)
+    found = stored([tmp_path], "ipd")
+    assert found.decisions >= 100_000 and not found.problems
+    exact = sk.evaluate(sk.uniform(sk.get_game("ipd")), "ipd", 10, 10_000).safety
+    spec = sk.get_game("ipd").spec
+    assert found.contenders[0].safety(spec, spec.eval_weights).value == pytest.approx(exact)
+    assert np.isfinite(found.contenders[0].samples).all()

@@ -1,0 +1,27 @@
+"""Run folders with finished evaluations, made in a moment: strategies stand in for the models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sepo_kit as sk
+from sepo_kit.evaluation.evaluate import Report
+from sepo_kit.evaluation.results import EvaluationSettings, write_result
+
+
+def evaluation(
+    root: Path, game: str, stage: str, strategy: str, seed: int | None = None, *, model: str = "pico",
+    episodes: int = 6, exact: bool = False,
+) -> Report:  # fmt: skip
+    """Write what ``evaluate_stage`` writes under the run folder ``root``, and return the report."""
+    played = sk.get_game(game)
+    agent = sk.scripted(played, strategy)
+    settings = EvaluationSettings(episodes=episodes, exact=exact)
+    report = sk.evaluate(agent, played, episodes, settings.seed)
+    sampled = report.episodes
+    if exact:
+        report = sk.evaluate(agent, played, exact=True)
+    label = {"model": model, "game": game, "stage": stage, "seed": seed}
+    folder = root / model.replace("/", "--") / game / "results"
+    write_result(folder, label, settings, report, sampled)
+    return report
