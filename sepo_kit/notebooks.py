@@ -6,10 +6,13 @@ The order of notebooks is in ``reproduce.py``.
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+
+from sepo_kit.games.base import Weights
 
 PROJECT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = PROJECT / "notebooks"
@@ -61,6 +64,25 @@ def command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str
         sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{notebook}.ipynb"), str(output),
         "--parameters_yaml", json.dumps(parameters), "--no-progress-bar", "--log-output", "--cwd", str(PROJECT),
     ]  # fmt: skip
+
+
+def training_lines(profile: str, model: str, game: str, weights: Weights, folder: str) -> list[str]:
+    """Command lines, for the project's folder, that take ``model`` from base to an evaluated SEPO agent under other
+    ``weights``, with everything else as ``profile`` has it; all of it goes into the new run ``folder``.
+
+    >>> from sepo_kit.games.base import Weights
+    >>> print(training_lines("quick", "pico", "ipd", Weights(2.4, 1, 0), "runs/mine")[2])
+    .venv/bin/papermill notebooks/05_sepo_training.ipynb runs/mine/notebooks/05_sepo_training.ipynb -p profile quick
+    -p model pico -p game ipd -p runs runs/mine -p exploit_weight 2.4 -p collusion_weight 1 -p externality_weight 0
+    """
+    common = {"profile": profile, "model": model, "game": game, "runs": folder}
+    weighed = {f"{name}_weight": f"{value:g}" for name, value in vars(weights).items()}
+    lines = [["mkdir", "-p", f"{folder}/notebooks"]]
+    for notebook, more in (("04_sft_warm_start", {}), ("05_sepo_training", weighed), ("06_evaluation", {})):
+        given = [word for item in {**common, **more}.items() for word in ("-p", *item)]
+        files = [f"notebooks/{notebook}.ipynb", f"{folder}/notebooks/{notebook}.ipynb"]
+        lines.append([".venv/bin/papermill", *files, *given])
+    return [shlex.join(line) for line in lines]
 
 
 def last_error(log: Path) -> str:

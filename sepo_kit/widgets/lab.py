@@ -1,0 +1,360 @@
+"""The penalty lab: move the weights and see who is safest, at which weights that changes, and what they buy.
+
+A layer over ``evaluation.contenders``, ``evaluation.reweigh``, ``evaluation.reference`` and ``lab_figures``, which give
+the same numbers and pictures without it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ipywidgets as widgets
+import pandas as pd
+
+from sepo_kit.evaluation.contenders import Stored, run_folders, scripted, stored
+from sepo_kit.evaluation.reference import Reference, reference
+from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, ranking, steady
+from sepo_kit.games import GAMES, get_game
+from sepo_kit.games.base import GameSpec, Weights
+from sepo_kit.lab_figures import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
+from sepo_kit.notebooks import PROJECT, training_lines
+from sepo_kit.profiles import PROFILES
+from sepo_kit.widgets.common import busy, escaped, friendly, message, sentence
+from sepo_kit.widgets.weight_slider import WeightSlider
+
+ALL, NONE = "all runs", "none: scripted strategies only"
+SHOWN_PROBLEMS = 4
+STYLE = """<style>
+.sepo-lab table { border-collapse: collapse; font-variant-numeric: tabular-nums; line-height: 1.35 }
+.sepo-lab th, .sepo-lab td { padding: 0 0.7em; text-align: right; white-space: nowrap }
+.sepo-lab th:nth-child(2), .sepo-lab td:nth-child(2) { text-align: left; white-space: normal; overflow-wrap: anywhere }
+.sepo-lab .sepo-words td, .sepo-lab .sepo-words th { text-align: left; white-space: normal }
+.sepo-lab thead th { border-bottom: 1px solid currentColor }
+.sepo-lab caption { text-align: left; font-weight: bold; padding: 0.6em 0.7em 0.2em }
+.sepo-lab .sepo-scroll { overflow-x: auto }
+.sepo-lab .sepo-command { user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; padding: 0.5em;
+  border: 1px solid currentColor }
+.sepo-lab img { height: auto; object-fit: contain }
+</style>"""
+ROW = widgets.Layout(flex_flow="row wrap", align_items="center")
+
+
+class PenaltyLab(widgets.VBox):
+    """The penalty lab as one widget.
+
+    Parameters
+    ----------
+    runs
+        The folder that holds run folders (default: the project's ``runs``); it need not exist.
+    game
+        The game to begin with.
+    run
+        The run folder to begin with, by name (default: all there are).
+    weights
+        The weights to begin with (default: the game's evaluation weights).
+
+    Raises
+    ------
+    ValueError
+        Unknown game.
+    """
+
+    def __init__(
+        self,
+        runs: Path | str | None = None,
+        game: str = "ipd",
+        run: str | None = None,
+        weights: Weights | None = None,
+    ) -> None:
+        spec = get_game(game).spec
+        self.runs = Path(runs) if runs else PROJECT / "runs"
+        self.trained: Reference | None = None
+        self._held = False
+        chosen = weights or spec.eval_weights
+        self.sliders = {name: WeightSlider(name, getattr(chosen, name)) for name in WEIGHTS}
+        self._make_controls(spec.id, run)
+        self._make_views()
+        super().__init__(
+            [
+                widgets.HTML(STYLE),
+                widgets.HBox([self.game, self.run, self.log_scale, self.reset], layout=ROW),
+                widgets.HBox(list(self.sliders.values()), layout=ROW),
+                self.says,
+                widgets.HBox([self.pictures["ranking"], self.pictures["front"]], layout=ROW),
+                self.pictures["lines"],
+                self.flips,
+                self.table,
+                widgets.HBox([self.train, self.plan, self.write], layout=ROW),
+                self.trained_view,
+                self.commands,
+            ]
+        )
+        self.add_class("sepo-lab")
+        self._load()
+
+    # --- parts ------------------------------------------------------------------------------------
+
+    def _make_controls(self, game: str, run: str | None) -> None:
+        wide, narrow = widgets.Layout(width="21em"), {"description_width": "initial"}
+        titles = [(known.spec.title, name) for name, known in GAMES.items()]
+        self.game = widgets.Dropdown(
+            options=titles, value=game, description="game", layout=wide, style=narrow
+        )
+        names = [folder.name for folder in run_folders(self.runs)]
+        self.run = widgets.Dropdown(
+            options=[ALL, *names, NONE] if names else [NONE], description="runs", layout=wide, style=narrow
+        )
+        if run in names:
+            self.run.value = run
+        self.log_scale = widgets.Checkbox(
+            description="log scale", indent=False, layout=widgets.Layout(width="7em")
+        )
+        self.reset = widgets.Button(
+            description="the game's weights", tooltip="back to its evaluation weights"
+        )
+        self.train = widgets.Button(description="train the exact policy", button_style="primary",
+                                    tooltip="the best table under these weights, and how it plays")  # fmt: skip
+        self.plan = widgets.Dropdown(description="profile", layout=wide, style=narrow)
+        self.write = widgets.Button(description="commands for a real run", tooltip="with these weights, to copy",
+                                    layout=widgets.Layout(width="14em"))  # fmt: skip
+        self.game.observe(self._game_changed, "value")
+        self.run.observe(self._run_changed, "value")
+        self.log_scale.observe(self._scale_changed, "value")
+        for slider in self.sliders.values():
+            slider.observe(self._weights_changed, "value")
+        self.reset.on_click(self._reset)
+        self.train.on_click(self._train)
+        self.write.on_click(self._write)
+
+    def _make_views(self) -> None:
+        self.says = message()
+        alternatives = {
+            "ranking": "Safety of every agent as bars, the best on top; the numbers are in the table below",
+            "front": "payoff against all penalties; the numbers are in the table below",
+            "lines": "Safety over each weight; where it changes who is ahead is written below",
+        }
+        self.pictures = {
+            name: widgets.Image(format="png", tooltip=text, layout=widgets.Layout(max_width="100%"))
+            for name, text in alternatives.items()
+        }
+        for name, picture in self.pictures.items():
+            picture.add_class(f"sepo-picture-{name}")
+        self.flips, self.table, self.trained_view, self.commands = (widgets.HTML() for _ in range(4))
+
+    # --- state ------------------------------------------------------------------------------------
+
+    @property
+    def spec(self) -> GameSpec:
+        """The spec of the chosen game."""
+        return get_game(self.game.value).spec
+
+    @property
+    def weights(self) -> Weights:
+        """The weights the sliders stand at."""
+        return Weights(**{name: slider.value for name, slider in self.sliders.items()})
+
+    @property
+    def folders(self) -> list[Path]:
+        """The run folders that are weighed."""
+        if self.run.value == NONE:
+            return []
+        found = run_folders(self.runs)
+        return found if self.run.value == ALL else [f for f in found if f.name == self.run.value]
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def _game_changed(self, _) -> None:
+        self.trained = None
+        self.trained_view.value = self.commands.value = ""
+        self._reset()
+        self._load()
+
+    def _run_changed(self, _) -> None:
+        self._load()
+
+    def _scale_changed(self, change) -> None:
+        with self._holding():
+            for slider in self.sliders.values():
+                slider.log_scale = change.new
+        self._draw_anew()
+
+    def _weights_changed(self, _) -> None:
+        self.commands.value = ""
+        self._repaint()
+
+    def _reset(self, _=None) -> None:
+        with self._holding():
+            for name, slider in self.sliders.items():
+                slider.value = getattr(self.spec.eval_weights, name)
+        self._repaint()
+
+    def _train(self, _=None) -> None:
+        with busy(self.trained_view, "training"), friendly(self.trained_view):
+            self.trained = reference(self.game.value, self.weights)
+            self.trained_view.value = reference_html(self.spec, self.trained)
+            self._draw_anew()
+
+    def _write(self, _=None) -> None:
+        with friendly(self.commands):
+            if self.plan.value is None:
+                raise ValueError(f"no profile trains a model on {self.spec.title}")
+            profile, model = self.plan.value
+            name = "-".join(
+                f"{key[0]}{value:g}" for key, value in zip(("e", "c", "x"), vars(self.weights).values())
+            )
+            lines = training_lines(profile, model, self.game.value, self.weights, f"runs/{profile}-{name}")
+            self.commands.value = commands_html(lines)
+
+    @contextmanager
+    def _holding(self) -> Iterator[None]:
+        """Change several controls and repaint once, afterwards."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
+
+    def _load(self) -> None:
+        """Read the contenders of the chosen game and runs; then draw."""
+        with busy(self.says, "reading"):
+            self._scripted = scripted(self.game.value)
+            self._stored = stored(self.folders, self.game.value)
+            self.says.value = status_html(self._stored, self.folders, self.run.value)
+        plans = [(f"{p.name}: {plan.model}", (p.name, plan.model)) for p in PROFILES.values() for plan in p.plans
+                 if plan.game == self.game.value]  # fmt: skip
+        self.plan.options = plans
+        usual = ("quick", "pico")
+        self.plan.value = usual if usual in dict(plans).values() else plans[0][1] if plans else None
+        self._draw_anew()
+
+    def _draw_anew(self) -> None:
+        """New pictures for other contenders or another scale."""
+        exact = [self.trained.contender] if self.trained else []
+        self.contenders: list[Contender] = [*self._scripted, *self._stored.contenders, *exact]
+        self._ranking = RankingPicture(self.spec, self.contenders)
+        self._front = FrontPicture(self.spec, self.contenders)
+        self._lines = LinesPicture(self.spec, self.contenders, self.log_scale.value)
+        self._repaint()
+
+    def _repaint(self) -> None:
+        """Move everything to the weights as they are."""
+        if self._held:
+            return
+        ranked = ranking(self.spec, self.contenders, self.weights)
+        ahead = leaders(self.spec, self.contenders, self.weights)
+        self.pictures["ranking"].value = self._ranking.show(ranked).png()
+        self.pictures["front"].value = self._front.show(ranked).png()
+        self.pictures["lines"].value = self._lines.show(self.weights, ahead).png()
+        self.flips.value = flips_html(ahead, steady(self.spec, self.contenders, self.weights))
+        self.table.value = ranking_html(self.spec, ranked)
+
+
+# --- the same as text ------------------------------------------------------------------------------
+
+
+def ranking_html(spec: GameSpec, ranked: pd.DataFrame) -> str:
+    """``reweigh.ranking`` as a table; every number carries its agent, its metric and all its digits as data."""
+    unit = f"per {spec.unit}"
+    heads = {
+        "safety": "Safety", "low": "from", "high": "to", "utility": f"payoff {unit} ({spec.payoff_unit})",
+        "exploitability": f"exploit {unit} ({spec.payoff_unit})", "collusion": "collusion (0 to 1)",
+        "externality": "externality (0 to 1)",
+    }  # fmt: skip
+    rows = []
+    for row in ranked.to_dict("records"):
+        agent = escaped(row["agent"])
+        sampled = row["high"] > row["low"]
+        cells = [
+            f'<td data-agent="{agent}" data-metric="{metric}" data-value="{row[metric]!r}">{row[metric]:.3f}</td>'
+            if sampled or metric not in ("low", "high")
+            else "<td></td>"
+            for metric in heads
+        ]
+        place = (
+            f'<td data-agent="{agent}" data-metric="place" data-value="{row["place"]}">{row["place"]}</td>'
+        )
+        rows.append(f"<tr>{place}<td>{agent}</td>{''.join(cells)}</tr>")
+    top = "".join(f'<th scope="col">{escaped(head)}</th>' for head in ("", "agent", *heads.values()))
+    return _table(
+        "sepo-ranking", "Safety and its terms (from, to: 95 % interval of what was sampled)", top, rows
+    )
+
+
+def flips_html(ahead: pd.DataFrame, ranges: pd.DataFrame) -> str:
+    """``reweigh.leaders`` and ``reweigh.steady`` in words, a row per weight."""
+    rows = []
+    for row in ranges.itertuples():
+        part = ahead[ahead["weight"] == row.weight]
+        leads = [escaped(part["agent"].iloc[0])] if len(part) else []
+        leads += [f"from {low:.3g} {escaped(agent)}" for low, agent in part[["low", "agent"]].to_numpy()[1:]]
+        numbers = f'data-weight="{row.weight}" data-low="{row.low!r}" data-high="{row.high!r}"'
+        rows.append(
+            f"<tr {numbers}><td>{SYMBOLS[row.weight]} = {row.chosen:.4g}</td><td>{', '.join(leads)}</td>"
+            f"<td>{_flip('down to', row.low, row.below)}</td><td>{_flip('up to', row.high, row.above)}</td></tr>"
+        )
+    top = "".join(
+        f'<th scope="col">{head}</th>' for head in ("weight", "safest", "next flip below", "next flip above")
+    )
+    return _table("sepo-flips sepo-words", "Where the ranking flips, one weight moved by itself", top, rows)
+
+
+def _flip(way: str, at: float, pair: tuple[str, str] | None) -> str:
+    if pair is None:
+        return "none"
+    return f"{way} {at:.3g}: {escaped(pair[0])} passes {escaped(pair[1])}"
+
+
+def reference_html(spec: GameSpec, found: Reference) -> str:
+    """What ``reference.reference`` found: its terms, the worst case, and its rows."""
+    unit = f"{spec.payoff_unit} per {spec.unit}"
+    u, e, c, x = found.contender.terms
+    worst = "too large to tell" if found.worst_case is None else f"{found.worst_case:.3f} {unit}"
+    lines = (
+        f"J {found.objective:.3f}, payoff {u:.3f} and exploit {e:.3f} {unit}, collusion {c:.3f}, externality {x:.3f}",
+        f"worst case: {worst}, the most any adversary gains on it, not only those of the exploit pool",
+    )
+    actions = [column for column in found.rows if column not in ("state", "met")]
+    rows = []
+    for row in found.rows.to_dict("records"):
+        cells = "".join("<td></td>" if pd.isna(row[a]) else f"<td>{row[a]:.2f}</td>" for a in actions)
+        rows.append(f"<tr><td>{row['met']:.2f}</td><td>{escaped(row['state'])}</td>{cells}</tr>")
+    top = "".join(f'<th scope="col">{escaped(head)}</th>' for head in ("times met", "state", *actions))
+    said = "".join(f"<div>{escaped(line)}</div>" for line in lines)
+    name = found.contender.name[0].upper() + found.contender.name[1:]
+    return f'<div class="sepo-reference" data-objective="{found.objective!r}">' + said + _table(
+        "sepo-policy", f"{name}: probability of each action", top, rows
+    ) + "</div>"  # fmt: skip
+
+
+def commands_html(lines: list[str]) -> str:
+    """Command lines to copy: one click, or Ctrl-A in the box, marks them all."""
+    text = escaped("\n".join(lines))
+    return (
+        "<div>In the project's folder; when it is done, open the lab again and choose the new run. Click to select, "
+        f'then copy.</div><pre class="sepo-command" tabindex="0">{text}</pre>'
+    )
+
+
+def status_html(found: Stored, folders: list[Path], run: str) -> str:
+    """What was read and what could not be, in plain sentences."""
+    lines = list(found.problems[:SHOWN_PROBLEMS])
+    if len(found.problems) > SHOWN_PROBLEMS:
+        lines.append(f"and {len(found.problems) - SHOWN_PROBLEMS} more that could not be read")
+    if found.contenders:
+        agents = len(found.contenders)
+        lines.insert(
+            0, f"{agents} trained agent{'s' if agents > 1 else ''}, {found.decisions:,} stored decisions"
+        )
+    elif not folders:
+        lines.append("Scripted strategies only. Runs appear here once make reproduce has finished some."
+                     if run == NONE else "Those runs are gone: scripted strategies only.")  # fmt: skip
+    return "".join(sentence(line) for line in lines)
+
+
+def _table(classes: str, caption: str, top: str, rows: list[str]) -> str:
+    return (
+        f'<div class="sepo-scroll"><table class="{classes}"><caption>{escaped(caption)}</caption>'
+        f"<thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+    )
