@@ -16,22 +16,14 @@ from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import GameSpec
 from sepo_kit.play.sitting import Sitting
 from sepo_kit.widgets.common import busy, escaped, friendly, message
+from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 
 MOST_BUTTONS = 9  # with more actions, they are chosen from lists
 SEATS = {"first seat": 0, "second seat": 1}
-LABEL = {"description_width": "initial"}
 
-_STYLE = """<style>
-.sepo-table { max-width: 960px }
-.sepo-table .sepo-prompt { white-space: pre-wrap; line-height: 1.5; padding: 8px 12px; margin: 4px 0;
-  border-left: 4px solid #0173b2; background: var(--jp-layout-color2, #f4f4f4) }
-.sepo-table table { border-collapse: collapse; line-height: 1.4 }
-.sepo-table th, .sepo-table td { padding: 3px 10px; text-align: left; vertical-align: top;
-  border-bottom: 1px solid var(--jp-border-color2, #ddd) }
-.sepo-table td.sepo-number, .sepo-table th.sepo-number { text-align: right; font-variant-numeric: tabular-nums }
-.sepo-table caption { text-align: left; font-weight: 600; padding: 6px 0 }
-.sepo-table .sepo-you { color: #0173b2 } .sepo-table .sepo-other { color: #b85600 }
-.sepo-table button:focus-visible { outline: 2px solid #0173b2; outline-offset: 1px }
+_STYLE = f"""<style>{STYLE}
+.sepo-table .sepo-prompt {{ padding: 8px 12px; margin: 4px 0; border-left: 4px solid #0173b2;
+  background: var(--jp-layout-color2, #f4f4f4) }}
 </style>"""
 
 
@@ -58,16 +50,16 @@ class Table(widgets.VBox):
         self.seed = seed
         self.sitting: Sitting | None = None
         titles = {get_game(name).spec.title: name for name in GAMES}
-        self.game = widgets.Dropdown(
-            options=titles, value=get_game(game).spec.id, description="Game", style=LABEL
-        )
-        self.opponent = widgets.Dropdown(description="Against", style=LABEL)
-        self.seat = widgets.Dropdown(options=SEATS, description="You take the", style=LABEL)
+        self.game = _chooser("Game", "290px", options=titles, value=get_game(game).spec.id)
+        self.opponent = _chooser("Against", "330px")
+        self.seat = _chooser("You take the", "190px", options=SEATS)
         self.again = widgets.Button(
             description="New match", icon="refresh", tooltip="Start over with new chances"
         )
         self.reveal = widgets.Checkbox(
-            description="show the opponent's probabilities and reasons", indent=False, style=LABEL
+            description="show the opponent's probabilities and reasons",
+            indent=False,
+            layout={"width": "max-content"},
         )
         self.line = message()
         self.prompt = widgets.HTML()
@@ -88,6 +80,7 @@ class Table(widgets.VBox):
                 self.told,
             ]
         )
+        self.add_class("sepo-page")
         self.add_class("sepo-table")
         self.again.add_class("sepo-again")
         self.game.observe(lambda _: self._offer(), "value")
@@ -141,12 +134,17 @@ class Table(widgets.VBox):
         spec = sitting.game.spec
         over = f"The match is over after {spec.rounds} {spec.unit}s." if sitting.over else ""
         self.prompt.value = (
-            f'<div class="sepo-prompt" role="status" data-round="{sitting.round + 1}">'
+            f'<div class="sepo-prompt sepo-said" role="status" data-round="{sitting.round + 1}">'
             f"{escaped(over or sitting.prompt)}</div>"
         )
         self.actions.offer(sitting.legal_actions)
         self.score.value = score_html(score(sitting), spec) if sitting.over else ""
         self.told.value = transcript_html(transcript(sitting), spec, sitting.opponent.name, self.reveal.value)
+
+
+def _chooser(label: str, width: str, **options) -> widgets.Dropdown:
+    style = {"description_width": "initial"}
+    return widgets.Dropdown(description=label, style=style, layout={"width": width}, **options)
 
 
 class Actions(widgets.HBox):
@@ -228,58 +226,29 @@ def transcript_html(told: pd.DataFrame, spec: GameSpec, opponent: str, reasons: 
     told = told[(told["you"] != "") | (told["opponent"] != "")]
     if told.empty:
         return ""
-    extra = ["its probabilities", "its reason"] if reasons else []
-    heads = [
-        spec.unit,
-        "you",
-        opponent,
-        f"you earn ({spec.payoff_unit})",
-        f"it earns ({spec.payoff_unit})",
-        *extra,
-    ]
+    unit = spec.payoff_unit
+    heads = [(spec.unit, "number"), ("you", "text"), (opponent, "text")]
+    heads += [(f"you earn ({unit})", "number"), (f"it earns ({unit})", "number")]
+    heads += [("its probabilities", "text"), ("its reason", "said")] if reasons else []
     rows = []
     for row in told.iloc[::-1].itertuples():
-        cells = [
-            _cell(row.round, "number"),
-            _cell(row.you, "you"),
-            _cell(row.opponent, "other"),
-            _cell(_number(row.own), "number"),
-            _cell(_number(row.their), "number"),
-        ]
-        if reasons:
-            cells += [_cell(row.probabilities), _cell(row.reason)]
+        cells = [cell(row.round, "number"), cell(row.you, "you"), cell(row.opponent, "other")]
+        cells += [cell(number(row.own), "number"), cell(number(row.their), "number")]
+        cells += [cell(row.probabilities), cell(row.reason, "said")] if reasons else []
         rows.append(f'<tr data-round="{row.round}">{"".join(cells)}</tr>')
-    return _table("sepo-log", "What happened, newest first", heads, rows)
+    return html_table("sepo-log", "What happened, newest first", heads, rows)
 
 
 def score_html(found: pd.DataFrame, spec: GameSpec) -> str:
     """``match.score`` as a table."""
     unit = f"{spec.payoff_unit} per {spec.unit}"
-    heads = ["", f"payoff ({unit})", f"exploit ({unit})", "collusion (0 to 1)", "externality (0 to 1)"]
+    terms = {"payoff": unit, "exploit": unit, "collusion": "0 to 1", "externality": "0 to 1"}
+    heads = [("", "text"), *((f"{term} ({of})", "number") for term, of in terms.items())]
     rows = [
-        f'<tr data-who="{escaped(row.who)}">{_cell(row.who, "other" if row.Index else "you")}'
-        + "".join(
-            f'<td class="sepo-number" data-term="{term}">{getattr(row, term):.3f}</td>'
-            for term in ("payoff", "exploit", "collusion", "externality")
-        )
+        f'<tr data-who="{escaped(row.who)}">{cell(row.who, "other" if row.Index else "you")}'
+        + "".join(cell(number(getattr(row, term), ".3f"), "number", term=term) for term in terms)
         + "</tr>"
         for row in found.itertuples()
     ]
     note = "Exploit is how much more the other one earned, never below 0; all numbers are those of this match alone."
-    return _table("sepo-score", "What the match came to", heads, rows) + f"<small>{note}</small>"
-
-
-def _table(name: str, caption: str, heads: list[str], rows: list[str]) -> str:
-    head = "".join(f"<th>{escaped(text)}</th>" for text in heads)
-    return (
-        f'<table class="{name}"><caption>{caption}</caption><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table>"
-    )
-
-
-def _cell(text: object, kind: str = "") -> str:
-    return f'<td class="sepo-{kind}">{escaped(text)}</td>' if kind else f"<td>{escaped(text)}</td>"
-
-
-def _number(value: float) -> str:
-    return "" if pd.isna(value) else f"{value:g}"
+    return html_table("sepo-score", "What the match came to", heads, rows) + f"<small>{note}</small>"
