@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-EXPECTED = (ValueError, OSError, FloatingPointError)
+EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -153,6 +153,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     import sepo_kit as sk
+    from sepo_kit.training.processes import world
 
     plan = sk.get_profile(options.profile).plan(
         options.like or options.model, sk.get_game(options.game).spec.id
@@ -161,7 +162,8 @@ def _train(options: argparse.Namespace) -> None:
         run = sk.train_sft(options.model, plan.game, options.folder, plan.sft, options.seed)
     else:
         run = sk.train_sepo(options.model, plan.game, options.folder, plan.sepo, options.seed)
-    print(f"done: {run.path}")
+    if world().is_main_process:
+        print(f"done: {run.path}")
 
 
 def _study(options: argparse.Namespace) -> None:

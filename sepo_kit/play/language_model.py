@@ -8,7 +8,7 @@ that names no single legal action falls back to one constrained decode, which is
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
 
@@ -121,6 +121,14 @@ class LanguageModel(Policy):
             tokenized = [self.tokenizer.encode(a, add_special_tokens=False) for a in legal_actions]
             self._trees[legal_actions] = reply_tree(tokenized, self.end_of_reply)
         return self._trees[legal_actions]
+
+    def trees_of(self, prompts: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], ReplyTree]:
+        """What may be replied to ``prompts`` that this player was asked."""
+        return {prompt: self._tree_of_prompt[prompt] for prompt in prompts}
+
+    def learn_trees(self, trees: dict[tuple[int, ...], ReplyTree]) -> None:
+        """Score replies to prompts that another process's player was asked."""
+        self._tree_of_prompt.update(trees)
 
     # --- direct replies ---------------------------------------------------------------------------
 

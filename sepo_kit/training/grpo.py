@@ -9,7 +9,12 @@ Departures from TRL's GRPO:
   plays is the constrained decode, so its log-probabilities are those that must be differentiated. Equal and
   overlapping contexts are computed once, which sums their gradients.
 - The reference of the KL penalty never changes in a run, so what it says of a context is kept from step to step.
-- Slots that an episode did not reach are rows with an all-zero ``env_mask`` and advantage 0.
+- Slots that an episode did not reach are rows with an all-zero ``env_mask`` and advantage 0. Rows that cannot
+  train (those, and without a KL penalty those of advantage 0) are left out of the forward pass; equal rows go
+  through it once.
+- Where memory runs out, the rows are scored in pieces that are computed again for the backward pass.
+- With several processes, each plays its share of the episodes and all know all of them, so that credit is that
+  of the whole batch; gradients are averaged once a step.
 
 Departures from arXiv 2605.30854: KL by TRL's k3 estimator (there: one-sided), std floor 1e-4 (there: 1e-8).
 """
@@ -21,12 +26,12 @@ import warnings
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import Dataset
-from peft.tuners.tuners_utils import BaseTunerLayer
 from trl import GRPOConfig, GRPOTrainer
 
 from sepo_kit.games.base import Game, Weights
@@ -38,10 +43,13 @@ from sepo_kit.play.episode import Decision, Episode
 from sepo_kit.play.language_model import Branching, LanguageModel
 from sepo_kit.play.rollout import Match, play_matches
 from sepo_kit.runs import METRICS, Run, read_lines
+from sepo_kit.training.memory import until_it_fits
 from sepo_kit.training.models import LoadedModel, lora, training_dtype
+from sepo_kit.training.processes import collected, dealt, from_all, share_of_work, world
 from sepo_kit.training.recording import Recorder
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.stage import run_stage
+from sepo_kit.training.trainer import SepoTrainer
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental in TRL; we know
@@ -70,13 +78,19 @@ def train_sepo(
     Raises
     ------
     ValueError
-        Unknown game or model, or a folder that belongs to another request (``RunError``).
+        Unknown game or model, a folder that belongs to another request (``RunError``), or rows that the processes
+        cannot share evenly.
     FloatingPointError
         The loss or its gradient is not finite.
+    MemoryError
+        One row, or one episode, does not fit into memory.
+    ConnectionError
+        Another process of the run has ended.
     """
     return run_stage(
         "sepo", base, game, run_folder, settings, seed,
         lambda loaded, game, run: sepo_trainer(loaded, game, run, settings, seed),
+        check=lambda loaded, game: Rollouts(game, None, settings, seed),
         resume=lambda trainer, run: trainer.rollouts.go_on_from(read_lines(run.path / METRICS)),
         results=lambda trainer: {"steps": trainer.state.global_step},
     )  # fmt: skip
@@ -98,7 +112,7 @@ def sepo_trainer(
         max_new_tokens=settings.max_new_tokens,
     )
     rollouts = Rollouts(game, player, settings, seed)
-    rows = rollouts.rows
+    rows = rollouts.rows // rollouts.of  # of this process
     # Direct rows share their forward passes, so they stay together; reasoned ones are cut into micro-batches.
     micro = rows if settings.style == "direct" else _largest_divisor(rows, settings.micro_rows)
     longest = rollouts.reply_tokens if settings.style == "direct" else settings.max_new_tokens
@@ -129,7 +143,9 @@ def sepo_trainer(
             **quiet_arguments(),
         ),
         # The prompt of a row is its slot number; what is asked there depends on the game so far.
-        train_dataset=Dataset.from_dict({"prompt": [str(slot) for slot in range(rows // settings.rollouts)]}),
+        train_dataset=Dataset.from_dict(
+            {"prompt": [str(slot) for slot in range(rows * world().num_processes // settings.rollouts)]}
+        ),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
         callbacks=[Watch(run, f"SEPO {game.spec.id}"), Recorder(run, rollouts)],
@@ -159,6 +175,12 @@ class Rollouts:
 
     Row (group g, slot k, rollout i) is number (g * slots + k) * n + i: the n rows of one TRL group are the
     decisions of n rollouts at the same point of the same match. Only groups the credit mode trains on have rows.
+    Of several processes each gets an equal run of rows, and the matches are dealt out one by one.
+
+    Raises
+    ------
+    ValueError
+        The processes cannot share the rows evenly.
     """
 
     def __init__(self, game: Game, player: LanguageModel, settings: SEPOSettings, seed: int) -> None:
@@ -177,7 +199,14 @@ class Rollouts:
         self.credit: Credit | None = None
         self.terms: Terms | None = None
         self.reference: dict[Branching, torch.Tensor] = {}  # what the model before SEPO says, as far as asked
-        self.advantages = np.zeros(self.rows)
+        self.number, self.of = share_of_work()
+        if self.rows % self.of:
+            raise ValueError(
+                f"{self.of} processes cannot share the {self.rows} rows of a step evenly; use a number of processes "
+                f"that divides {self.rows}, or other rollouts or groups"
+            )
+        self.advantages = np.zeros(self.rows // self.of)  # of this process's rows
+        self.pieces = 1  # in which the episodes are played
         self._warned: set[str] = set()
 
     @property
@@ -197,20 +226,42 @@ class Rollouts:
         if trainer.state.global_step % self.settings.save_every == 0 or len(self.reference) > KEPT:
             self.reference.clear()
         with evaluating(trainer.model):
-            self.episodes = play_matches(
-                self.game,
-                self.player,
-                self.matches,
-                self.seed,
-                step=trainer.state.global_step,
-                common_random_numbers=self.settings.common_random_numbers,
-            )
+            self.episodes = self._play(trainer.state.global_step)
         spec, settings = self.game.spec, self.settings
         self.credit = assign_credit(spec, self.episodes, self.weights, settings.mode, settings.horizon)
         self.terms = terms_of(spec, results_of(self.episodes))
         if self.dual is not None:
             self.weights = self.dual.update(self.terms)
         return self._lay_out()
+
+    def _play(self, step: int) -> list[Episode]:
+        """All episodes of the step: this process's share of the matches, and what the others played."""
+        share = dealt(self.matches, self.number, self.of)
+
+        def attempt(pieces: int) -> list[Episode]:
+            self.pieces = pieces
+            bounds = [len(share) * n // pieces for n in range(pieces + 1)]
+            return [
+                episode
+                for first, last in pairwise(bounds)
+                for episode in play_matches(
+                    self.game,
+                    self.player,
+                    share[first:last],
+                    self.seed,
+                    step=step,
+                    common_random_numbers=self.settings.common_random_numbers,
+                )
+            ]
+
+        played = until_it_fits(attempt, self.pieces, len(share), f"SEPO {self.game.spec.id}: playing")
+        if self.of == 1:
+            return played
+        met = {decision.prompt_ids for episode in played for decision in episode.decisions}
+        hands, trees = zip(*from_all((played, self.player.trees_of(met)), self.of), strict=True)
+        for others in trees:
+            self.player.learn_trees(others)
+        return collected(hands)
 
     def go_on_from(self, logged: Sequence[dict]) -> None:
         """Take up the weights that dual ascent had reached, from the metrics of the steps before."""
@@ -240,8 +291,17 @@ class Rollouts:
                         columns[name][row] = value
                     advantages[row] = self.credit.advantage[number]
                 number += 1
-        self.advantages = advantages
-        return {**columns, "logprobs": None}
+        first, last = (count // self.of * n for n in (self.number, self.number + 1))
+        self.advantages = advantages[first:last]
+        return {**{name: column[first:last] for name, column in columns.items()}, "logprobs": None}
+
+    def name_of(self, row: int) -> str:
+        """What this process's ``row`` is, for people."""
+        rest, index = divmod(row + self.number * len(self.advantages), self.settings.rollouts)
+        group, slot = divmod(rest, self.slots)
+        pool, opponent, number = list(self.groups)[group]
+        turn, move = divmod(slot, self.game.spec.moves_per_round)
+        return f"{pool}/{opponent} group {number} rollout {index} {self.game.spec.unit} {turn} move {move}"
 
     def _row(self, match: Match, decision: Decision) -> int:
         slot = decision.round * self.game.spec.moves_per_round + decision.move
@@ -319,51 +379,3 @@ def evaluating(model: torch.nn.Module):
         yield
     finally:
         model.train(training)
-
-
-def adapters_off(model: torch.nn.Module) -> bool:
-    """Whether the adapters of ``model`` are switched off: it is the reference of the KL penalty then."""
-    return next(m for m in model.modules() if isinstance(m, BaseTunerLayer)).disable_adapters
-
-
-# --- trainer --------------------------------------------------------------------------------------
-
-
-class SepoTrainer(GRPOTrainer):
-    """GRPOTrainer whose advantages come from the kit's credit assignment."""
-
-    def __init__(self, *, rollouts: Rollouts, **kwargs) -> None:
-        self.rollouts = rollouts
-        super().__init__(rollout_func=rollouts, **kwargs)
-
-    def _generate_and_score_completions(self, inputs):
-        output = super()._generate_and_score_completions(inputs)
-        device = output["advantages"].device
-        output["advantages"] = torch.as_tensor(
-            self.rollouts.advantages, dtype=torch.float32, device=device
-        )  # (B,)
-        for name, value in self.rollouts.metrics().items():
-            self._metrics["train"][name].append(value)
-        return output
-
-    def _get_per_token_logps_and_entropies(
-        self,
-        model,
-        input_ids,
-        attention_mask,
-        logits_to_keep,
-        batch_size=None,
-        compute_entropy=False,
-        **kwargs,
-    ):
-        player = self.rollouts.player
-        if player.style != "direct":
-            return super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep,
-                batch_size=batch_size, compute_entropy=compute_entropy, **kwargs,
-            )  # fmt: skip
-        known = self.rollouts.reference if adapters_off(model) else None
-        log_probs, entropies = player.direct_log_probs(
-            input_ids, attention_mask, logits_to_keep, model, known
-        )
-        return log_probs, entropies if compute_entropy else None, None

@@ -9,6 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -153,7 +156,8 @@ def _load_run(path: Path, device: torch.device) -> LoadedModel:
     if base.model.dtype != torch.float32 and device.type == "cpu":
         base.model.float()
     try:
-        merged = PeftModel.from_pretrained(base.model, str(path / ADAPTER)).merge_and_unload()
+        with quiet():
+            merged = PeftModel.from_pretrained(base.model, str(path / ADAPTER)).merge_and_unload()
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(
@@ -257,16 +261,18 @@ def _built_pico() -> Path:
     return folder
 
 
-class quiet:
-    """No progress bars and warnings of transformers, and no bars of datasets, inside the block."""
-
-    def __enter__(self) -> None:
-        self.verbosity = transformers_logging.get_verbosity()
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
-        datasets.disable_progress_bars()
-
-    def __exit__(self, *_: object) -> None:
-        transformers_logging.set_verbosity(self.verbosity)
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No bars of transformers and datasets inside the block, no remarks of transformers on its own affairs."""
+    verbosity = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    datasets.disable_progress_bars()
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "`.*` is deprecated and will be removed in v6", FutureWarning)
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
         transformers_logging.enable_progress_bar()
         datasets.enable_progress_bars()

@@ -1,10 +1,11 @@
 """One run in several processes, started by ``accelerate launch``: who goes first, who gets what, who is missing.
 
-In the usual single process all of this does nothing.
+In the usual single process all of this does nothing. ``docs/several_processes.md`` says how to start one.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -19,15 +20,30 @@ def world() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
+def share_of_work() -> tuple[int, int]:
+    """This process's number, and how many share the episodes and rows of a SEPO step.
+
+    Under FSDP no process can compute without the others, so all do the same work and share the memory only.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+        return 0, 1
+    return world().process_index, world().num_processes
+
+
 def dealt(items: Sequence, number: int, of: int) -> list:
     """The items that process ``number`` gets when they are dealt out one by one to ``of`` processes."""
     return list(items[number::of])
 
 
-def collected(mine: Any, total: int) -> list:
-    """What ``dealt`` gave away, from all processes, in its first order: ``total`` items in every process."""
-    hands = gather_object([mine])
+def collected(hands: Sequence[Sequence]) -> list:
+    """What ``dealt`` gave away, in its first order again."""
+    total = sum(len(hand) for hand in hands)
     return [hands[item % len(hands)][item // len(hands)] for item in range(total)]
+
+
+def from_all(mine: Any, of: int) -> list:
+    """What each of ``of`` processes has, in every one of them."""
+    return gather_object([mine]) if of > 1 else [mine]
 
 
 @contextmanager

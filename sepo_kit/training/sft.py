@@ -6,6 +6,7 @@ kit's own.
 
 from __future__ import annotations
 
+from math import gcd
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from sepo_kit.play.chat import thinking_off
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
 from sepo_kit.training.models import LoadedModel, lora, training_dtype
+from sepo_kit.training.processes import world
 from sepo_kit.training.settings import SFTSettings
 from sepo_kit.training.stage import run_stage
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
@@ -50,7 +52,7 @@ def train_sft(
     return run_stage(
         "sft", base, game, run_folder, settings, seed,
         lambda loaded, game, run: _trainer(loaded, game, run, settings, seed),
-        check=lambda loaded, game: _require_room(loaded, _rows(game, settings, seed), settings.max_length),
+        check=lambda loaded, game: _check(loaded, game, settings, seed),
         results=_results,
     )  # fmt: skip
 
@@ -76,6 +78,24 @@ def _rows(game: Game, settings: SFTSettings, seed: int) -> list[dict]:
     return conversations(frame, settings.style)
 
 
+def _check(loaded: LoadedModel, game: Game, settings: SFTSettings, seed: int) -> None:
+    _require_room(loaded, _rows(game, settings, seed), settings.max_length)
+    _shared(settings, world().num_processes)
+
+
+def _shared(settings: SFTSettings, processes: int) -> tuple[int, int]:
+    """Rows of a forward pass, and passes of an update, for each of ``processes``; ValueError where an update of
+    ``batch * accumulation`` rows cannot be shared evenly."""
+    accumulation = settings.accumulation // gcd(settings.accumulation, processes)
+    batch, rest = divmod(settings.batch * settings.accumulation, processes * accumulation)
+    if rest:
+        raise ValueError(
+            f"{processes} processes cannot share the {settings.batch * settings.accumulation} rows of an update (batch "
+            "* accumulation) evenly; use a number of processes that divides them, or other settings"
+        )
+    return batch, accumulation
+
+
 def _require_room(loaded: LoadedModel, rows: list[dict], max_length: int) -> None:
     """ValueError if a conversation has more tokens than ``max_length``: what is cut off is the action."""
     distinct = {str(row): row["prompt"] + row["completion"] for row in rows}
@@ -98,6 +118,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
     device = next(loaded.model.parameters()).device
     loaded.model.to(training_dtype(device))
     torch.manual_seed(seed)
+    batch, accumulation = _shared(settings, world().num_processes)
     return SFTTrainer(
         model=loaded.model,
         args=SFTConfig(
@@ -107,8 +128,8 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             learning_rate=settings.learning_rate,
             lr_scheduler_type="cosine",
             warmup_steps=settings.warm_up,  # a share of all steps where it is below 1
-            per_device_train_batch_size=settings.batch,
-            gradient_accumulation_steps=settings.accumulation,
+            per_device_train_batch_size=batch,
+            gradient_accumulation_steps=accumulation,
             max_length=settings.max_length,
             completion_only_loss=True,
             gradient_checkpointing=settings.gradient_checkpointing,

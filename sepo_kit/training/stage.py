@@ -54,9 +54,8 @@ def run_stage(
         if run.done:
             return run
         loaded = loaded or load_model(base)
-    with lost_processes_named():
-        with quiet():
-            trainer = build(loaded, game, run)
+    with lost_processes_named(), quiet():
+        trainer = build(loaded, game, run)
         trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
         with processes.main_process_first():
             checkpoint = resume_point(run)

@@ -136,6 +136,7 @@ def quiet_arguments() -> dict:
         "bf16": False,
         "fp16": False,
         "dataloader_pin_memory": False,
+        "ddp_find_unused_parameters": False,
         "save_strategy": "steps",
         "save_total_limit": 2,
         "save_only_model": False,

@@ -21,9 +21,10 @@ from sepo_kit.play.language_model import LanguageModel
 from sepo_kit.play.rollout import play_matches
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training import grpo
-from sepo_kit.training.grpo import PARTS, Rollouts, adapters_off, evaluating, sepo_trainer, train_sepo
+from sepo_kit.training.grpo import PARTS, Rollouts, evaluating, sepo_trainer, train_sepo
 from sepo_kit.training.models import LoadedModel, load_model
 from sepo_kit.training.settings import SEPOSettings
+from sepo_kit.training.trainer import adapters_off
 
 SETTINGS = SEPOSettings(
     steps=1, rollouts=3, learning_rate=1e-2, beta=0.0, temperature=1.5, max_grad_norm=1e9, lora_r=4, lora_alpha=8,

@@ -1,0 +1,62 @@
+"""When memory runs out: the same work again in smaller pieces."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+T = TypeVar("T")
+PHRASES = ("out of memory", "not enough memory", "can't allocate memory")  # of torch on GPUs and on CPUs
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory ran out, in one of the ways torch has of saying it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
+    )
+
+
+def until_it_fits(attempt: Callable[[int], T], pieces: int, most: int, what: str) -> T:
+    """``attempt(pieces)``; where memory runs out, again with twice as many, and a line that says so.
+
+    Raises
+    ------
+    MemoryError
+        It does not fit in ``most`` pieces either.
+    """
+    while True:
+        try:
+            return attempt(pieces)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if pieces >= most:
+                raise MemoryError(
+                    f"{what} does not fit into memory, in {pieces} piece(s); use a smaller model or shorter replies, "
+                    "or free some memory, and run again: the last checkpoint is kept"
+                ) from error
+        # Outside of the handler: the error holds the frames, and they hold the tensors.
+        pieces = min(2 * pieces, most)
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        tqdm.write(f"{what}: out of memory; once more, in {pieces} pieces", file=sys.stderr)
+
+
+class Gradients:
+    """The gradients of ``model`` as they are now, to be put back if a step has to be repeated."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self.held = [
+            (p, None if p.grad is None else p.grad.clone()) for p in model.parameters() if p.requires_grad
+        ]
+
+    def restore(self) -> None:
+        for parameter, grad in self.held:
+            parameter.grad = None if grad is None else grad.clone()

@@ -1,0 +1,175 @@
+"""``SepoTrainer``: GRPOTrainer with the kit's advantages, and with forward passes that waste nothing.
+
+What a step plays and what its rows are is ``grpo.Rollouts``; this is how the rows are scored and trained on.
+"""
+
+from __future__ import annotations
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+from trl import GRPOTrainer
+
+from sepo_kit.training.memory import Gradients, until_it_fits
+
+NAMED = 3  # rows an error names
+
+
+def adapters_off(model: torch.nn.Module) -> bool:
+    """Whether the adapters of ``model`` are switched off: it is the reference of the KL penalty then."""
+    return next(m for m in model.modules() if isinstance(m, BaseTunerLayer)).disable_adapters
+
+
+class SepoTrainer(GRPOTrainer):
+    """GRPOTrainer whose advantages come from the kit's credit assignment.
+
+    ``pieces``: in how many the rows of one forward pass are scored; more than one where memory ran out.
+    """
+
+    def __init__(self, *, rollouts, **kwargs) -> None:
+        self.rollouts = rollouts
+        self.pieces = 1
+        self._training_rows: Tensor | None = None
+        super().__init__(rollout_func=rollouts, **kwargs)
+
+    @property
+    def _label(self) -> str:
+        return f"SEPO {self.rollouts.game.spec.id}"
+
+    # --- what is trained on -----------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs):
+        output = super()._generate_and_score_completions(inputs)
+        device = output["advantages"].device
+        output["advantages"] = torch.as_tensor(
+            self.rollouts.advantages, dtype=torch.float32, device=device
+        )  # (B,)
+        output["row"] = torch.arange(len(output["advantages"]))  # TRL shuffles them
+        for name, value in self.rollouts.metrics().items():
+            self._metrics["train"][name].append(value)
+        return output
+
+    def _prepare_inputs(self, inputs):
+        """Play, once a step; what is prepared stays as it is, so that a step can be repeated."""
+        return inputs if isinstance(inputs, dict) else super()._prepare_inputs(inputs)
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        model.train()
+        inputs = self._prepare_inputs(inputs)
+        step, before = super().training_step, Gradients(model)
+
+        def attempt(pieces: int):
+            before.restore()
+            self.pieces = max(self.pieces, pieces)
+            return step(model, inputs, num_items_in_batch)
+
+        # The processes talk to each other during a step, so none can repeat it alone.
+        most = len(inputs["row"]) if self.accelerator.num_processes == 1 else self.pieces
+        loss = until_it_fits(
+            attempt, self.pieces, most, f"{self._label}: a step of {len(inputs['row'])} rows"
+        )
+        if self.accelerator.sync_gradients and not self.is_fsdp_enabled:
+            self._average_gradients()
+        return loss
+
+    def _average_gradients(self) -> None:
+        """Over all processes. Not by DDP's wrapper, which wants the same forward passes from each of them."""
+        trained = [p for p in self.model.parameters() if p.requires_grad]
+        for parameter in trained:
+            if parameter.grad is None:  # no row of this process trains
+                parameter.grad = torch.zeros_like(parameter)
+        if self.accelerator.num_processes > 1:
+            flat = self.accelerator.reduce(torch.cat([p.grad.flatten() for p in trained]), "mean")
+            for parameter, part in zip(trained, flat.split([p.numel() for p in trained]), strict=True):
+                parameter.grad.copy_(part.view_as(parameter))
+
+    def _compute_loss(self, model, inputs):
+        mask = inputs["completion_mask"] * inputs["tool_mask"]  # (B, C)
+        if self.beta == 0:  # with a KL penalty a row trains whatever it earned
+            mask = mask * (inputs["advantages"] != 0)[:, None]
+        self._training_rows = mask.any(1)
+        loss = super()._compute_loss(model, {**inputs, "tool_mask": mask})
+        self._training_rows = None
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"{self._label}: the loss of step {self.state.global_step + 1} is not finite, for "
+                f"{self._broken_rows(model, inputs, mask)}; lower the learning rate; the last checkpoint is kept"
+            )
+        return loss
+
+    def _broken_rows(self, model, inputs, mask: Tensor) -> str:
+        """The rows whose own log-probabilities or advantages are not finite, by name."""
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)
+        real = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)
+        with torch.no_grad():
+            log_probs, _, _ = self._get_per_token_logps_and_entropies(model, ids, real, mask.shape[1])
+        fine = (log_probs.isfinite() | (mask == 0)).all(1) & inputs["advantages"].isfinite()
+        rows = sorted(inputs["row"][~fine.cpu()].tolist())
+        names = [self.rollouts.name_of(row) for row in rows[:NAMED]]
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        return ", ".join(names) + more if names else "no row alone"
+
+    # --- scoring ----------------------------------------------------------------------------------
+
+    def _get_per_token_logps_and_entropies(
+        self,
+        model,
+        input_ids,
+        attention_mask,
+        logits_to_keep,
+        batch_size=None,
+        compute_entropy=False,
+        **kwargs,
+    ):
+        """Equal rows once, rows that cannot train not at all, and all in ``pieces``."""
+        if not self.is_fsdp_enabled:
+            model = self.accelerator.unwrap_model(model)
+        split = input_ids.shape[1]
+        rows = torch.cat([input_ids, attention_mask], 1)
+        wanted = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        if self._training_rows is not None and not self.is_fsdp_enabled:
+            wanted = self._training_rows
+        log_probs = torch.zeros((len(rows), logits_to_keep), device=rows.device)
+        entropies = torch.zeros_like(log_probs)
+        if not wanted.any():
+            return log_probs.requires_grad_(torch.is_grad_enabled()), entropies, None
+        unique, place = torch.unique(rows[wanted], dim=0, return_inverse=True)
+
+        def score(piece: Tensor) -> tuple[Tensor, Tensor]:
+            ids, mask = piece[:, :split], piece[:, split:]
+            first = int(mask.any(0).nonzero()[0])  # rows are sorted: short prompts share a piece
+            return self._score(model, ids[:, first:], mask[:, first:], logits_to_keep, batch_size, kwargs)
+
+        def in_pieces(pieces: int) -> list[tuple[Tensor, Tensor]]:
+            self.pieces = pieces
+            again = torch.is_grad_enabled() and pieces > 1
+            return [
+                checkpoint(score, piece, use_reentrant=False) if again else score(piece)
+                for piece in unique.chunk(pieces)
+            ]
+
+        scored = until_it_fits(
+            in_pieces,
+            self.pieces,
+            max(self.pieces, len(unique)),
+            f"{self._label}: scoring {len(unique)} rows",
+        )
+        found, certain = (torch.cat(column)[place] for column in zip(*scored, strict=True))
+        where = wanted.nonzero()[:, 0]
+        log_probs = log_probs.index_copy(0, where, found.float())
+        entropies = entropies.index_copy(0, where, certain.detach().float())
+        return log_probs, entropies if compute_entropy else None, None
+
+    def _score(
+        self, model, ids: Tensor, mask: Tensor, width: int, batch_size: int | None, kwargs: dict
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies of the replies, shape (B, ``width``)."""
+        player = self.rollouts.player
+        if player.style == "direct":
+            known = self.rollouts.reference if adapters_off(model) else None
+            return player.direct_log_probs(ids, mask, width, model, known)
+        log_probs, entropies, _ = super()._get_per_token_logps_and_entropies(
+            model, ids, mask, width, batch_size=batch_size, compute_entropy=True, **kwargs
+        )
+        return log_probs, entropies
