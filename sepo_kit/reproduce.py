@@ -7,7 +7,6 @@ reproduction goes on where it stopped.
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import json
@@ -22,13 +21,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sepo_kit.children import die_with_parent
 from sepo_kit.evaluation.results import STAGES, read_results, text_table
 from sepo_kit.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, command, last_error
 from sepo_kit.profiles import Plan, Profile
 from sepo_kit.runs import PROGRESS, RunError, read_json, require_space, write_json
 
 NEEDED_BYTES = 2 * 2**30
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 ENVIRONMENT = {
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "TOKENIZERS_PARALLELISM": "false",
@@ -287,14 +286,8 @@ def _start(task: Task, root: Path, threads: int) -> subprocess.Popen:
         return subprocess.Popen(
             command(task.notebook, task.parameters, _unfinished(task, root)),
             stdout=log, stderr=log, cwd=PROJECT, env=environment, start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=die_with_parent,
         )  # fmt: skip
-
-
-def _die_with_parent() -> None:
-    """In a notebook's process: end it when this one is killed, so that none works on unseen (Linux only)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @contextmanager

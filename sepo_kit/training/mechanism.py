@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 from tqdm.auto import tqdm
 
+from sepo_kit.children import die_with_parent
 from sepo_kit.games import get_game
 from sepo_kit.objective import exact
 from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
@@ -119,7 +120,7 @@ def run_study(todo: Sequence[Trial], root: Path | str, workers: int = 1) -> pd.D
     """
     root = Path(root)
     missing = [trial for trial in todo if not _file(trial, root).exists()]
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(workers, get_context("spawn"), initializer=die_with_parent) as pool:
         running = [pool.submit(run_trial, trial, root) for trial in missing]
         for done in tqdm(as_completed(running), total=len(running), desc="trials", disable=not running):
             try:
