@@ -98,8 +98,8 @@ class RankingPicture(Picture):
     def __init__(self, spec: GameSpec, contenders: Sequence[Contender], make=Figure) -> None:
         count = max(len(contenders), 1)
         height = _height(contenders)
-        super().__init__(4.6, height, make)
-        self.axis = axis = self.figure.add_axes((0.42, 0.55 / height, 0.55, 1 - 0.9 / height))
+        super().__init__(4.2, height, make)
+        self.axis = axis = self.figure.add_axes((0.44, 0.55 / height, 0.53, 1 - 0.9 / height))
         self.low, high = _floor(spec, contenders)
         axis.set(xlim=(self.low, high), ylim=(count - 0.4, -0.6), yticks=[])
         axis.set_xlabel("Safety (scaled payoff)", fontsize=SMALL)
@@ -136,8 +136,8 @@ class FrontPicture(Picture):
 
     def __init__(self, spec: GameSpec, contenders: Sequence[Contender], make=Figure) -> None:
         height = _height(contenders)
-        super().__init__(4.2, height, make)
-        self.axis = axis = self.figure.add_axes((0.14, 0.55 / height, 0.83, 1 - 0.9 / height))
+        super().__init__(3.85, height, make)
+        self.axis = axis = self.figure.add_axes((0.15, 0.55 / height, 0.81, 1 - 0.9 / height))
         low, high = _floor(spec, contenders)
         gains = spec.scale * np.array([c.terms[0] for c in contenders] or [0.0])
         margin = 0.12 * max(np.ptp(gains), 0.1)
@@ -194,7 +194,7 @@ class LinesPicture(Picture):
     def __init__(
         self, spec: GameSpec, contenders: Sequence[Contender], log: bool = False, make=Figure
     ) -> None:
-        super().__init__(8.8, 2.6, make)
+        super().__init__(8.1, 2.5, make)
         self.spec, self.contenders = spec, list(contenders)
         low, high = _floor(spec, contenders)
         self.low, self.high = max(low, -max(high, 1.0)), high + 0.08 * (high - max(low, -max(high, 1.0)))
@@ -203,13 +203,14 @@ class LinesPicture(Picture):
         widths = [1.0 if c.kind == "scripted" else 2.0 for c in contenders]
         self.parts = {}
         for number, name in enumerate(WEIGHTS):
-            axis = self.figure.add_axes((0.078 + 0.314 * number, 0.2, 0.284, 0.67))
+            axis = self.figure.add_axes((0.078 + 0.312 * number, 0.2, 0.288, 0.67))
             axis.set(
                 xscale="log" if log else "linear", xlim=(self.x[0], self.x[-1]), ylim=(self.low, self.high)
             )
             axis.set_xlabel(f"{name} weight {SYMBOLS[name]}", fontsize=SMALL)
             _dress(axis)
             axis.tick_params(labelleft=number == 0)
+            axis.set_xticks([0.01, 0.1, 1, 10] if log else [0, 2, 4, 6, 8])
             axis.xaxis.set_major_formatter("{x:g}")
             if number == 0:
                 axis.set_ylabel("Safety (scaled payoff)", fontsize=SMALL)
@@ -292,3 +293,29 @@ def safety_over_weights(
     """Safety over each weight, the other two as in ``weights``; ``log``: weights on a logarithmic axis."""
     picture = LinesPicture(spec, contenders, log, plt.figure)
     return picture.show(weights, leaders(spec, contenders, weights)).figure
+
+
+def terms_over_weights(spec: GameSpec, swept: pd.DataFrame) -> Figure:
+    """What each weight buys: the exact policy's terms over one weight at a time; dashed: the game's own weight.
+
+    ``swept``: ``evaluation.reference.weight_sweep``.
+    """
+    figure, axes = plt.subplots(1, len(WEIGHTS), figsize=(8.1, 2.8), sharey=True, layout="constrained")
+    palette = sns.color_palette("colorblind")
+    looks = {  # payoff and exploit on the scale of the prisoner's dilemma, so that all four share an axis
+        "utility": ("payoff (scaled)", spec.scale, palette[2], "-"),
+        "exploitability": ("exploit (scaled)", spec.scale, palette[3], "-"),
+        "collusion": ("collusion", 1.0, palette[4], "--"),
+        "externality": ("externality", 1.0, palette[0], ":"),
+    }
+    for axis, name in zip(axes, WEIGHTS, strict=True):
+        part = swept[swept["weight"] == name]
+        for term, (label, factor, color, dashes) in looks.items():
+            axis.plot(part["value"], factor * part[term], dashes, marker=".", color=color, label=label)
+        axis.axvline(getattr(spec.weights, name), color="black", linestyle="--", linewidth=1)
+        axis.set_xlabel(f"{name} weight {SYMBOLS[name]}", fontsize=SMALL)
+        _dress(axis)
+    axes[0].set_ylabel("term (scaled, per " + spec.unit + ")", fontsize=SMALL)
+    axes[-1].legend(fontsize=SMALLER, bbox_to_anchor=(1.02, 1), loc="upper left")
+    figure.suptitle(f"{spec.title}: the exact policy under other weights", fontsize=SMALL + 1)
+    return figure

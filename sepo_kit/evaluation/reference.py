@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
-from sepo_kit.evaluation.reweigh import Contender
+from sepo_kit.evaluation.reweigh import TERMS, WEIGHTS, Contender
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.objective import exact
@@ -63,7 +64,7 @@ def reference(game: Game | str, weights: Weights | None = None, steps: int = 300
             f"{game.spec.title} is too large to be enumerated in a moment; train a model on it instead, or a table by "
             "sampling with sepo_kit.training.tabular"
         ) from None
-    name = "exact policy at " + " / ".join(f"{value:g}" for value in vars(weights).values())
+    name = "exact at " + "/".join(f"{value:g}" for value in vars(weights).values())
     return Reference(
         Contender.exactly(name, "reference", found.terms),
         weights,
@@ -71,6 +72,29 @@ def reference(game: Game | str, weights: Weights | None = None, steps: int = 300
         _rows(game, row, found),
         _worst_case(game, row, found),
     )
+
+
+def weight_sweep(game: Game | str, values: Sequence[float], steps: int = 300) -> pd.DataFrame:
+    """What each weight buys: the reference policy's terms at each of its ``values``, the other two the game's own.
+
+    Returns
+    -------
+    DataFrame
+        One row per weight and value: ``weight``, ``value``, the terms (unscaled) and the worst case.
+
+    Raises
+    ------
+    ValueError
+        As ``reference``.
+    """
+    game = get_game(game)
+    rows = []
+    for name in WEIGHTS:
+        for value in values:
+            found = reference(game, replace(game.spec.weights, **{name: float(value)}), steps)
+            terms = dict(zip(TERMS, found.contender.terms.tolist(), strict=True))
+            rows.append({"weight": name, "value": float(value), **terms, "worst_case": found.worst_case})
+    return pd.DataFrame(rows)
 
 
 def _rows(game: Game, row: str, found: exact.Optimum) -> pd.DataFrame:

@@ -28,9 +28,13 @@ ALL, NONE = "all runs", "none: scripted strategies only"
 SHOWN_PROBLEMS = 4
 STYLE = """<style>
 .sepo-lab table { border-collapse: collapse; font-variant-numeric: tabular-nums; line-height: 1.35 }
-.sepo-lab th, .sepo-lab td { padding: 0 0.7em; text-align: right; white-space: nowrap }
-.sepo-lab th:nth-child(2), .sepo-lab td:nth-child(2) { text-align: left; white-space: normal; overflow-wrap: anywhere }
-.sepo-lab .sepo-words td, .sepo-lab .sepo-words th { text-align: left; white-space: normal }
+.sepo-lab th, .sepo-lab td { padding: 0 0.6em; text-align: right }
+.sepo-lab td { white-space: nowrap }
+.sepo-lab th { vertical-align: bottom; max-width: 8.5em }
+.sepo-lab th:nth-child(2), .sepo-lab td:nth-child(2) { text-align: left; white-space: normal; overflow-wrap: anywhere;
+  min-width: 12em }
+.sepo-lab .sepo-words td, .sepo-lab .sepo-words th { text-align: left; white-space: normal; vertical-align: top }
+.sepo-lab .sepo-words td:first-child { white-space: nowrap }
 .sepo-lab thead th { border-bottom: 1px solid currentColor }
 .sepo-lab caption { text-align: left; font-weight: bold; padding: 0.6em 0.7em 0.2em }
 .sepo-lab .sepo-scroll { overflow-x: auto }
@@ -111,14 +115,10 @@ class PenaltyLab(widgets.VBox):
         self.log_scale = widgets.Checkbox(
             description="log scale", indent=False, layout=widgets.Layout(width="7em")
         )
-        self.reset = widgets.Button(
-            description="the game's weights", tooltip="back to its evaluation weights"
-        )
-        self.train = widgets.Button(description="train the exact policy", button_style="primary",
-                                    tooltip="the best table under these weights, and how it plays")  # fmt: skip
+        self.reset = _button("the game's weights", "back to its evaluation weights")
+        self.train = _button("train the exact policy", "the best table under these weights, and how it plays")
         self.plan = widgets.Dropdown(description="profile", layout=wide, style=narrow)
-        self.write = widgets.Button(description="commands for a real run", tooltip="with these weights, to copy",
-                                    layout=widgets.Layout(width="14em"))  # fmt: skip
+        self.write = _button("commands for a real run", "training under these weights, to copy")
         self.game.observe(self._game_changed, "value")
         self.run.observe(self._run_changed, "value")
         self.log_scale.observe(self._scale_changed, "value")
@@ -130,14 +130,12 @@ class PenaltyLab(widgets.VBox):
 
     def _make_views(self) -> None:
         self.says = message()
-        alternatives = {
-            "ranking": "Safety of every agent as bars, the best on top; the numbers are in the table below",
-            "front": "payoff against all penalties; the numbers are in the table below",
-            "lines": "Safety over each weight; where it changes who is ahead is written below",
-        }
+        # Without tooltips: an Image with one cannot be shown (ipywidgets 8.1). All they show is in the tables as well.
         self.pictures = {
-            name: widgets.Image(format="png", tooltip=text, layout=widgets.Layout(max_width="100%"))
-            for name, text in alternatives.items()
+            name: widgets.Image(
+                format="png", layout=widgets.Layout(max_width="100%", align_self="flex-start")
+            )
+            for name in ("ranking", "front", "lines")
         }
         for name, picture in self.pictures.items():
             picture.add_class(f"sepo-picture-{name}")
@@ -251,6 +249,10 @@ class PenaltyLab(widgets.VBox):
         self.table.value = ranking_html(self.spec, ranked)
 
 
+def _button(description: str, tooltip: str) -> widgets.Button:
+    return widgets.Button(description=description, tooltip=tooltip, layout=widgets.Layout(width="auto"))
+
+
 # --- the same as text ------------------------------------------------------------------------------
 
 
@@ -322,9 +324,8 @@ def reference_html(spec: GameSpec, found: Reference) -> str:
         rows.append(f"<tr><td>{row['met']:.2f}</td><td>{escaped(row['state'])}</td>{cells}</tr>")
     top = "".join(f'<th scope="col">{escaped(head)}</th>' for head in ("times met", "state", *actions))
     said = "".join(f"<div>{escaped(line)}</div>" for line in lines)
-    name = found.contender.name[0].upper() + found.contender.name[1:]
     return f'<div class="sepo-reference" data-objective="{found.objective!r}">' + said + _table(
-        "sepo-policy", f"{name}: probability of each action", top, rows
+        "sepo-policy", f"{found.contender.name}: probability of each action", top, rows
     ) + "</div>"  # fmt: skip
 
 

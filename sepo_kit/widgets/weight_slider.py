@@ -23,15 +23,15 @@ class WeightSlider(widgets.HBox):
     value = traitlets.Float()
     log_scale = traitlets.Bool(False)
 
-    def __init__(self, name: str, value: float, **options) -> None:
+    def __init__(self, name: str, value: float) -> None:
         look = {
             "description": f"{name} {SYMBOLS[name]}",
-            "style": {"description_width": "7.2em"},
-            "layout": widgets.Layout(width="19em", max_width="100%"),
+            "style": {"description_width": "initial"},
+            "layout": widgets.Layout(width="auto", flex="1 1 auto"),
         }
         self.linear = widgets.FloatSlider(min=0, max=MOST, step=STEP, readout_format=".2f", **look)
         self.steps = widgets.SelectionSlider(options=[(f"{step:g}", step) for step in LOG_STEPS], **look)
-        super().__init__([self.linear], **options)
+        super().__init__([self.linear], layout=widgets.Layout(flex="1 1 18em"))
         self.add_class(f"sepo-weight-{name}")
         self.value = value
         self._show()

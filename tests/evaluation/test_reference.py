@@ -19,7 +19,7 @@ def test_it_leads_the_ranking_at_its_own_weights(game_id):
     found = reference(game_id, weights)
     ranked = ranking(spec, [*scripted(game_id), found.contender], weights)
     assert ranked["safety"].iloc[0] == pytest.approx(found.objective, abs=1e-9)
-    assert found.contender.name == "exact policy at 0.8 / 0.4 / 0.2"
+    assert found.contender.name == "exact at 0.8/0.4/0.2"
 
 
 def test_its_rows_are_those_it_meets_and_are_distributions():
