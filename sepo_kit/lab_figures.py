@@ -45,41 +45,52 @@ def short(name: str) -> str:
 
 
 class Picture:
-    """A figure in two parts: the ground, painted once, and ``moving``, the artists that are painted every time.
+    """A figure in layers: the ground, painted once; ``still`` artists, painted when what they show, ``key``, is another;
+    ``moving`` ones, painted every time.
 
     ``make``: what makes the figure; ``Figure`` makes one that pyplot does not know of.
     """
 
     def __init__(self, width: float, height: float, make: Callable[..., Figure]) -> None:
         self.figure = make(figsize=(width, height), dpi=DPI)
+        self.still: list[Artist] = []
         self.moving: list[Artist] = []
-        self._ground = None
+        self.key: object = None
+        self._ground = self._base = self._painted = None
 
     def png(self) -> bytes:
         """What ``figure`` shows, packed quickly rather than tightly."""
         if self._ground is None:
-            self.canvas = FigureCanvasAgg(self.figure)
-            shown = [artist for artist in self.moving if artist.get_visible()]
-            for artist in shown:
-                artist.set_visible(False)
-            self.canvas.draw()
-            self._ground = self.canvas.copy_from_bbox(self.figure.bbox)
-            for artist in shown:
-                artist.set_visible(True)
-        self.canvas.restore_region(self._ground)
-        renderer = self.canvas.get_renderer()
-        for artist in sorted(self.moving, key=lambda a: a.get_zorder()):
-            artist.draw(renderer)
+            self._ground = self._paint_ground()
+        if self._base is None or self._painted != self.key:
+            self._base, self._painted = self._paint(self._ground, self.still), self.key
+        self._paint(self._base, self.moving)
         made = io.BytesIO()
         pixels = np.asarray(self.canvas.buffer_rgba())[..., :3]
         Image.fromarray(pixels).save(made, format="png", compress_level=1)
         return made.getvalue()
 
+    def _paint_ground(self):
+        self.canvas = FigureCanvasAgg(self.figure)
+        artists = [artist for artist in self.still + self.moving if artist.get_visible()]
+        for artist in artists:
+            artist.set_visible(False)
+        self.canvas.draw()
+        for artist in artists:
+            artist.set_visible(True)
+        return self.canvas.copy_from_bbox(self.figure.bbox)
+
+    def _paint(self, below, artists: Sequence[Artist]):
+        """Paint ``artists`` over ``below``; the pixels."""
+        self.canvas.restore_region(below)
+        for artist in sorted(artists, key=lambda a: a.get_zorder()):
+            artist.draw(self.canvas.get_renderer())
+        return self.canvas.copy_from_bbox(self.figure.bbox)
+
     def _text(self, axis: Axes, x: float = 0.0, **options) -> Text:
-        """An empty moving text; names are shown as they are written, also where they hold a dollar sign."""
+        """An empty text; names are shown as they are written, also where they hold a dollar sign."""
         text = axis.text(x, 0, "", fontsize=SMALLER, **options)
         text.set_parse_math(False)
-        self.moving.append(text)
         return text
 
 
@@ -111,7 +122,9 @@ class RankingPicture(Picture):
         self.moving += [*self.bars, zero, self.intervals]
         left = axis.get_yaxis_transform()
         self.names = [self._text(axis, x=-0.03, transform=left, ha="right", va="center") for _ in contenders]
+        self.still += self.names
         self.ends = [self._text(axis, x=0.01, transform=left, ha="left", va="center") for _ in contenders]
+        self.moving += self.ends
 
     def show(self, ranked: pd.DataFrame) -> Picture:
         """Move to ``ranked``, the result of ``reweigh.ranking`` for the same contenders."""
@@ -128,6 +141,7 @@ class RankingPicture(Picture):
             if pd.notna(row.low) and row.high > row.low:
                 segments.append([(row.low, y), (row.high, y)])
         self.intervals.set_segments(segments)
+        self.key = tuple(name.get_text() for name in self.names)
         return self
 
 
@@ -159,6 +173,7 @@ class FrontPicture(Picture):
         self.best = axis.plot([], [], "o", markersize=12, fillstyle="none", color="black", zorder=4)[0]
         self.moving += [self.front, self.equal, self.points, self.best]
         self.names = [self._text(axis, va="center", zorder=5, bbox=PAPER) for _ in contenders]
+        self.moving += self.names
 
     def show(self, ranked: pd.DataFrame) -> Picture:
         """Move to ``ranked``, the result of ``reweigh.ranking`` for the same contenders."""
@@ -222,6 +237,7 @@ class LinesPicture(Picture):
             chosen = axis.axvline(0, color="black", linestyle="--", linewidth=1, zorder=3)
             self.moving += [every, best, dots, chosen]
             names = [self._text(axis, ha="center", va="bottom", zorder=5, bbox=PAPER) for _ in range(4)]
+            self.moving += names
             self.parts[name] = (every, best, dots, chosen, names)
 
     def show(self, weights: Weights, ahead: pd.DataFrame) -> Picture:

@@ -129,23 +129,34 @@ def flips(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> 
         One row per weight and pair: ``weight``, ``at`` (> 0), ``up`` and ``down`` (who is ahead above it, and who
         below), ``place`` (the better of the two places they trade); by weight and ``at``.
     """
+    names = [c.name for c in contenders]
     found = []
     for name in WEIGHTS:
         start, slope = lines(spec, contenders, weights, name)
-        for i, j in zip(*np.triu_indices(len(contenders), 1), strict=True):
-            steeper = slope[i] - slope[j]
-            if abs(steeper) < TINY:
-                continue
-            at = (start[j] - start[i]) / steeper
-            if at < TINY:
-                continue
-            up, down = (i, j) if steeper > 0 else (j, i)
-            height = start + at * slope
-            ahead = (height > height[up] + 1e-9).sum()
-            found.append((name, at, contenders[up].name, contenders[down].name, int(ahead) + 1))
-    frame = pd.DataFrame(found, columns=["weight", "at", "up", "down", "place"])
-    order = frame["weight"].map(WEIGHTS.index)
-    return frame.assign(order=order).sort_values(["order", "at"]).drop(columns="order").reset_index(drop=True)
+        at, up, down = _crossings(start, slope)
+        height = start[up] + at * slope[up]
+        ahead = (start + at[:, None] * slope > height[:, None] + 1e-9).sum(axis=1)
+        found += zip(
+            [name] * len(at),
+            at.tolist(),
+            [names[i] for i in up],
+            [names[i] for i in down],
+            (ahead + 1).tolist(),
+        )
+    return pd.DataFrame(found, columns=["weight", "at", "up", "down", "place"])
+
+
+def _crossings(start: np.ndarray, slope: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where lines cross at positive weights, in ascending order: at which, the line that is above from there on, and
+    the other, each shape (K,)."""
+    one, two = np.triu_indices(len(start), 1)
+    steeper = slope[one] - slope[two]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        at = (start[two] - start[one]) / steeper
+    kept = np.flatnonzero((np.abs(steeper) >= TINY) & (at >= TINY))
+    kept = kept[at[kept].argsort(kind="stable")]
+    rising = steeper[kept] > 0
+    return at[kept], np.where(rising, one[kept], two[kept]), np.where(rising, two[kept], one[kept])
 
 
 def leaders(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> pd.DataFrame:
@@ -190,20 +201,20 @@ def steady(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) ->
         One row per weight: ``weight``, ``chosen``, ``low`` and ``high`` (0 and infinity where nothing changes), and
         what happens there: ``below`` and ``above`` as pairs (who rises, who falls), None where nothing does.
     """
-    every = flips(spec, contenders, weights)
+    names = [c.name for c in contenders]
     rows = []
     for name in WEIGHTS:
         chosen = getattr(weights, name)
-        at = every[every["weight"] == name]
-        under, over = at[at["at"] < chosen - TINY].tail(1), at[at["at"] > chosen + TINY].head(1)
+        at, up, down = _crossings(*lines(spec, contenders, weights, name))
+        under, over = (at < chosen - TINY).sum() - 1, (at <= chosen + TINY).sum()
         rows.append(
             {
                 "weight": name,
                 "chosen": chosen,
-                "low": float(under["at"].iloc[0]) if len(under) else 0.0,
-                "high": float(over["at"].iloc[0]) if len(over) else np.inf,
-                "below": (under["down"].iloc[0], under["up"].iloc[0]) if len(under) else None,
-                "above": (over["up"].iloc[0], over["down"].iloc[0]) if len(over) else None,
+                "low": float(at[under]) if under >= 0 else 0.0,
+                "high": float(at[over]) if over < len(at) else np.inf,
+                "below": (names[down[under]], names[up[under]]) if under >= 0 else None,
+                "above": (names[up[over]], names[down[over]]) if over < len(at) else None,
             }
         )
     return pd.DataFrame(rows)
