@@ -190,6 +190,40 @@ def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5) -> Figure
     return figure
 
 
+def run_curves(metrics: pd.DataFrame, smooth: int = 5) -> Figure:
+    """What several runs logged: a line per run (running mean of ``smooth`` steps), one panel per quantity.
+
+    ``metrics``: ``evaluation.archive.compare``. Runs of several games have no common unit of payoff.
+    """
+    specs = [get_game(game).spec for game in metrics["game"].unique()]
+    names = {**CURVE_NAMES, "loss": "SFT loss (nats per token)"}
+    if len(specs) > 1:
+        names["sepo/exploitability"] = "exploit (each game's unit)"
+    if not any(spec.pools.collusive for spec in specs):
+        del names["sepo/collusion"]
+    shown = [column for column in names if column in metrics and metrics[column].notna().any()]
+    rows = max(1, -(-len(shown) // 3))
+    figure, axes = plt.subplots(
+        rows,
+        3,
+        figsize=(10, 2.7 * rows + 0.25 * metrics["run"].nunique()),
+        layout="constrained",
+        squeeze=False,
+    )
+    palette = sns.color_palette("colorblind")
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, column in zip(axes.flat, shown, strict=False):
+        for place, (run, part) in enumerate(metrics.groupby("run", sort=False)):
+            dashes = ("-", "--", ":")[place // len(palette) % 3]
+            curve = part[column].rolling(smooth, min_periods=1).mean()
+            axis.plot(part["step"], curve, dashes, color=palette[place % len(palette)], label=run)
+        axis.set_xlabel("training step")
+        axis.set_ylabel(names[column].format(unit=specs[0].unit, payoff_unit=specs[0].payoff_unit))
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower left", fontsize="small")
+    return figure
+
+
 def loss_curve(metrics: pd.DataFrame, title: str) -> Figure:
     """Loss of the warm start by step, one line per seed. ``metrics``: columns step, seed, loss."""
     figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")

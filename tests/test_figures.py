@@ -114,3 +114,22 @@ def test_kuhn_frequencies_show_every_card_in_both_situations():
     bets, calls = figure.axes
     assert [text.get_text() for text in bets.texts[3:6]] == ["0.00", "0.89", "1.00"]
     assert [text.get_text() for text in calls.texts[:3]] == ["0.00", "0.33", "1.00"]
+
+
+def test_run_curves_draw_a_line_per_run_and_a_panel_per_quantity():
+    steps = {
+        "step": [1, 2, 3],
+        "sepo/safety": [0.0, 1.0, 2.0],
+        "kl": [0.0, 0.1, 0.2],
+        "sepo/collusion": [0.0] * 3,
+    }
+    one = pd.DataFrame(steps).assign(run="<a>", game="kuhn", stage="sepo")
+    figure = figures.run_curves(pd.concat([one, one.assign(run="b")]), smooth=1)
+    drawn = [axis for axis in figure.axes if axis.get_visible()]
+    assert [axis.get_ylabel() for axis in drawn] == ["Safety (scaled payoff)", "KL to SFT (nats)"]
+    assert all(len(axis.lines) == 2 for axis in drawn)
+    np.testing.assert_allclose(drawn[0].lines[1].get_ydata(), [0.0, 1.0, 2.0])
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["<a>", "b"]
+    both = pd.concat([one.assign(game="ipd", **{"sepo/exploitability": 1.0}), one])
+    labels = [axis.get_ylabel() for axis in figures.run_curves(both).axes if axis.get_visible()]
+    assert "exploit (each game's unit)" in labels and "collusion (0 to 1)" in labels

@@ -108,6 +108,27 @@ def curves(folder: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def compare(runs: pd.DataFrame) -> pd.DataFrame:
+    """The curves of several runs, one under the other, with columns run, game and stage.
+
+    ``runs``: rows of ``find_runs``. The loss of SEPO is left out: its value says nothing about progress.
+
+    Raises
+    ------
+    RunError
+        A log is broken.
+    """
+    parts = []
+    for row in runs.itertuples():
+        part = curves(row.path).assign(run=row.run, game=row.game, stage=row.stage)
+        parts.append(part.drop(columns="loss", errors="ignore") if row.stage == "sepo" else part)
+    return (
+        pd.concat(parts, ignore_index=True)
+        if parts
+        else pd.DataFrame(columns=["run", "game", "stage", "step"])
+    )
+
+
 # --- episodes -------------------------------------------------------------------------------------
 
 
