@@ -30,6 +30,7 @@ COLUMNS = (
     "problem", "path",
 )  # fmt: skip
 BROKEN = "broken"
+AGENT = "agent"  # who, in a match read move by move: the policy under test
 NEEDED = {
     "game", "pool", "opponent", "group", "index", "seed", "round", "move", "information", "action", "reply",
     "own", "their", "collusion", "externality",
@@ -183,9 +184,8 @@ def read_match(frame: pd.DataFrame, pool: str, opponent: str, group: int = 0, in
     Returns
     -------
     DataFrame
-        round (from 1), who ("agent" or the opponent's id), prompt, reply, action, reason (of a scripted opponent), and
-        for the agent log_prob, fallback, own, their, collusion, externality; where it is of training, reward,
-        advantage and trained.
+        round (from 1), who (``AGENT`` or the opponent's id), prompt, reply, action, reason (the opponent's); for the
+        agent also log_prob, fallback, own, their, collusion, externality, and of training reward, advantage, trained.
 
     Raises
     ------
@@ -196,11 +196,11 @@ def read_match(frame: pd.DataFrame, pool: str, opponent: str, group: int = 0, in
     rows = frame[np.logical_and.reduce([frame[column] == value for column, value in wanted.items()])]
     if rows.empty:
         raise RunError(f"no match {index} of group {group} against {opponent} ({pool}) in this recording")
-    sitting = _again(rows, Match(pool, opponent, index, group))
+    sitting = _again(rows, Match(str(pool), str(opponent), int(index), int(group)))
     mine = rows.to_dict("records")
     told = []
     for turn in sitting.turns:
-        line = {"round": turn.round + 1, "who": "agent" if turn.seat == 0 else opponent, "prompt": turn.prompt,
+        line = {"round": turn.round + 1, "who": AGENT if turn.seat == 0 else opponent, "prompt": turn.prompt,
                 "reply": "", "action": turn.action, "reason": turn.reason or ""}  # fmt: skip
         if turn.seat == 0:
             kept = mine.pop(0)

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -15,8 +17,9 @@ import pandas as pd
 
 from sepo_kit import figures
 from sepo_kit.evaluation import archive
+from sepo_kit.evaluation.archive import AGENT
 from sepo_kit.games import get_game
-from sepo_kit.games.base import GameSpec
+from sepo_kit.games.base import Game
 from sepo_kit.widgets.common import busy, escaped, friendly, message, sentence
 from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 
@@ -27,8 +30,12 @@ WIDE = {"description_width": "initial"}
 
 _STYLE = f"""<style>{STYLE}
 .sepo-browser details {{ margin: 2px 0 }} .sepo-browser summary {{ cursor: pointer }}
+.sepo-browser details .sepo-said {{ margin: 2px 0 6px 14px; opacity: 0.8 }}
 .sepo-browser img {{ max-width: 100% }}
 </style>"""
+NOT_RECORDED = (
+    "This run has no recorded episodes: it was made before they were kept, or has not saved a step yet."
+)
 
 
 class Browser(widgets.VBox):
@@ -42,23 +49,25 @@ class Browser(widgets.VBox):
 
     def __init__(self, root: Path | str) -> None:
         self.root = Path(root)
-        self.found = archive.find_runs(self.root)
-        self.filters = {name: _chooser(name.capitalize(), "215px") for name in FILTERS}
+        self.filters = {name: _chooser(name.capitalize(), "172px") for name in FILTERS}
         self.again = widgets.Button(
-            description="Look again", icon="refresh", tooltip="Read the folder once more"
+            description="Look again",
+            icon="refresh",
+            tooltip="Read the folder once more",
+            layout={"width": "110px"},
         )
-        self.runs = widgets.SelectMultiple(rows=7, layout={"width": "98%"})
+        self.runs = widgets.SelectMultiple(rows=7, layout={"width": "100%"})
         self.line = message()
         self.curves = widgets.HTML()
         self.run = _chooser("Run", "440px")
         self.recording = _chooser("Episodes of", "330px")
-        self.match = _chooser("Match", "620px")
+        self.match = _chooser("Match", "560px")
         self.before = widgets.Button(
             icon="chevron-left", tooltip="The match before", layout={"width": "40px"}
         )
         self.after = widgets.Button(icon="chevron-right", tooltip="The match after", layout={"width": "40px"})
         self.prompts = widgets.Checkbox(
-            description="open all prompts", indent=False, layout={"width": "max-content"}
+            description="open prompts", indent=False, layout={"width": "max-content"}
         )
         self.note = message()
         self.moves = widgets.HTML()
@@ -98,29 +107,30 @@ class Browser(widgets.VBox):
         """Read the folder, and offer what is in it."""
         with busy(self.line, "reading the runs"):
             self.found = archive.find_runs(self.root)
-        whole = self.found[self.found["status"] != archive.BROKEN]
         for name, chooser in self.filters.items():
-            self._offer(chooser, [ALL, *sorted({value for value in whole[name] if value})])
+            values = sorted({value for value in self._whole[name] if value})
+            self._offer(chooser, {value: value for value in (ALL, *values)})
         self._filter()
 
+    @property
+    def _whole(self) -> pd.DataFrame:
+        """The rows of the runs that can be read."""
+        return self.found[self.found["status"] != archive.BROKEN]
+
     def _filter(self, _: object = None) -> None:
-        """List the runs that pass the filters; keep those that were chosen."""
-        listed = self.found[self.found["status"] != archive.BROKEN]
+        """List the runs that pass the filters; keep those that were chosen, else choose the first few."""
+        listed = self._whole
         for name, chooser in self.filters.items():
-            if chooser.value != ALL:
-                listed = listed[listed[name] == chooser.value]
-        kept = set(self.runs.value)
+            listed = listed if chooser.value == ALL else listed[listed[name] == chooser.value]
         options = {
             f"{row.run}: {row.status}, step {row.step} of {row.steps}": str(row.path)
             for row in listed.itertuples()
         }
-        self.runs.unobserve(self._draw, "value")
-        self.runs.options = options
+        kept = [path for path in options.values() if path in self.runs.value]
         trained = [str(path) for path in listed.loc[listed["stage"] == "sepo", "path"]]
-        self.runs.value = [path for path in options.values() if path in kept] or (
-            trained or list(options.values())
-        )[:AT_FIRST]
-        self.runs.observe(self._draw, "value")
+        with self._quietly(self.runs):
+            self.runs.options = options
+            self.runs.value = kept or (trained or list(options.values()))[:AT_FIRST]
         self._draw()
 
     def _chosen(self) -> pd.DataFrame:
@@ -131,11 +141,11 @@ class Browser(widgets.VBox):
         """Draw the curves of the chosen runs, and offer their matches."""
         chosen = self._chosen()
         self.line.value = sentence(self._state())
-        self.curves.value = ""
+        drawn = ""
         with friendly(self.line), busy(self.line, "drawing"):
             metrics = archive.compare(chosen)
-            if len(metrics):
-                self.curves.value = picture(metrics)
+            drawn = picture(metrics) if len(metrics) else ""
+        self.curves.value = drawn
         self._offer(self.run, {row.run: str(row.path) for row in chosen.itertuples()})
         self._list_recordings()
 
@@ -160,20 +170,14 @@ class Browser(widgets.VBox):
 
     def _list_matches(self, _: object = None) -> None:
         self.episodes, options = None, {}
-        self.note.value = (
-            ""
-            if self.recording.value or not self.run.value
-            else sentence(
-                "This run has no recorded episodes: it was made before they were kept, or has not saved a step yet."
-            )
-        )
+        self.note.value = ""
         if self.recording.value:
             with friendly(self.note):
                 self.episodes = archive.read_episodes(self.recording.value)
-                options = {
-                    match_label(row): index
-                    for index, row in enumerate(archive.matches_of(self.episodes).itertuples())
-                }
+                listed = archive.matches_of(self.episodes).itertuples()
+                options = {match_label(row): index for index, row in enumerate(listed)}
+        elif self.run.value:
+            self.note.value = sentence(NOT_RECORDED)
         self._offer(self.match, options)
         self._read()
 
@@ -185,30 +189,34 @@ class Browser(widgets.VBox):
     def _read(self, _: object = None) -> None:
         """Show the chosen match."""
         place, count = self.match.index, len(self.match.options)
-        self.before.disabled = place is None or place == 0
-        self.after.disabled = place is None or place == count - 1
-        self.moves.value = ""
-        if self.episodes is None or place is None:
-            return
-        wanted = archive.matches_of(self.episodes).iloc[place][archive.MATCH]
-        game = get_game(self.episodes["game"].iloc[0])
-        with friendly(self.note):
-            self.note.value = ""
-            self.moves.value = moves_html(
-                archive.read_match(self.episodes, **wanted), game.spec, self.prompts.value
-            )
+        self.before.disabled = place in (None, 0)
+        self.after.disabled = place in (None, count - 1)
+        shown = ""
+        if place is not None:
+            wanted = archive.matches_of(self.episodes).iloc[place][archive.MATCH]
+            with friendly(self.note):
+                self.note.value = ""
+                game = get_game(self.episodes["game"].iloc[0])
+                shown = moves_html(archive.read_match(self.episodes, **wanted), game, self.prompts.value)
+        self.moves.value = shown
 
-    def _offer(self, chooser: widgets.Dropdown, options, preferred: str | None = None) -> None:
-        """Give ``chooser`` new options without its handler running; keep the choice where it is still there."""
+    # --- choosers ---------------------------------------------------------------------------------
+
+    def _offer(self, chooser: widgets.Dropdown, options: dict, preferred: str | None = None) -> None:
+        """Give ``chooser`` new options; keep the choice where it is still there, else take ``preferred``."""
+        values = list(options.values())
+        wanted = chooser.value if chooser.value in values else options.get(preferred)
+        with self._quietly(chooser):
+            chooser.options = options
+            chooser.index = values.index(wanted) if wanted in values else (0 if values else None)
+
+    @contextmanager
+    def _quietly(self, chooser: widgets.Widget) -> Iterator[None]:
+        """Change ``chooser`` inside the block without its handler running."""
         handlers = [handler for widget, handler in self._watched if widget is chooser]
-        kept = chooser.value
         for handler in handlers:
             chooser.unobserve(handler, "value")
-        chooser.options = options
-        values = list(options.values()) if isinstance(options, dict) else options
-        if preferred is not None:
-            kept = options[preferred] if kept not in values else kept
-        chooser.index = values.index(kept) if kept in values else (0 if values else None)
+        yield
         for handler in handlers:
             chooser.observe(handler, "value")
 
@@ -241,25 +249,35 @@ def match_label(row) -> str:
     return f"{who}: earned {row.own:.2f} against {row.their:.2f}"
 
 
-def moves_html(moves: pd.DataFrame, spec: GameSpec, prompts: bool) -> str:
-    """``archive.read_match`` as a table; prompts folded away, or all open."""
+def moves_html(moves: pd.DataFrame, game: Game, prompts: bool) -> str:
+    """``archive.read_match`` as a table below the rules that every prompt begins with; prompts folded, or all open."""
     credited = [name for name in ("reward", "advantage") if name in moves]
-    unit = spec.payoff_unit
-    heads = [(spec.unit, "number"), ("who", "text"), ("told and said", "said"), ("plays", "text")]
-    heads += [(f"earns ({unit})", "number"), *((name, "number") for name in credited)]
+    heads = [(game.spec.unit, "number"), ("who", "text"), ("told and said", "said"), ("plays", "text")]
+    heads += [(f"earns ({game.spec.payoff_unit})", "number"), *((name, "number") for name in credited)]
     rows = []
     for move in moves.itertuples():
-        agent = move.who == "agent"
-        told = f"<details{' open' if prompts else ''}><summary>prompt</summary>{_said(move.prompt)}</details>"
+        agent = move.who == AGENT
         cells = [cell(move.round, "number"), cell(move.who, "you" if agent else "other")]
-        cells += [f"<td>{told}{_said(_words(move))}</td>", cell(move.action)]
+        cells += [f"<td>{_folded(move.prompt, prompts)}{_said(_words(move))}</td>", cell(move.action)]
         cells += [cell(number(move.own) if agent else "", "number")]
         cells += [cell(number(getattr(move, name), "+.3f"), "number", term=name) for name in credited]
         rows.append(f'<tr data-round="{move.round}">{"".join(cells)}</tr>')
+    mine = moves[moves["who"] == AGENT]
+    rules = game.system_prompt("direct" if (mine["reply"] == mine["action"]).all() else "reasoned")
     note = "Reward: the decision's share of the objective (scaled payoff). Advantage: what trains it."
-    return html_table("sepo-moves", "Move by move", heads, rows) + (
-        f"<small>{note}</small>" if credited else ""
+    return (
+        f'<details class="sepo-rules"><summary>the rules, as the model is told them</summary>{_said(rules)}</details>'
+        + html_table("sepo-moves", "Move by move", heads, rows)
+        + (f"<small>{note}</small>" if credited else "")
     )
+
+
+def _folded(prompt: str, opened: bool) -> str:
+    """A prompt under its last line, which asks; a prompt of one line as it is."""
+    *before, last = prompt.splitlines()
+    if not before:
+        return _said(last)
+    return f"<details{' open' if opened else ''}><summary>{escaped(last)}</summary>{_said(prompt)}</details>"
 
 
 def _words(move) -> str:

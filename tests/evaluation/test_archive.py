@@ -120,8 +120,11 @@ def test_a_training_match_is_read_move_by_move(tmp_path, game, mode):
     file, episodes = record(tmp_path, game, step=2, mode=mode, seed=3)
     frame = archive.read_episodes(file)
     listed = archive.matches_of(frame)
-    for match in listed[archive.MATCH].itertuples(index=False):
+    for number, match in enumerate(listed[archive.MATCH].itertuples(index=False)):
         moves = archive.read_match(frame, *match)
+        assert moves.equals(
+            archive.read_match(frame, **listed.iloc[number][archive.MATCH])
+        )  # NumPy's whole numbers
         (episode,) = [
             e for e in episodes if (e.pool, e.opponent, e.group, e.index, e.owner) == (*match, None)
         ]
