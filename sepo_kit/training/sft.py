@@ -17,6 +17,7 @@ from sepo_kit.games.base import Game
 from sepo_kit.play.chat import thinking_off
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
+from sepo_kit.training.memory import Gradients, until_it_fits
 from sepo_kit.training.models import LoadedModel, lora, training_dtype
 from sepo_kit.training.processes import world
 from sepo_kit.training.settings import SFTSettings
@@ -48,6 +49,10 @@ def train_sft(
         request (``RunError``).
     FloatingPointError
         The loss or its gradient is not finite.
+    MemoryError
+        One row does not fit into memory.
+    ConnectionError
+        Another process of the run has ended.
     """
     return run_stage(
         "sft", base, game, run_folder, settings, seed,
@@ -114,12 +119,55 @@ def _require_room(loaded: LoadedModel, rows: list[dict], max_length: int) -> Non
         )
 
 
-def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, seed: int) -> SFTTrainer:
+class WarmStart(SFTTrainer):
+    """SFTTrainer that takes a batch in ``pieces`` where memory runs out, and names the rows of a loss that is no
+    number."""
+
+    pieces = 1
+    label = "SFT"
+
+    def training_step(self, model, inputs, num_items_in_batch=None):
+        step, before = super().training_step, Gradients(model)
+        tensors = {name: value for name, value in inputs.items() if torch.is_tensor(value)}
+        rows = len(tensors["input_ids"])
+
+        def attempt(pieces: int) -> torch.Tensor:
+            before.restore()
+            self.pieces = pieces
+            parts = zip(*(value.chunk(pieces) for value in tensors.values()), strict=True)
+            # The loss is a sum over tokens, divided by those of the whole update: those of the pieces add up to it.
+            return sum(
+                step(model, dict(zip(tensors, part, strict=True)), num_items_in_batch) for part in parts
+            )
+
+        # The processes talk to each other during a step, so none can repeat it alone.
+        most = rows if self.accelerator.num_processes == 1 else self.pieces
+        loss = until_it_fits(attempt, self.pieces, most, f"{self.label}: a batch of {rows} rows")
+        if not torch.isfinite(loss):
+            raise FloatingPointError(
+                f"{self.label}: the loss of step {self.state.global_step + 1} is not finite, for "
+                f"{self._broken_rows(model, tensors)}; lower the learning rate; the last checkpoint is kept"
+            )
+        return loss
+
+    def _broken_rows(self, model, tensors: dict[str, torch.Tensor]) -> str:
+        """The ends of the rows whose own loss is not finite."""
+        ids, mask = tensors["input_ids"].to(model.device), tensors["attention_mask"].to(model.device)
+        with torch.no_grad():
+            logits = model(input_ids=ids, attention_mask=mask).logits
+        broken = ~logits.isfinite().all(-1) & mask.bool()
+        texts = [
+            self.processing_class.decode(ids[row][mask[row] == 1]) for row in broken.any(1).nonzero()[:, 0]
+        ]
+        return " and ".join(repr(text.strip()[-80:]) for text in dict.fromkeys(texts[:2])) or "no row alone"
+
+
+def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, seed: int) -> WarmStart:
     device = next(loaded.model.parameters()).device
     loaded.model.to(training_dtype(device))
     torch.manual_seed(seed)
     batch, accumulation = _shared(settings, world().num_processes)
-    return SFTTrainer(
+    trainer = WarmStart(
         model=loaded.model,
         args=SFTConfig(
             output_dir=str(run.path / CHECKPOINTS),
@@ -146,3 +194,5 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
         callbacks=[Watch(run, f"SFT {game.spec.id}")],
     )
+    trainer.label = f"SFT {game.spec.id}"
+    return trainer
