@@ -1,4 +1,4 @@
-"""What the tests of several processes launch: SFT, then SEPO from it, of a saved model on Kuhn poker.
+"""What tests start as processes: SFT, then SEPO from it, of a saved model on Kuhn poker.
 
 Arguments: model folder, folder of the runs, SEPO steps. float32, so that sums in another order are near each other.
 """
@@ -44,6 +44,14 @@ def train(model: Path, runs: Path, steps: int = SEPO.steps) -> None:
         status = main([stage, str(base), "kuhn", str(runs / stage)])
         if status:
             sys.exit(status)
+
+
+def run(stage: str, model: Path, folder: Path, settings: SFTSettings | SEPOSettings) -> None:
+    """One stage in the precision of the machine."""
+    torch.set_num_threads(1)
+    sft.demonstrations = lambda game: demonstrations(game, 150)
+    train = {"sft": sft.train_sft, "sepo": grpo.train_sepo}[stage]
+    train(model, "kuhn", folder, settings)
 
 
 if __name__ == "__main__":
