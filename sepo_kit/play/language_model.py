@@ -20,8 +20,9 @@ from torch.nn.utils.rnn import pad_sequence
 from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.play.chat import thinking_off
 from sepo_kit.play.constrained import ReplyTree, reply_tree
+from sepo_kit.play.generation import sample_replies
 from sepo_kit.play.policy import Choice, NoDistribution, Policy, draw
-from sepo_kit.play.prefix import TREE_TOKENS, allowed_logits
+from sepo_kit.play.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
 
 Generate = Callable[[list[list[int]]], list[list[int]]]
 Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
@@ -41,8 +42,8 @@ class LanguageModel(Policy):
     max_new_tokens
         Longest reasoned reply, in tokens.
     generate
-        How reasoned replies are made: prompts in, replies out, both as token ids. Default: the model's
-        own ``generate``. Training passes TRL's, so that its paged and vLLM backends work.
+        How reasoned replies are made: prompts in, replies out, both as token ids. Default: the kit's own
+        sampling. Training passes TRL's, so that its paged and vLLM backends work.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class LanguageModel(Policy):
         self.style = style
         self.max_new_tokens = max_new_tokens
         self.tree_tokens = tree_tokens
-        self.generate = generate or self._generate
+        self.generate = generate
         self._prompt_ids: dict[InformationState, tuple[int, ...]] = {}
         self._trees: dict[tuple[str, ...], ReplyTree] = {}
         self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
@@ -280,10 +281,7 @@ class LanguageModel(Policy):
         if self.style == "direct" or not seen:
             return super().act(seen, uniforms)
         prompts = [self.prompt_ids(state) for state in seen]
-        seed = zlib.crc32(np.asarray(uniforms, dtype=float).tobytes())
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            replies = self.generate([list(ids) for ids in prompts])
+        replies = self._replies(prompts, np.asarray(uniforms, dtype=float))
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
         actions = [
             self.game.parse(text, state.legal_actions) for text, state in zip(texts, seen, strict=True)
@@ -316,9 +314,24 @@ class LanguageModel(Policy):
             )
         return choices
 
+    def _replies(self, prompts: Sequence[tuple[int, ...]], uniforms: np.ndarray) -> list[list[int]]:
+        """One reply per prompt, decided by ``uniforms``, shape (N,); ends with the end-of-reply token unless it was
+        cut off at ``max_new_tokens``."""
+        if self.generate is None and shares_prefixes(self.model):
+            streams = [np.random.default_rng([*uniform.tobytes()]) for uniform in uniforms]
+            return sample_replies(
+                self.model,
+                prompts,
+                np.stack([stream.random(self.max_new_tokens) for stream in streams]),
+                temperature=self.temperature,
+                end=self.end_of_reply,
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(zlib.crc32(uniforms.tobytes()))
+            return (self.generate or self._generate)([list(ids) for ids in prompts])
+
     def _generate(self, prompts: list[list[int]]) -> list[list[int]]:
-        """Sample one reply per prompt with the model's own ``generate``; ends with the end-of-reply token
-        unless it was cut off at ``max_new_tokens``."""
+        """Sample with the model's own ``generate``, whatever its layers are."""
         device = next(self.model.parameters()).device
         pad = self.tokenizer.pad_token_id
         longest = max(len(ids) for ids in prompts)

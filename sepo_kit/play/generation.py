@@ -1,0 +1,178 @@
+"""Replies sampled token by token, for many prompts at once, and the same ones as for each prompt alone.
+
+Shared beginnings of prompts are computed once, equal prompts too. Every row draws from uniform numbers of its own by
+inverse CDF, so that who else is in the batch changes nothing but rounding; rows that have ended leave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from sepo_kit.play.prefix import TREE_TOKENS, Context, Tree, trees
+
+CACHED_TOKENS = 16_384  # of prompts and replies: what is computed at a time
+SHRINK = 0.75  # the share of rows still talking at which the others leave: leaving means copying what stays
+
+
+@torch.no_grad()
+def sample_replies(
+    model: torch.nn.Module,
+    prompts: Sequence[Context],
+    uniforms: np.ndarray,
+    *,
+    temperature: float,
+    end: int,
+) -> list[list[int]]:
+    """One reply per prompt.
+
+    Parameters
+    ----------
+    model
+        One whose layers attend to all earlier tokens (``prefix.shares_prefixes``).
+    uniforms
+        Shape (N, T), in [0, 1): the draws of each row, T = the longest reply.
+    end
+        The token that closes a reply; the last of every reply that was not cut off.
+
+    Raises
+    ------
+    FloatingPointError
+        The logits are not finite.
+    """
+    replies: list[list[int]] = [[] for _ in prompts]
+    for rows in _batches(prompts, uniforms.shape[1]):
+        batch = _Batch(model, [prompts[row] for row in rows], uniforms.shape[1])
+        talking = np.ones(len(rows), dtype=bool)
+        tokens = None
+        for draws in uniforms.T:
+            if tokens is not None:
+                batch.append(tokens)
+            tokens = _draw(batch.logits / temperature, draws[rows])
+            for row in np.flatnonzero(talking):
+                replies[rows[row]].append(int(tokens[row]))
+            talking &= tokens != end
+            if not talking.any():
+                break
+            if talking.mean() <= SHRINK:
+                batch.keep(talking)
+                rows, tokens, talking = rows[talking], tokens[talking], talking[talking]
+    return replies
+
+
+def _batches(prompts: Sequence[Context], longest_reply: int) -> Iterator[np.ndarray]:
+    """Numbers of the prompts that are computed together, those of like length."""
+    batch: list[int] = []
+    for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row])):
+        if batch and (len(prompts[row]) + longest_reply) * (len(batch) + 1) > CACHED_TOKENS:
+            yield np.array(batch)
+            batch = []
+        batch.append(row)
+    if batch:
+        yield np.array(batch)
+
+
+def _draw(logits: Tensor, uniforms: np.ndarray) -> np.ndarray:
+    """One token per row of ``logits``, shape (R, V), by inverse CDF: shape (R,)."""
+    cumulative = torch.softmax(logits.float(), -1).double().cumsum(-1)
+    total = cumulative[:, -1:]
+    if not torch.isfinite(total).all():
+        raise FloatingPointError("the logits of a reply are not finite; the model's weights are broken")
+    wanted = torch.as_tensor(uniforms, device=logits.device)[:, None] * total
+    found = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
+    return found.clamp(max=logits.shape[1] - 1).cpu().numpy()
+
+
+class _Batch:
+    """R rows that are being continued, aligned at the right; ``logits``, shape (R, V), of what comes next."""
+
+    def __init__(self, model: torch.nn.Module, prompts: Sequence[Context], longest_reply: int) -> None:
+        self.model = model
+        self.device = next(model.parameters()).device
+        self.longest_reply = longest_reply
+        self.lengths = np.array([len(prompt) for prompt in prompts])  # (R,), padding not counted
+        width = int(self.lengths.max())
+        self.seen = np.arange(width) >= (width - self.lengths)[:, None]  # (R, width): not padding
+        self.logits: Tensor | None = None
+        rows: dict[Context, list[int]] = {}
+        for row, prompt in enumerate(prompts):
+            rows.setdefault(prompt, []).append(row)
+        unique = iter(sorted(rows))
+        for tree in trees(sorted(rows), TREE_TOKENS):
+            self._begin(tree, [rows[next(unique)] for _ in tree.ends])
+
+    def _begin(self, tree: Tree, rows: Sequence[Sequence[int]]) -> None:
+        """Compute the prompts of ``tree``; the n-th is that of the n-th of ``rows``."""
+        output = self._forward(tree.tokens[None], tree.positions[None], tree.visible[None, None], DynamicCache(),
+                               self._tensor(tree.ends))  # fmt: skip
+        count, width = self.seen.shape
+        layers = output.past_key_values.layers
+        if self.logits is None:
+            self.logits = output.logits.new_empty((count, output.logits.shape[-1]))
+            self.cache = Cache(layers=[_Room(layer, count, width, self.longest_reply) for layer in layers])
+        for number, members in enumerate(rows):
+            path = self._tensor(np.flatnonzero(tree.visible[tree.ends[number]]))
+            self.logits[members] = output.logits[0, number]
+            for room, layer in zip(self.cache.layers, layers, strict=True):
+                room.keys[members, :, width - len(path) :] = layer.keys[0][:, path]
+                room.values[members, :, width - len(path) :] = layer.values[0][:, path]
+
+    def append(self, tokens: np.ndarray) -> None:
+        """Continue every row by its token; ``tokens`` has shape (R,)."""
+        self.seen = np.pad(self.seen, ((0, 0), (0, 1)), constant_values=True)
+        # Without padding there is no mask, and attention has a quicker way.
+        mask = None if self.seen.all() else self.seen[:, None, None]
+        self.logits = self._forward(tokens[:, None], self.lengths[:, None], mask, self.cache, 1).logits[:, -1]
+        self.lengths = self.lengths + 1
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Drop all rows but those where ``rows``, shape (R,), is true."""
+        self.lengths, self.seen = self.lengths[rows], self.seen[rows]
+        for room in self.cache.layers:
+            room.keep(self._tensor(rows))
+
+    def _forward(self, tokens, positions, mask, cache, logits_to_keep):
+        return self.model(
+            input_ids=self._tensor(tokens),
+            position_ids=self._tensor(positions),
+            attention_mask=None if mask is None else self._tensor(mask),
+            past_key_values=cache,
+            logits_to_keep=logits_to_keep,
+            use_cache=True,
+        )
+
+    def _tensor(self, array: np.ndarray) -> Tensor:
+        return torch.as_tensor(array, device=self.device)
+
+
+class _Room(DynamicLayer):
+    """Keys and values of one layer with room for what is to come, so that a token does not copy all before it."""
+
+    def __init__(self, like: DynamicLayer, rows: int, filled: int, room: int) -> None:
+        super().__init__()
+        self.lazy_initialization(like.keys, like.values)
+        self._keys, self._values = (
+            part.new_zeros((rows, part.shape[1], filled + room, part.shape[3]))
+            for part in (like.keys, like.values)
+        )
+        self._show(filled)
+
+    def _show(self, filled: int) -> None:
+        self.keys, self.values = self._keys[:, :, :filled], self._values[:, :, :filled]
+
+    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
+        start = self.get_seq_length()
+        stop = start + key_states.shape[-2]
+        self._keys[:, :, start:stop] = key_states
+        self._values[:, :, start:stop] = value_states
+        self._show(stop)
+        return self.keys, self.values
+
+    def keep(self, rows: Tensor) -> None:
+        filled = self.get_seq_length()
+        self._keys, self._values = self._keys[rows], self._values[rows]
+        self._show(filled)
