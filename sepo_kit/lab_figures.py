@@ -45,8 +45,8 @@ def short(name: str) -> str:
 
 
 class Picture:
-    """A figure in layers: the ground, painted once; ``still`` artists, painted when what they show, ``key``, is another;
-    ``moving`` ones, painted every time.
+    """A figure in layers: the ground, painted once; ``still`` artists, painted anew when ``key``, which names what they
+    show, has changed; ``moving`` ones, painted every time.
 
     ``make``: what makes the figure; ``Figure`` makes one that pyplot does not know of.
     """

@@ -136,13 +136,10 @@ def flips(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> 
         at, up, down = _crossings(start, slope)
         height = start[up] + at * slope[up]
         ahead = (start + at[:, None] * slope > height[:, None] + 1e-9).sum(axis=1)
-        found += zip(
-            [name] * len(at),
-            at.tolist(),
-            [names[i] for i in up],
-            [names[i] for i in down],
-            (ahead + 1).tolist(),
-        )
+        found += [
+            (name, float(w), names[i], names[j], int(place))
+            for w, i, j, place in zip(at, up, down, ahead + 1, strict=True)
+        ]
     return pd.DataFrame(found, columns=["weight", "at", "up", "down", "place"])
 
 

@@ -22,25 +22,18 @@ from sepo_kit.lab_figures import SYMBOLS, FrontPicture, LinesPicture, RankingPic
 from sepo_kit.notebooks import PROJECT, training_lines
 from sepo_kit.profiles import PROFILES
 from sepo_kit.widgets.common import busy, escaped, friendly, message, sentence
+from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 from sepo_kit.widgets.weight_slider import WeightSlider
 
 ALL, NONE = "all runs", "none: scripted strategies only"
 SHOWN_PROBLEMS = 4
-STYLE = """<style>
-.sepo-lab table { border-collapse: collapse; font-variant-numeric: tabular-nums; line-height: 1.35 }
-.sepo-lab th, .sepo-lab td { padding: 0 0.6em; text-align: right }
-.sepo-lab td { white-space: nowrap }
-.sepo-lab th { vertical-align: bottom; max-width: 8.5em }
-.sepo-lab th:nth-child(2), .sepo-lab td:nth-child(2) { text-align: left; white-space: normal; overflow-wrap: anywhere;
-  min-width: 12em }
-.sepo-lab .sepo-words td, .sepo-lab .sepo-words th { text-align: left; white-space: normal; vertical-align: top }
-.sepo-lab .sepo-words td:first-child { white-space: nowrap }
-.sepo-lab thead th { border-bottom: 1px solid currentColor }
-.sepo-lab caption { text-align: left; font-weight: bold; padding: 0.6em 0.7em 0.2em }
-.sepo-lab .sepo-scroll { overflow-x: auto }
-.sepo-lab .sepo-command { user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; padding: 0.5em;
-  border: 1px solid currentColor }
-.sepo-lab img { height: auto; object-fit: contain }
+_STYLE = f"""<style>{STYLE}
+.sepo-lab th, .sepo-lab th.sepo-number {{ vertical-align: bottom; max-width: 7em; white-space: normal }}
+.sepo-lab th, .sepo-lab td {{ padding: 1px 8px }}
+.sepo-lab td.sepo-text {{ overflow-wrap: anywhere; min-width: 5em }}
+.sepo-lab img {{ height: auto; object-fit: contain }}
+.sepo-lab .sepo-command {{ user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; padding: 8px;
+  border: 1px solid var(--jp-border-color2, #ddd) }}
 </style>"""
 ROW = widgets.Layout(flex_flow="row wrap", align_items="center")
 
@@ -82,7 +75,7 @@ class PenaltyLab(widgets.VBox):
         self._make_views()
         super().__init__(
             [
-                widgets.HTML(STYLE),
+                widgets.HTML(_STYLE),
                 widgets.HBox([self.game, self.run, self.log_scale, self.reset], layout=ROW),
                 widgets.HBox(list(self.sliders.values()), layout=ROW),
                 self.says,
@@ -95,6 +88,7 @@ class PenaltyLab(widgets.VBox):
                 self.commands,
             ]
         )
+        self.add_class("sepo-page")
         self.add_class("sepo-lab")
         self._load()
 
@@ -260,52 +254,45 @@ def ranking_html(spec: GameSpec, ranked: pd.DataFrame) -> str:
     """``reweigh.ranking`` as a table; every number carries its agent, its metric and all its digits as data."""
     unit = f"per {spec.unit}"
     heads = {
-        "safety": "Safety", "low": "from", "high": "to", "utility": f"payoff {unit} ({spec.payoff_unit})",
-        "exploitability": f"exploit {unit} ({spec.payoff_unit})", "collusion": "collusion (0 to 1)",
-        "externality": "externality (0 to 1)",
+        "place": "", "agent": "agent", "safety": "Safety", "low": "from", "high": "to",
+        "utility": f"payoff {unit} ({spec.payoff_unit})", "exploitability": f"exploit {unit} ({spec.payoff_unit})",
+        "collusion": "collusion (0 to 1)", "externality": "externality (0 to 1)",
     }  # fmt: skip
     rows = []
     for row in ranked.to_dict("records"):
-        agent = escaped(row["agent"])
-        sampled = row["high"] > row["low"]
         cells = [
-            f'<td data-agent="{agent}" data-metric="{metric}" data-value="{row[metric]!r}">{row[metric]:.3f}</td>'
-            if sampled or metric not in ("low", "high")
-            else "<td></td>"
-            for metric in heads
+            cell(row["place"], "number", agent=row["agent"], metric="place", value=row["place"]),
+            cell(row["agent"]),
         ]
-        place = (
-            f'<td data-agent="{agent}" data-metric="place" data-value="{row["place"]}">{row["place"]}</td>'
-        )
-        rows.append(f"<tr>{place}<td>{agent}</td>{''.join(cells)}</tr>")
-    top = "".join(f'<th scope="col">{escaped(head)}</th>' for head in ("", "agent", *heads.values()))
-    return _table(
-        "sepo-ranking", "Safety and its terms (from, to: 95 % interval of what was sampled)", top, rows
-    )
+        for metric in list(heads)[2:]:
+            sampled = row["high"] > row["low"] or metric not in ("low", "high")
+            value = number(row[metric], ".3f") if sampled else ""
+            cells.append(cell(value, "number", agent=row["agent"], metric=metric, value=repr(row[metric])))
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    kinds = [(head, "text" if name == "agent" else "number") for name, head in heads.items()]
+    caption = "Safety and its terms (from, to: 95 % interval of what was sampled)"
+    return html_table("sepo-ranking", caption, kinds, rows)
 
 
 def flips_html(ahead: pd.DataFrame, ranges: pd.DataFrame) -> str:
     """``reweigh.leaders`` and ``reweigh.steady`` in words, a row per weight."""
     rows = []
     for row in ranges.itertuples():
-        part = ahead[ahead["weight"] == row.weight]
-        leads = [escaped(part["agent"].iloc[0])] if len(part) else []
-        leads += [f"from {low:.3g} {escaped(agent)}" for low, agent in part[["low", "agent"]].to_numpy()[1:]]
-        numbers = f'data-weight="{row.weight}" data-low="{row.low!r}" data-high="{row.high!r}"'
-        rows.append(
-            f"<tr {numbers}><td>{SYMBOLS[row.weight]} = {row.chosen:.4g}</td><td>{', '.join(leads)}</td>"
-            f"<td>{_flip('down to', row.low, row.below)}</td><td>{_flip('up to', row.high, row.above)}</td></tr>"
-        )
-    top = "".join(
-        f'<th scope="col">{head}</th>' for head in ("weight", "safest", "next flip below", "next flip above")
-    )
-    return _table("sepo-flips sepo-words", "Where the ranking flips, one weight moved by itself", top, rows)
+        part = ahead[ahead["weight"] == row.weight][["low", "agent"]].to_numpy().tolist()
+        leads = [agent if low == 0 else f"from {low:.3g} {agent}" for low, agent in part]
+        cells = [
+            cell(f"{SYMBOLS[row.weight]} = {row.chosen:.4g}", weight=row.weight, value=repr(row.chosen)),
+            cell(", ".join(leads)),
+            cell(_flip("down to", row.low, row.below), weight=row.weight, low=repr(row.low)),
+            cell(_flip("up to", row.high, row.above), weight=row.weight, high=repr(row.high)),
+        ]
+        rows.append(f"<tr>{''.join(cells)}</tr>")
+    heads = [(head, "text") for head in ("weight", "safest", "next flip below", "next flip above")]
+    return html_table("sepo-flips", "Where the ranking flips, one weight moved by itself", heads, rows)
 
 
 def _flip(way: str, at: float, pair: tuple[str, str] | None) -> str:
-    if pair is None:
-        return "none"
-    return f"{way} {at:.3g}: {escaped(pair[0])} passes {escaped(pair[1])}"
+    return "none" if pair is None else f"{way} {at:.3g}: {pair[0]} passes {pair[1]}"
 
 
 def reference_html(spec: GameSpec, found: Reference) -> str:
@@ -313,20 +300,20 @@ def reference_html(spec: GameSpec, found: Reference) -> str:
     unit = f"{spec.payoff_unit} per {spec.unit}"
     u, e, c, x = found.contender.terms
     worst = "too large to tell" if found.worst_case is None else f"{found.worst_case:.3f} {unit}"
-    lines = (
-        f"J {found.objective:.3f}, payoff {u:.3f} and exploit {e:.3f} {unit}, collusion {c:.3f}, externality {x:.3f}",
-        f"worst case: {worst}, the most any adversary gains on it, not only those of the exploit pool",
+    said = (
+        f"J {found.objective:.3f}, payoff {u:.3f} and exploit {e:.3f} {unit}, collusion {c:.3f}, externality {x:.3f}. "
+        f"Worst case: {worst}, the most any adversary gains on it, not only those of the exploit pool."
     )
     actions = [column for column in found.rows if column not in ("state", "met")]
-    rows = []
-    for row in found.rows.to_dict("records"):
-        cells = "".join("<td></td>" if pd.isna(row[a]) else f"<td>{row[a]:.2f}</td>" for a in actions)
-        rows.append(f"<tr><td>{row['met']:.2f}</td><td>{escaped(row['state'])}</td>{cells}</tr>")
-    top = "".join(f'<th scope="col">{escaped(head)}</th>' for head in ("times met", "state", *actions))
-    said = "".join(f"<div>{escaped(line)}</div>" for line in lines)
-    return f'<div class="sepo-reference" data-objective="{found.objective!r}">' + said + _table(
-        "sepo-policy", f"{found.contender.name}: probability of each action", top, rows
-    ) + "</div>"  # fmt: skip
+    rows = [
+        f"<tr>{cell(row['state'])}{cell(number(row['met'], '.2f'), 'number')}"
+        + "".join(cell(number(row[action], ".2f"), "number") for action in actions)
+        + "</tr>"
+        for row in found.rows.to_dict("records")
+    ]
+    heads = [("state", "text"), ("times met", "number"), *((action, "number") for action in actions)]
+    table = html_table("sepo-policy", f"{found.contender.name}: probability of each action", heads, rows)
+    return f'<div class="sepo-reference" data-objective="{found.objective!r}">{escaped(said)}{table}</div>'
 
 
 def commands_html(lines: list[str]) -> str:
@@ -352,10 +339,3 @@ def status_html(found: Stored, folders: list[Path], run: str) -> str:
         lines.append("Scripted strategies only. Runs appear here once make reproduce has finished some."
                      if run == NONE else "Those runs are gone: scripted strategies only.")  # fmt: skip
     return "".join(sentence(line) for line in lines)
-
-
-def _table(classes: str, caption: str, top: str, rows: list[str]) -> str:
-    return (
-        f'<div class="sepo-scroll"><table class="{classes}"><caption>{escaped(caption)}</caption>'
-        f"<thead><tr>{top}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
-    )

@@ -141,7 +141,7 @@ def test_training_shows_what_the_weights_buy_and_weighs_it_with_the_others(empty
     empty.train.click()
     expected = reference("ipd", sk.Weights(2.4, 0.0, 1.8))
     assert f'data-objective="{expected.objective!r}"' in empty.trained_view.value
-    assert f"worst case: {expected.worst_case:.3f} points per round" in empty.trained_view.value
+    assert f"Worst case: {expected.worst_case:.3f} points per round" in empty.trained_view.value
     assert "sepo-busy" not in empty.trained_view.value
     assert_right(empty, [*scripted("ipd"), expected.contender])
     empty.sliders["collusion"].linear.value = 4.0
