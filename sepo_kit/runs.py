@@ -1,8 +1,9 @@
 """Run folders: what a run is, whether it is whole, and how its files are written.
 
 A run folder holds ``manifest.json`` (what was asked, versions, commit, status), ``progress.json`` (where it
-stands), ``metrics.jsonl`` (one line per step) and what the stage made. Every file is written under a temporary
-name and renamed, so that a reader never meets half a file. Nothing here knows about games or models.
+stands), ``metrics.jsonl`` (one line per step), for SEPO ``episodes/`` (some of every saved step), and what the stage
+made. Every file is written under a temporary name and renamed, so that a reader never meets half a file. Nothing here
+knows about games or models.
 """
 
 from __future__ import annotations
