@@ -28,14 +28,14 @@ def tokenizer():
     )
 
 
-def model(tokenizer, seed: int = 0, **shape) -> LlamaForCausalLM:
-    """Random weights, in eval mode."""
+def model(tokenizer, seed: int = 0, vocabulary: int | None = None, **shape) -> LlamaForCausalLM:
+    """Random weights, in eval mode; ``vocabulary``: words it knows, if more than the tokenizer."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         made = LlamaForCausalLM(
             LlamaConfig(
                 **{**SHAPE, **shape},
-                vocab_size=len(tokenizer),
+                vocab_size=vocabulary or len(tokenizer),
                 max_position_embeddings=1024,
                 tie_word_embeddings=True,
                 pad_token_id=tokenizer.pad_token_id,

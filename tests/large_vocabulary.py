@@ -1,0 +1,50 @@
+"""Scores one reply of 512 tokens over a vocabulary of 262,144 words, and prints by how many MiB that raised the peak.
+
+A process of its own, since a peak of memory never falls.
+"""
+
+import resource
+import tempfile
+from pathlib import Path
+
+import tiny
+import torch
+
+from sepo_kit.games import get_game
+from sepo_kit.runs import Run
+from sepo_kit.training import grpo
+from sepo_kit.training.models import LoadedModel
+from sepo_kit.training.settings import SEPOSettings
+
+VOCABULARY, PROMPT, REPLY = 262_144, 8, 512
+
+
+def peak() -> float:
+    """Of this process so far, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def growth(folder: Path) -> float:
+    """What one row costs, forward and backward."""
+    grpo.training_dtype = lambda device: torch.float32
+    tokenizer = tiny.tokenizer()
+    model = tiny.model(tokenizer, vocabulary=VOCABULARY, hidden_size=8, num_hidden_layers=1)
+    settings = SEPOSettings(
+        steps=1, rollouts=2, learning_rate=1e-3, beta=0.0, style="reasoned", max_new_tokens=REPLY
+    )
+    loaded = LoadedModel("large", model, tokenizer)
+    trainer = grpo.sepo_trainer(loaded, get_game("kuhn"), Run(folder / "run", {}), settings)
+    ids = torch.randint(0, VOCABULARY, (1, PROMPT + REPLY))
+    before = peak()
+    log_probs, entropies, _ = trainer._get_per_token_logps_and_entropies(
+        trainer.model, ids, torch.ones_like(ids), REPLY, compute_entropy=True
+    )
+    log_probs.sum().backward()
+    grads = [p.grad for p in trainer.model.parameters() if p.grad is not None]
+    assert grads and any(g.any() for g in grads) and entropies.min() > 0
+    return peak() - before
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        print(growth(Path(folder)))
