@@ -21,7 +21,7 @@ from sepo_kit import figures
 from sepo_kit.evaluation.contenders import scripted, stored
 from sepo_kit.evaluation.reference import reference
 from sepo_kit.evaluation.results import EvaluationSettings, write_result
-from sepo_kit.widgets import PenaltyLab
+from sepo_kit.widgets.lab import PenaltyLab
 
 STAGES = {("base", None): "uniform", ("sft", 0): "generous-tit-for-tat", ("sepo", 0): "tit-for-tat"}
 

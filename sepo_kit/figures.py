@@ -16,12 +16,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
+from sepo_kit.evaluation.results import STAGE_NAMES
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.runs import replacing
 
 PALETTE = {stage: sns.color_palette("colorblind")[i] for stage, i in (("base", 7), ("sft", 0), ("sepo", 1))}
-STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO"}
 UNITS = {
     "utility": "payoff per {unit} ({payoff_unit})",
     "exploitability": "exploit per {unit} ({payoff_unit})",

@@ -23,8 +23,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
+from sepo_kit.evaluation.results import STAGE_NAMES
 from sepo_kit.evaluation.reweigh import KINDS, WEIGHTS, Contender, front, leaders, lines, ranking
-from sepo_kit.figures import PALETTE, STAGE_NAMES
+from sepo_kit.figures import PALETTE
 from sepo_kit.games.base import GameSpec, Weights
 
 COLORS = {**PALETTE, "reference": sns.color_palette("colorblind")[2], "scripted": (0.76, 0.76, 0.76)}

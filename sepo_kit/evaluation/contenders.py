@@ -15,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from sepo_kit.evaluation.evaluate import MEANS, EpisodeMeans
-from sepo_kit.evaluation.results import KEYS, STAGES
+from sepo_kit.evaluation.reference import QUICK_STATES
+from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES
 from sepo_kit.evaluation.reweigh import TERMS, Contender, row_of
 from sepo_kit.evaluation.statistics import resampled
 from sepo_kit.games import GAMES, get_game
@@ -27,8 +28,6 @@ from sepo_kit.play.policy import scripted as scripted_policy
 from sepo_kit.play.simulate import simulate
 from sepo_kit.runs import RunError, read_json
 
-STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO"}
-QUICK_STATES = 30_000  # enumerated in about a second; larger games are sampled
 EPISODES = 200  # per opponent, where a strategy is sampled
 AGREE = 1e-6  # how far stored terms and those of the stored decisions may be apart
 

@@ -19,7 +19,8 @@ from sepo_kit.objective import exact as enumeration
 from sepo_kit.play.episode import Episode, decision_frame
 from sepo_kit.runs import RunError, provenance, read_json, replacing, write_json
 
-STAGES = ("base", "sft", "sepo")
+STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO"}
+STAGES = tuple(STAGE_NAMES)
 KEYS = ("model", "game", "stage", "seed")
 HEADINGS = {
     "utility": "payoff",

@@ -1,5 +1,1 @@
 """Things to touch in a notebook: each a thin layer over plain functions that draw and compute the same."""
-
-from sepo_kit.widgets.lab import PenaltyLab
-
-__all__ = ["PenaltyLab"]
