@@ -31,10 +31,7 @@ def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
     if runs is not None:
         trained = find_runs(runs)
         trained = trained[(trained["game"] == game.spec.id) & (trained["status"] == "done")]
-        found |= {
-            f"{row.model} {row.stage}, seed {row.seed} [{row.run}]": str(row.path)
-            for row in trained.itertuples()
-        }
+        found |= {f"{r.run} ({r.model} after {r.stage})": str(r.path) for r in trained.itertuples()}
     return found
 
 

@@ -50,8 +50,8 @@ class Table(widgets.VBox):
         self.seed = seed
         self.sitting: Sitting | None = None
         titles = {get_game(name).spec.title: name for name in GAMES}
-        self.game = _chooser("Game", "290px", options=titles, value=get_game(game).spec.id)
-        self.opponent = _chooser("Against", "330px")
+        self.game = _chooser("Game", "270px", options=titles, value=get_game(game).spec.id)
+        self.opponent = _chooser("Against", "325px")
         self.seat = _chooser("You take the", "190px", options=SEATS)
         self.again = widgets.Button(
             description="New match", icon="refresh", tooltip="Start over with new chances"
@@ -109,6 +109,7 @@ class Table(widgets.VBox):
         """Start a match as it is chosen; where the opponent cannot play, say why."""
         self.sitting = None
         self.line.value = ""
+        self.actions.hold()
         chosen = get_game(self.game.value)
         with friendly(self.line), busy(self.line, "seating the opponent"):
             self.sitting = Sitting(chosen, opponent(chosen, self.opponent.value), self.seat.value, self.seed)
@@ -116,6 +117,8 @@ class Table(widgets.VBox):
         self._show()
 
     def _act(self, action: str) -> None:
+        if self.sitting is None or action not in self.sitting.legal_actions:
+            return  # pressed before the page had caught up
         with friendly(self.line), busy(self.line, "waiting for the opponent"):
             self.sitting.act(action)
             self.line.value = ""
@@ -181,6 +184,11 @@ class Actions(widgets.HBox):
             button.description = action
         self._place(self.buttons[: len(legal_actions)])
 
+    def hold(self) -> None:
+        """Let nothing be played until the next offer."""
+        for child in self.children:
+            child.disabled = True
+
     def _offer_lists(self, parts: list[tuple[str, ...]]) -> None:
         while len(self.lists) < len(parts):
             self.lists.append(widgets.Dropdown(layout={"width": "max-content"}))
@@ -198,6 +206,8 @@ class Actions(widgets.HBox):
         return button
 
     def _place(self, wanted: list[widgets.Widget]) -> None:
+        for child in wanted:
+            child.disabled = False
         if list(self.children) != wanted:
             self.children = wanted
 

@@ -79,7 +79,7 @@ def test_everyone_can_sit_opposite(tmp_path):
     run.finish()
     found = opponents(game, tmp_path / "runs")
     assert found["nash (train, exploit)"] == "nash" and found["uniform"] == "uniform"
-    assert found["pico sepo, seed 0 [smoke/pico/kuhn/sepo-seed-0]"] == str(folder)
+    assert found["smoke/pico/kuhn/sepo-seed-0 (pico after sepo)"] == str(folder)
     assert found[REFERENCE] == REFERENCE
     assert REFERENCE not in opponents(sk.get_game("negotiation_v2"))
     assert "sepo-seed-0" not in str(opponents(sk.get_game("ipd"), tmp_path / "runs"))

@@ -216,6 +216,24 @@ def test_an_opponent_that_cannot_play_is_a_line(tmp_path):
     assert table.line.value == "" and labels(table)
 
 
+def test_a_press_that_comes_late_does_nothing(tmp_path):
+    """A browser may send a press for a match that is being changed, or for an action that is no longer legal."""
+    table = Table(game="kuhn", seed=4)
+    (button, _) = table.actions.children
+    before = list(table.sitting.turns)
+    button.description = "CALL" if "CALL" not in table.sitting.legal_actions else "BET"
+    button.click()
+    assert table.sitting.turns == before and table.line.value == ""
+    held = []
+    table.line.observe(lambda _: held.append([b.disabled for b in table.actions.children]), "value")
+    table.opponent.value = "always-bet"
+    assert held[0] == [True, True]  # while the opponent is being seated
+    assert not any(b.disabled for b in table.actions.children)
+    table.sitting = None
+    button.click()
+    assert table.line.value == ""
+
+
 def test_an_opponent_that_fails_is_a_line_and_the_match_stays(monkeypatch):
     table = Table(game="ipd")
     monkeypatch.setattr(
