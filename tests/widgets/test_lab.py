@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import io
 import re
+import shlex
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ import sepo_kit as sk
 from sepo_kit.evaluation.contenders import scripted, stored
 from sepo_kit.evaluation.reference import reference
 from sepo_kit.evaluation.reweigh import ranking
+from sepo_kit.notebooks import check_parameters
 from sepo_kit.widgets.lab import ALL, NONE, PenaltyLab
 from sepo_kit.widgets.weight_slider import LOG_STEPS, WeightSlider
 
@@ -164,6 +167,16 @@ def test_the_commands_are_for_the_weights_and_go_when_those_move(empty):
     assert "-p profile quick -p model pico -p game ipd -p runs runs/quick-e0.6-c1-x1.8" in text
     empty.sliders["exploit"].linear.value = 0.7
     assert empty.commands.value == ""
+
+
+def test_the_commands_name_notebooks_and_parameters_that_exist(empty):
+    empty.write.click()
+    text = html.unescape(empty.commands.value.split('tabindex="0">')[1].removesuffix("</pre>"))
+    made, *lines = [shlex.split(line) for line in text.splitlines()]
+    assert made[:2] == ["mkdir", "-p"] and len(lines) == 3
+    for words in lines:
+        given = words[words.index("-p") :]
+        check_parameters(Path(words[1]).stem, dict(zip(given[1::3], given[2::3], strict=True)))
 
 
 # --- bad input ------------------------------------------------------------------------------------
