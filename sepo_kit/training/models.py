@@ -167,7 +167,11 @@ def _load_run(path: Path, device: torch.device) -> LoadedModel:
 
 
 def lora(r: int, alpha: int, dropout: float) -> LoraConfig:
-    """LoRA on q, k, v and o of the language model only."""
+    """LoRA on q, k, v and o of the language model only.
+
+    Layers of linear attention (three of four in Qwen3.5) have projections of other names and get none, and layers
+    that take keys and values from another (Gemma 4's later ones) have q and o only.
+    """
     return LoraConfig(
         r=r,
         lora_alpha=alpha,

@@ -23,8 +23,7 @@ from sepo_kit.training.processes import collected, dealt
 PROJECT = Path(__file__).parents[2]
 CONFIGS = PROJECT / "configs" / "accelerate"
 STAGES = ("train-sft", "train-sepo")
-# One launch at a time: the launcher's port is the same each time.
-pytestmark = pytest.mark.xdist_group("launch")
+pytestmark = pytest.mark.xdist_group("launch")  # one worker: the runs they share are made once
 
 
 def launch(*arguments: object) -> subprocess.Popen:

@@ -167,6 +167,13 @@ def test_a_step_in_which_nothing_is_earned_changes_nothing(made, monkeypatch):
     assert not step(trainer).any() and seen == []
 
 
+def test_the_reference_is_the_model_with_its_adapters_off_and_no_second_copy(made, tokenizer):
+    trainer = made(beta=0.1)
+    assert trainer.ref_model is None
+    held = sum(p.numel() for p in trainer.model.parameters() if not p.requires_grad)
+    assert held == sum(p.numel() for p in tiny.model(tokenizer).parameters())
+
+
 # --- memory ---------------------------------------------------------------------------------------
 
 
