@@ -128,7 +128,8 @@ def uniforms(game: Game, match: Match, count: int, seed: int, step: int = 0) -> 
     """
     spec = game.spec
     chances, moves = spec.chance_per_round, spec.moves_per_round
-    label = zlib.crc32(repr((match.pool, match.opponent, match.group, match.owner)).encode())
+    # int: the repr of a NumPy integer, as tables hold them, is another
+    label = zlib.crc32(repr((match.pool, match.opponent, int(match.group), match.owner)).encode())
     rng = np.random.default_rng([seed, step, label])
     block = rng.random((count, spec.rounds, chances + 2 * moves))
     return block[..., :chances], block[..., chances : chances + moves], block[..., chances + moves :]

@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from itertools import product
 from math import exp
 
+import numpy as np
 import pytest
 from toys import TwoCoins
 
@@ -14,7 +15,7 @@ from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game
 from sepo_kit.play.episode import Episode
 from sepo_kit.play.policy import Policy, scripted, tabular, uniform
-from sepo_kit.play.rollout import Match, matches, play, play_matches
+from sepo_kit.play.rollout import Match, matches, play, play_matches, uniforms
 
 POOLS = ("train", "exploit", "collusive", "shift")
 
@@ -280,3 +281,9 @@ def test_play_refuses_what_it_cannot_play():
         play(kuhn, uniform(kuhn), "grim-trigger")
     with pytest.raises(ValueError, match="episodes must be >= 1, got 0"):
         play(kuhn, uniform(kuhn), "nash", episodes=0)
+
+
+def test_numbers_read_from_a_table_give_the_same_draws():
+    game = get_game("kuhn")
+    mine, read = (uniforms(game, Match("train", "nash", 0, group), 2, seed=0) for group in (1, np.int64(1)))
+    assert all(np.array_equal(a, b) for a, b in zip(mine, read, strict=True))
