@@ -83,8 +83,8 @@ def main() -> None:
     for name in ("pico",) if smoke else ("pico", "smollm2-135m"):
         model = sk.load_model(name)
         for game_id in ("kuhn",) if smoke else ("kuhn", "ipd"):
-            rows.append(compare(model, game_id, "direct", *((2, 6, 1) if smoke else (8, 24, 2))))
-            rows.append(compare(model, game_id, "reasoned", *((1, 4, 1) if smoke else (8, 12, 1))))
+            rows.append(compare(model, game_id, "direct", *((2, 6, 1) if smoke else (8, 16, 2))))
+            rows.append(compare(model, game_id, "reasoned", *((1, 4, 1) if smoke else (4, 8, 1))))
     conclude("rollout", rows, smoke)
 
 

@@ -97,6 +97,17 @@ def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str, model_buil
     return [base, sft, sepo, final]
 
 
+def longest_chain_first(todo: Sequence[Task]) -> list[Task]:
+    """``todo`` by how long a task and all that must wait for it take one after the other, so that no long chain is
+    left alone at the end; among equals the order stays."""
+    chain = {task.name: 0.0 for task in todo}
+    for task in reversed(todo):  # a task comes after what it needs
+        chain[task.name] += task.minutes
+        for name in task.after:
+            chain[name] = max(chain[name], chain[task.name])
+    return sorted(todo, key=lambda task: -chain[task.name])
+
+
 # --- running --------------------------------------------------------------------------------------
 
 
@@ -168,7 +179,7 @@ class Reproduction:
 
     def _start_ready(self, threads: int) -> None:
         done = {task.name for task in self.todo if task.state == "done"}
-        for task in self.todo:
+        for task in longest_chain_first(self.todo):
             if len(self.processes) >= self.workers:
                 return
             if task.state == "waiting" and set(task.after) <= done:

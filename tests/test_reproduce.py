@@ -14,7 +14,7 @@ import pytest
 
 from sepo_kit.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.profiles import PROFILES, get_profile
-from sepo_kit.reproduce import reproduce, result_files, tasks
+from sepo_kit.reproduce import Task, longest_chain_first, reproduce, result_files, tasks
 from sepo_kit.runs import RunError
 
 pytestmark = pytest.mark.xdist_group("smoke")
@@ -137,3 +137,12 @@ def test_notebooks_follow_the_conventions(path):
     assert all("#" in line for line in code[0].source.splitlines())
     assert code[-1].source.lstrip().startswith("notebook_provenance")
     assert not any(c.outputs or c.execution_count for c in code)
+
+
+def test_the_longest_chain_goes_first():
+    """By hand: b 1 + c 3 + d 2 = 6 minutes, a 4 + d 2 = 6, e 5.5, c 3 + d 2 = 5, d 2."""
+    todo = [
+        Task("a", "", {}, (), 4), Task("b", "", {}, (), 1), Task("c", "", {}, ("b",), 3),
+        Task("d", "", {}, ("a", "c"), 2), Task("e", "", {}, (), 5.5),
+    ]  # fmt: skip
+    assert [task.name for task in longest_chain_first(todo)] == ["a", "b", "e", "c", "d"]
