@@ -124,7 +124,7 @@ PICO_SEPO = SEPOSettings(
     save_every=25,  # paper
 )
 # Kuhn poker has 12 prompts however many hands are played, so many hands make a step less noisy for nothing.
-PICO_SEPO_KUHN = replace(PICO_SEPO, rollouts=4, groups=16)
+PICO_SEPO_KUHN = replace(PICO_SEPO, rollouts=4, groups=6)
 SMOLLM2_SFT = SFTSettings(records=160, epochs=1, learning_rate=1e-3, batch=4, accumulation=1, save_every=10)
 SMOLLM2_SEPO = SEPOSettings(
     steps=45,

@@ -140,15 +140,15 @@ def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool
     counts: dict[Match, int] = {}
     for group, match in zip(groups, todo, strict=True):
         counts[group] = max(counts.get(group, 0), match.index + 1)
-    streams = {
-        group: [part.tolist() for part in uniforms(game, group, count, seed, step)]
-        for group, count in counts.items()
-    }
+    streams = {group: uniforms(game, group, count, seed, step) for group, count in counts.items()}
     result = []
     for group, match in zip(groups, todo, strict=True):
         nature, opponent, agent = streams[group]
         shared = 0 if common else match.index
-        result.append(_Draws(nature[shared], opponent[shared], agent[match.index]))
+        # Lists are read faster than arrays, but only what is played is worth turning into lists.
+        result.append(
+            _Draws(nature[shared].tolist(), opponent[shared].tolist(), agent[match.index].tolist())
+        )
     return result
 
 

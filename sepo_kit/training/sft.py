@@ -6,6 +6,7 @@ kit's own.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import gcd
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def _results(trainer: SFTTrainer) -> dict:
     }
 
 
+@lru_cache(maxsize=1)  # they are checked before anything is written, and then trained on
 def _rows(game: Game, settings: SFTSettings, seed: int) -> list[dict]:
     """The demonstrations to train on, as conversations."""
     frame = demonstrations(game)
