@@ -166,21 +166,29 @@ CURVE_NAMES = {
 }
 
 
-def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5) -> Figure:
+def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5, steps: int | None = None) -> Figure:
     """What training logged at each step, one panel per quantity; thin: seeds (running mean of ``smooth``
     steps), thick: their mean.
 
-    ``metrics``: columns step, seed and those of ``metrics.jsonl``.
+    ``metrics``: columns step, seed and those of ``metrics.jsonl``. ``steps``: how many there will be, where training
+    still goes on.
     """
     spec = get_game(game).spec
     shown = [c for c in CURVES if c in metrics and not (c == "sepo/collusion" and not spec.pools.collusive)]
-    figure, axes = plt.subplots(1, len(shown), figsize=(3.1 * len(shown), 3), layout="constrained")
-    for axis, column in zip(np.atleast_1d(axes), shown, strict=True):
+    columns = 2 if len(shown) == 4 else min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = plt.figure(figsize=(8.7 if columns > 1 else 4, 2.4 * rows + 0.4), layout="constrained")
+    for place, column in enumerate(shown, start=1):
+        axis = figure.add_subplot(rows, columns, place)
         wide = (
             metrics.pivot(index="step", columns="seed", values=column).rolling(smooth, min_periods=1).mean()
         )
+        marker = "." if len(wide) < 3 else None  # a line of one point cannot be seen
         axis.plot(wide.index, wide, color=PALETTE["sepo"], linewidth=0.8, alpha=0.5)
-        axis.plot(wide.index, wide.mean(axis=1), color=PALETTE["sepo"], linewidth=2.2)
+        axis.plot(wide.index, wide.mean(axis=1), color=PALETTE["sepo"], linewidth=2.2, marker=marker)
+        if steps:
+            axis.set_xlim(0.5, steps + 0.5)
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("training step")
         axis.set_ylabel(CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit))
     seeds = metrics["seed"].nunique()
@@ -455,10 +463,17 @@ def kuhn_frequencies(frequencies: pd.DataFrame) -> Figure:
     return figure
 
 
-def demonstration_counts(counts: pd.DataFrame, title: str) -> Figure:
-    """Records per demonstrator and action. ``counts``: columns demonstrator, action, records."""
+def demonstration_counts(counts: pd.DataFrame, title: str, most: int = 9) -> Figure:
+    """Records per demonstrator and action; of more than ``most`` actions, the rare ones are one.
+
+    ``counts``: columns demonstrator, action, records.
+    """
     wide = counts.pivot(index="demonstrator", columns="action", values="records").fillna(0)
     wide = wide.loc[wide.sum(axis=1).sort_values().index]
+    if wide.shape[1] > most:
+        frequent = wide.sum().nlargest(most - 1).index
+        rare = wide.columns.difference(frequent)
+        wide = wide[frequent].assign(**{f"{len(rare)} others": wide[rare].sum(axis=1)})
     figure, axis = plt.subplots(figsize=(7, 0.9 + 0.4 * len(wide)), layout="constrained")
     left = np.zeros(len(wide))
     for action, color in zip(wide.columns, sns.color_palette("colorblind", len(wide.columns)), strict=True):

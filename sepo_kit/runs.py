@@ -143,7 +143,10 @@ def notebook_provenance(
     """
 
     def hashes(files: Iterable[Path | str]) -> dict[str, str]:
-        return {Path(file).name: file_hash(file)[:16] for file in files}
+        files = [Path(file).resolve() for file in files]
+        shared = len({file.name for file in files}) < len(files)  # then only their paths tell them apart
+        folder = os.path.commonpath(files) if shared else ""
+        return {os.path.relpath(f, folder) if shared else f.name: file_hash(f)[:16] for f in files}
 
     return {
         **provenance(),

@@ -133,3 +133,10 @@ def test_run_curves_draw_a_line_per_run_and_a_panel_per_quantity():
     both = pd.concat([one.assign(game="ipd", **{"sepo/exploitability": 1.0}), one])
     labels = [axis.get_ylabel() for axis in figures.run_curves(both).axes if axis.get_visible()]
     assert "exploit (each game's unit)" in labels and "collusion (0 to 1)" in labels
+
+
+def test_rare_actions_of_demonstrations_are_one_bar():
+    counts = pd.DataFrame({"demonstrator": "fair", "action": list("abcdef"), "records": [5, 1, 4, 1, 1, 3]})
+    axis = figures.demonstration_counts(counts, "few", most=4).axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "c", "f", "3 others"]
+    assert [bar.get_width() for bar in axis.patches] == [5, 4, 3, 3]

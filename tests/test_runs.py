@@ -122,6 +122,19 @@ def test_require_space(tmp_path):
 # --- provenance -----------------------------------------------------------------------------------
 
 
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for seed in (0, 1):
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "weights").write_text(str(seed))
+    files = [tmp_path / f"seed-{seed}" / "weights" for seed in (0, 1)]
+    told = runs.notebook_provenance(0.0, {}, inputs=files, outputs=files[:1])
+    assert list(told["inputs"]) == ["seed-0/weights", "seed-1/weights"]
+    assert list(told["outputs"]) == ["weights"]
+    assert (
+        told["inputs"]["seed-0/weights"] == runs.file_hash(files[0])[:16] != told["inputs"]["seed-1/weights"]
+    )
+
+
 def test_provenance_says_what_made_a_number():
     import torch
 

@@ -56,7 +56,7 @@ class Browser(widgets.VBox):
             tooltip="Read the folder once more",
             layout={"width": "110px"},
         )
-        self.runs = widgets.SelectMultiple(rows=7, layout={"width": "100%"})
+        self.runs = widgets.SelectMultiple(rows=7, layout={"width": "auto"})
         self.line = message()
         self.curves = widgets.HTML()
         self.run = _chooser("Run", "440px")
