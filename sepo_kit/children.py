@@ -9,10 +9,12 @@ import sys
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
-def die_with_parent() -> None:
+def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
     """In a child: end it when its parent is killed, so that none works on unseen (Linux only).
+
+    ``how``: SIGTERM for a child that has to end children of its own.
 
     The first thing a child calls: ``preexec_fn`` of a subprocess, ``initializer`` of a pool.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)

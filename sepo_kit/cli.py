@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
@@ -79,6 +80,10 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument("--like", help="the profile's model to take them from (default: the model itself)")
         train.add_argument("--seed", type=int, default=0)
         train.set_defaults(run=_train, stage=stage)
+    train.add_argument(
+        "--weights", type=float, nargs=3, metavar=("EXPLOIT", "COLLUSION", "EXTERNALITY"),
+        help="penalty weights to train under (default: the profile's)",
+    )  # fmt: skip
 
     study = commands.add_parser("study", help="the mechanism study: every credit mode, several seeds (hours)")
     study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
@@ -161,7 +166,9 @@ def _train(options: argparse.Namespace) -> None:
     if options.stage == "train-sft":
         run = sk.train_sft(options.model, plan.game, options.folder, plan.sft, options.seed)
     else:
-        run = sk.train_sepo(options.model, plan.game, options.folder, plan.sepo, options.seed)
+        weights = sk.Weights(*options.weights) if options.weights else plan.sepo.weights
+        settings = replace(plan.sepo, weights=weights)
+        run = sk.train_sepo(options.model, plan.game, options.folder, settings, options.seed)
     if world().is_main_process:
         print(f"done: {run.path}")
 

@@ -15,7 +15,7 @@ PACKAGE = Path(sepo_kit.__file__).parent
 # From the bottom to the top: a room imports only rooms to its left, and itself.
 ROOMS = (
     "children", "runs", "games", "play", "objective", "training", "evaluation", "figures", "lab_figures", "profiles",
-    "notebooks", "widgets", "reproduce", "cli",
+    "notebooks", "launch", "widgets", "reproduce", "cli",
 )  # fmt: skip
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or not path.stem.startswith("__")
