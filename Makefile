@@ -1,7 +1,8 @@
 # sepo_kit: everything a person or a machine runs starts here. `make` lists the targets.
 #
-# Needs Python 3.11 or 3.12 and make; the rest goes into .venv. On Linux without a GPU, PyTorch's CPU build
-# saves some 3 GB of download: point pip at PyTorch's CPU index (PIP_EXTRA_INDEX_URL) before `make install`.
+# Needs Python 3.11 or 3.12 and make; the rest goes into .venv. The browser tests of `make test` need Chromium as well
+# (Debian, Ubuntu: apt-get install chromium). On Linux without a GPU, PyTorch's CPU build saves some 3 GB of download:
+# point pip at PyTorch's CPU index (PIP_EXTRA_INDEX_URL) before `make install`.
 
 VENV    := .venv
 PY      := $(VENV)/bin/python
@@ -36,10 +37,10 @@ KIT   := $(VENV)/.installed-kit-$(call sum,pyproject.toml)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install reproduce smoke test lint format lab bench data hooks lock clean distclean
+.PHONY: help install reproduce smoke test screenshots lint format lab bench data hooks lock clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  make reproduce PROFILE=smoke|quick|smollm2|paper ARGS='...'   make test PYTEST_ARGS='-k kuhn'   make install PYTHON=/path/to/python"
 
@@ -53,6 +54,9 @@ smoke: install  ## run every notebook in seconds, on a tiny model: does it all h
 
 test: install lint  ## lint, then all tests and doctests
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(PY) -m pytest $(PYTEST_ARGS)
+
+screenshots: install  ## take the README's pictures anew, with the browser tests (docs/screenshots/)
+	@OMP_NUM_THREADS=$(TEST_THREADS) $(PY) -m pytest tests/browser --screenshots docs/screenshots $(ARGS)
 
 lint: install  ## check style and format, change nothing
 	@$(PY) -m ruff check .

@@ -19,6 +19,14 @@ settings.register_profile("sepo_kit", deadline=None, derandomize=True, max_examp
 settings.load_profile("sepo_kit")
 
 
+def pytest_addoption(parser) -> None:
+    parser.addoption(
+        "--screenshots",
+        metavar="FOLDER",
+        help="where tests/browser leaves its pictures (default: a temporary folder)",
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache_folder(tmp_path_factory) -> Path:
     """``SEPO_KIT_CACHE`` for the whole session, shared by parallel workers."""
