@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
+# Whatever the user's own backend is: figures go into the executed notebooks.
+DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 SHARES = {"base": 0.1, "04_sft_warm_start": 0.35, "05_sepo_training": 0.45, "06_evaluation": 0.1}
 
 
@@ -294,7 +296,7 @@ def result_files(profile: Profile, root: Path | str) -> list[Path]:
 
 def _start(task: Task, root: Path, threads: int) -> subprocess.Popen:
     _output(task, root).parent.mkdir(parents=True, exist_ok=True)
-    environment = {**ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": str(threads), "MPLBACKEND": "agg"}
+    environment = {**ENVIRONMENT, **os.environ, **DRAWING, "OMP_NUM_THREADS": str(threads)}
     with open(_log(task, root), "wb") as log:
         return subprocess.Popen(
             command(task.notebook, task.parameters, _unfinished(task, root)),

@@ -75,6 +75,14 @@ def test_every_executed_notebook_ran_to_its_last_cell_without_errors(smoke):
         assert "wall_seconds" in str(cells[-1].outputs)
 
 
+def test_executed_notebooks_keep_their_figures(smoke):
+    root, _ = smoke
+    for name in ("01_games", "08_figures"):
+        cells = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4).cells
+        outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
+        assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2, name
+
+
 def test_a_finished_reproduction_is_not_run_again(smoke):
     root, _ = smoke
     began = time.time()
