@@ -146,9 +146,7 @@ def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool
         nature, opponent, agent = streams[group]
         shared = 0 if common else match.index
         # Lists are read faster than arrays, but only what is played is worth turning into lists.
-        result.append(
-            _Draws(nature[shared].tolist(), opponent[shared].tolist(), agent[match.index].tolist())
-        )
+        result.append(_Draws(nature[shared].tolist(), opponent[shared].tolist(), agent[match.index].tolist()))
     return result
 
 

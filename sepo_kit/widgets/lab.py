@@ -1,6 +1,6 @@
 """The penalty lab: move the weights and see who is safest, at which weights that changes, and what they buy.
 
-A layer over ``evaluation.contenders``, ``evaluation.reweigh``, ``evaluation.reference`` and ``lab_figures``, which give
+A layer over ``evaluation.contenders``, ``evaluation.reweigh``, ``evaluation.reference`` and ``figures.lab``, which give
 the same numbers and pictures without it.
 """
 
@@ -16,9 +16,9 @@ import pandas as pd
 from sepo_kit.evaluation.contenders import Stored, run_folders, scripted, stored
 from sepo_kit.evaluation.reference import Reference, reference
 from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, ranking, steady
+from sepo_kit.figures.lab import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import GameSpec, Weights
-from sepo_kit.lab_figures import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
 from sepo_kit.notebooks import PROJECT, training_lines
 from sepo_kit.profiles import PROFILES
 from sepo_kit.widgets.common import busy, escaped, friendly, message, sentence

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipywidgets as widgets
 import traitlets
 
-from sepo_kit.lab_figures import LOG_RANGE, MOST, SYMBOLS
+from sepo_kit.figures.lab import LOG_RANGE, MOST, SYMBOLS
 
 # The preferred numbers of electrical engineering (IEC 60063, E24): 24 even steps a decade, and round.
 E24 = (1.0, 1.1, 1.2, 1.3, 1.5, 1.6, 1.8, 2.0, 2.2, 2.4, 2.7, 3.0,

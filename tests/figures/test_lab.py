@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import sepo_kit as sk
-from sepo_kit import lab_figures
 from sepo_kit.evaluation.contenders import scripted
 from sepo_kit.evaluation.reweigh import TERMS, Contender, front, leaders, ranking
+from sepo_kit.figures import lab
 
 SPEC = sk.get_game("ipd").spec
 WEIGHTS = SPEC.weights
@@ -31,7 +31,7 @@ def texts(figure):
 
 
 def test_the_ranking_has_a_bar_for_each_agent_and_the_best_on_top():
-    figure = lab_figures.safety_ranking(SPEC, scripted("ipd"), WEIGHTS)
+    figure = lab.safety_ranking(SPEC, scripted("ipd"), WEIGHTS)
     ranked = ranking(SPEC, scripted("ipd"), WEIGHTS)
     bars = figure.axes[0].patches
     np.testing.assert_allclose([bar.get_width() for bar in bars], ranked["safety"])
@@ -40,12 +40,12 @@ def test_the_ranking_has_a_bar_for_each_agent_and_the_best_on_top():
 
 
 def test_a_bar_that_leaves_the_picture_says_where_it_ends():
-    figure = lab_figures.safety_ranking(SPEC, scripted("ipd"), sk.Weights(10, 1, 1.8))
+    figure = lab.safety_ranking(SPEC, scripted("ipd"), sk.Weights(10, 1, 1.8))
     assert "◂ -35.0" in texts(figure)  # always-cooperate: 2.625 - 10 * 3.75 - 1.8 / 18
 
 
 def test_the_front_joins_those_that_none_beats_and_rings_the_safest():
-    figure = lab_figures.payoff_and_penalty(SPEC, scripted("ipd"), WEIGHTS)
+    figure = lab.payoff_and_penalty(SPEC, scripted("ipd"), WEIGHTS)
     ranked = ranking(SPEC, scripted("ipd"), WEIGHTS)
     joined, equal, ring = figure.axes[0].lines
     np.testing.assert_allclose(joined.get_xdata(), front(ranked)["penalty"])
@@ -56,7 +56,7 @@ def test_the_front_joins_those_that_none_beats_and_rings_the_safest():
 
 @pytest.mark.parametrize("log", [False, True])
 def test_the_upper_rim_is_the_leader_and_has_a_dot_where_that_changes(log):
-    figure = lab_figures.safety_over_weights(SPEC, scripted("ipd"), WEIGHTS, log)
+    figure = lab.safety_over_weights(SPEC, scripted("ipd"), WEIGHTS, log)
     ahead = leaders(SPEC, scripted("ipd"), WEIGHTS).query("weight == 'exploit'")
     rim, dots, chosen = figure.axes[0].lines
     inside = ahead["low"][(ahead["low"] > rim.get_xdata()[0]) & (ahead["low"] < rim.get_xdata()[-1])]
@@ -71,7 +71,7 @@ def test_the_upper_rim_is_the_leader_and_has_a_dot_where_that_changes(log):
 
 
 def test_a_repaint_leaves_nothing_of_the_one_before():
-    picture = lab_figures.FrontPicture(SPEC, scripted("ipd"))
+    picture = lab.FrontPicture(SPEC, scripted("ipd"))
     first = picture.show(ranking(SPEC, scripted("ipd"), WEIGHTS)).png()
     other = picture.show(ranking(SPEC, scripted("ipd"), sk.Weights(0, 5, 0))).png()
     again = picture.show(ranking(SPEC, scripted("ipd"), WEIGHTS)).png()
@@ -81,14 +81,14 @@ def test_a_repaint_leaves_nothing_of_the_one_before():
 @pytest.mark.parametrize("name", ["$\\frac{1}{", "a\nb", "x" * 500, "<b>"])
 def test_names_are_drawn_as_they_are_written(name):
     contenders = [named(name, 2, 0.5, 0, 0), named("other", 1, 0, 0, 0)]
-    for draw in (lab_figures.safety_ranking, lab_figures.payoff_and_penalty, lab_figures.safety_over_weights):
+    for draw in (lab.safety_ranking, lab.payoff_and_penalty, lab.safety_over_weights):
         figure = draw(SPEC, contenders, WEIGHTS)
         figure.canvas.draw()
         assert all("\n" not in text and len(text) < 40 for text in texts(figure))
 
 
 def test_nobody_is_an_empty_picture():
-    for draw in (lab_figures.safety_ranking, lab_figures.payoff_and_penalty, lab_figures.safety_over_weights):
+    for draw in (lab.safety_ranking, lab.payoff_and_penalty, lab.safety_over_weights):
         draw(SPEC, [], WEIGHTS).canvas.draw()
 
 
@@ -99,6 +99,6 @@ def test_what_weights_buy_is_drawn_on_one_scale():
         for weight in ("exploit", "collusion", "externality")
         for value in (0.0, 1.0)
     ]
-    figure = lab_figures.terms_over_weights(auction, pd.DataFrame(rows))
+    figure = lab.terms_over_weights(auction, pd.DataFrame(rows))
     heights = [line.get_ydata()[0] for line in figure.axes[0].lines[:4]]
     assert heights == pytest.approx([0.6, 0.6, 1.0, 1.0])

@@ -1,7 +1,7 @@
 """The penalty lab's pictures: who is safest under given weights, what that costs, and at which weights it changes.
 
 Each is a class that keeps its figure and moves what is in it, so that a slider repaints in a fraction of the time a
-new figure takes; the functions at the end draw one figure each, as in ``figures.py``. Axes depend on the contenders
+new figure takes; the functions at the end draw one figure each, as in the other modules. Axes depend on the contenders
 alone: what moves with the weights moves on fixed ground.
 """
 
@@ -25,7 +25,7 @@ from PIL import Image
 
 from sepo_kit.evaluation.results import STAGE_NAMES
 from sepo_kit.evaluation.reweigh import KINDS, WEIGHTS, Contender, front, leaders, lines, ranking
-from sepo_kit.figures import PALETTE
+from sepo_kit.figures.look import PALETTE
 from sepo_kit.games.base import GameSpec, Weights
 
 COLORS = {**PALETTE, "reference": sns.color_palette("colorblind")[2], "scripted": (0.76, 0.76, 0.76)}

@@ -1,0 +1,55 @@
+"""What all figures share: the look, colours, axis labels with units, and how they are saved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import wrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from sepo_kit.evaluation.results import STAGE_NAMES
+from sepo_kit.evaluation.statistics import over_seeds
+from sepo_kit.games import GAMES, get_game
+from sepo_kit.runs import replacing
+
+PALETTE = {stage: sns.color_palette("colorblind")[i] for stage, i in (("base", 7), ("sft", 0), ("sepo", 1))}
+UNITS = {
+    "utility": "payoff per {unit} ({payoff_unit})",
+    "exploitability": "exploit per {unit} ({payoff_unit})",
+    "collusion": "collusion (0 to 1)",
+    "externality": "externality (0 to 1)",
+    "safety": "Safety (scaled payoff)",
+    "nra": "NRA (-1 to 1)",
+    "robust": "Robust per {unit} ({payoff_unit})",
+    "fallback": "fallback rate (0 to 1)",
+}
+SHOWN = ("safety", "utility", "exploitability", "collusion", "externality", "nra", "robust")
+
+
+def style() -> None:
+    """The look of all figures; call once per notebook."""
+    sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
+    plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 150, "axes.titlesize": "medium"})
+
+
+def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> Path:
+    """Write ``name``.png, .svg and .csv into ``folder``; the path of the PNG."""
+    folder = Path(folder)
+    for suffix in (".png", ".svg"):
+        with replacing(folder / f"{name}{suffix}") as temporary:
+            metadata = {"Date": None} if suffix == ".svg" else None
+            figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
+    with replacing(folder / f"{name}.csv") as temporary:
+        data.to_csv(temporary, index=False)
+    return folder / f"{name}.png"
+
+
+def label(metric: str, game: str) -> str:
+    """Axis label of a metric, with its unit in ``game``."""
+    spec = get_game(game).spec
+    return UNITS[metric].format(unit=spec.unit, payoff_unit=spec.payoff_unit)

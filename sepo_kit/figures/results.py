@@ -1,0 +1,111 @@
+"""Tables of results as bars: ours, and the published ones above them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import wrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from sepo_kit.evaluation.results import STAGE_NAMES
+from sepo_kit.evaluation.statistics import over_seeds
+from sepo_kit.games import GAMES, get_game
+from sepo_kit.runs import replacing
+from sepo_kit.figures.look import PALETTE, SHOWN, STAGE_NAMES, UNITS, label
+
+
+def stage_terms(summary: pd.DataFrame, model: str, game: str) -> Figure:
+    """Base, SFT and SEPO side by side, one small panel per metric, with intervals.
+
+    ``summary`` is ``evaluation.results.summary``. Metrics that are not defined in the game are left out.
+    """
+    part = summary[(summary["model"] == model) & (summary["game"] == game)]
+    shown = [m for m in SHOWN if part.loc[part["metric"] == m, "value"].notna().any()]
+    figure, axes = plt.subplots(1, len(shown), figsize=(2.1 * len(shown), 3.2), layout="constrained")
+    for axis, metric in zip(np.atleast_1d(axes), shown, strict=True):
+        _bars(axis, part[part["metric"] == metric], "stage")
+        axis.set_ylabel(label(metric, game))
+    figure.suptitle(f"{get_game(game).spec.title}, {model}")
+    return figure
+
+
+def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
+    names = [str(name) for name in rows[column]]
+    values = rows["value"].astype(float).to_numpy()
+    axis.bar(range(len(rows)), values, color=[PALETTE[n] for n in names], width=0.7)
+    low, high = rows["low"].astype(float).to_numpy(), rows["high"].astype(float).to_numpy()
+    drawn = np.isfinite(low) & np.isfinite(high) & (high > low)
+    errors = np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
+    axis.errorbar(
+        np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
+    )
+    axis.axhline(0, color="black", linewidth=0.8)
+    axis.set_xticks(range(len(rows)), [STAGE_NAMES[n] for n in names])
+    axis.grid(axis="x", visible=False)
+
+
+def safety_change(summary: pd.DataFrame) -> Figure:
+    """Safety of SEPO minus base per game, a panel per model: the form of the paper's figure."""
+    change = safety_changes(summary)
+    figure = plt.figure(figsize=(1.6 + 2.2 * max(1, len(change)), 3.4), layout="constrained")
+    _change_panels(figure, change)
+    return figure
+
+
+def safety_change_beside_paper(published: pd.DataFrame, ours: pd.DataFrame) -> Figure:
+    """The paper's figure above, the same of our models below; every panel has its own scale.
+
+    ``published``: ``evaluation.paper.safety_changes`` with a column ``reweighed``, the change at the kit's weights.
+    ``ours``: ``safety_changes``.
+    """
+    figure = plt.figure(figsize=(11, 7), layout="constrained")
+    titles = ("arXiv 2605.30854: as printed, and (diamonds) at this kit's weights", "this kit")
+    for part, change, title in zip(figure.subfigures(2, 1), (published, ours), titles, strict=True):
+        _change_panels(part, change)
+        part.suptitle(title, fontweight="bold", fontsize="medium")
+    return figure
+
+
+def _change_panels(figure: Figure | SubFigure, change: pd.DataFrame) -> None:
+    models = list(dict.fromkeys(change["model"]))
+    widths = [(change["model"] == model).sum() for model in models]
+    axes = np.atleast_1d(figure.subplots(1, len(models), width_ratios=widths))
+    for axis, model in zip(axes, models, strict=True):
+        part = change[change["model"] == model].sort_values(
+            "game", key=lambda games: games.map(list(GAMES).index)
+        )
+        places = np.arange(len(part))
+        axis.bar(places, part["change"], color=PALETTE["sepo"], width=0.5)
+        axis.set_xticks(places, [_short(game) for game in part["game"]], fontsize="small")
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_title(model)
+        axis.grid(axis="x", visible=False)
+        for place, value in zip(places, part["change"], strict=True):
+            axis.annotate(f"{value:+.2f}", (place, value), ha="center", va="bottom" if value >= 0 else "top")
+        if "reweighed" in part:
+            style = {"marker": "D", "color": "black", "markerfacecolor": "white", "linestyle": "none"}
+            axis.plot(places + 0.38, part["reweighed"], **style)
+        axis.margins(y=0.2)
+        axis.set_xlim(-0.6, len(part) - 0.4)
+    axes[0].set_ylabel("change in Safety, SEPO - base\n(scaled payoff)")
+
+
+def _short(game: str) -> str:
+    """A game's title in short lines, without what stands in brackets."""
+    return "\n".join(wrap(get_game(game).spec.title.split(" (")[0], 12))
+
+
+def safety_changes(summary: pd.DataFrame) -> pd.DataFrame:
+    """The data of ``safety_change``: model, game, base, sepo, change."""
+    wide = summary[summary["metric"] == "safety"].pivot(
+        index=["model", "game"], columns="stage", values="value"
+    )
+    wide = wide.astype(float).dropna(subset=["base", "sepo"]).reset_index()
+    wide["change"] = wide["sepo"] - wide["base"]
+    wide.columns.name = None
+    return wide[["model", "game", "base", "sepo", "change"]]

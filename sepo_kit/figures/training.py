@@ -1,0 +1,107 @@
+"""Curves of what training logged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from textwrap import wrap
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from sepo_kit.evaluation.results import STAGE_NAMES
+from sepo_kit.evaluation.statistics import over_seeds
+from sepo_kit.games import GAMES, get_game
+from sepo_kit.runs import replacing
+from sepo_kit.figures.look import PALETTE, SHOWN, STAGE_NAMES, UNITS, label
+
+
+CURVES = ("sepo/safety", "sepo/exploitability", "sepo/collusion", "kl", "entropy")
+CURVE_NAMES = {
+    "sepo/safety": "Safety (scaled payoff)",
+    "sepo/exploitability": "exploit per {unit} ({payoff_unit})",
+    "sepo/collusion": "collusion (0 to 1)",
+    "kl": "KL to SFT (nats)",
+    "entropy": "entropy (nats)",
+}
+
+
+def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5, steps: int | None = None) -> Figure:
+    """What training logged at each step, one panel per quantity; thin: seeds (running mean of ``smooth``
+    steps), thick: their mean.
+
+    ``metrics``: columns step, seed and those of ``metrics.jsonl``. ``steps``: how many there will be, where training
+    still goes on.
+    """
+    spec = get_game(game).spec
+    shown = [c for c in CURVES if c in metrics and not (c == "sepo/collusion" and not spec.pools.collusive)]
+    columns = 2 if len(shown) == 4 else min(3, len(shown))
+    rows = -(-len(shown) // columns)
+    figure = plt.figure(figsize=(8.7 if columns > 1 else 4, 2.4 * rows + 0.4), layout="constrained")
+    for place, column in enumerate(shown, start=1):
+        axis = figure.add_subplot(rows, columns, place)
+        wide = (
+            metrics.pivot(index="step", columns="seed", values=column).rolling(smooth, min_periods=1).mean()
+        )
+        marker = "." if len(wide) < 3 else None  # a line of one point cannot be seen
+        axis.plot(wide.index, wide, color=PALETTE["sepo"], linewidth=0.8, alpha=0.5)
+        axis.plot(wide.index, wide.mean(axis=1), color=PALETTE["sepo"], linewidth=2.2, marker=marker)
+        if steps:
+            axis.set_xlim(0.5, steps + 0.5)
+        axis.xaxis.get_major_locator().set_params(integer=True)
+        axis.set_xlabel("training step")
+        axis.set_ylabel(CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit))
+    seeds = metrics["seed"].nunique()
+    figure.suptitle(
+        f"{spec.title}: SEPO training, sampled on the training pools ({seeds} seed{'s' if seeds > 1 else ''})"
+    )
+    return figure
+
+
+def run_curves(metrics: pd.DataFrame, smooth: int = 5) -> Figure:
+    """What several runs logged: a line per run (running mean of ``smooth`` steps), one panel per quantity.
+
+    ``metrics``: ``evaluation.archive.compare``. Runs of several games have no common unit of payoff.
+    """
+    specs = [get_game(game).spec for game in metrics["game"].unique()]
+    names = {**CURVE_NAMES, "loss": "SFT loss (nats per token)"}
+    if len(specs) > 1:
+        names["sepo/exploitability"] = "exploit (each game's unit)"
+    if not any(spec.pools.collusive for spec in specs):
+        del names["sepo/collusion"]
+    shown = [column for column in names if column in metrics and metrics[column].notna().any()]
+    rows = max(1, -(-len(shown) // 3))
+    figure, axes = plt.subplots(
+        rows,
+        3,
+        figsize=(10, 2.7 * rows + 0.25 * metrics["run"].nunique()),
+        layout="constrained",
+        squeeze=False,
+    )
+    palette = sns.color_palette("colorblind")
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, column in zip(axes.flat, shown, strict=False):
+        for place, (run, part) in enumerate(metrics.groupby("run", sort=False)):
+            dashes = ("-", "--", ":")[place // len(palette) % 3]
+            curve = part[column].rolling(smooth, min_periods=1).mean()
+            axis.plot(part["step"], curve, dashes, color=palette[place % len(palette)], label=run)
+        axis.set_xlabel("training step")
+        axis.set_ylabel(names[column].format(unit=specs[0].unit, payoff_unit=specs[0].payoff_unit))
+    figure.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside lower left", fontsize="small")
+    return figure
+
+
+def loss_curve(metrics: pd.DataFrame, title: str) -> Figure:
+    """Loss of the warm start by step, one line per seed. ``metrics``: columns step, seed, loss."""
+    figure, axis = plt.subplots(figsize=(5, 3), layout="constrained")
+    for seed, part in metrics.groupby("seed"):
+        axis.plot(part["step"], part["loss"], label=f"seed {seed}", linewidth=1.2)
+    axis.set_xlabel("training step")
+    axis.set_ylabel("loss on the reply (nats per token)")
+    axis.set_title(title)
+    axis.legend()
+    return figure
