@@ -17,7 +17,7 @@ COMPILE := $(PY) -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1
 
 PROFILE      ?= quick
 ARGS         ?=
-PYTEST_ARGS  ?= -n auto --maxprocesses 4 --dist loadgroup
+PYTEST_ARGS  ?= -n auto --maxprocesses 4 --dist loadfile
 TEST_THREADS ?= 1
 LOCK_TORCH   ?= 2.13.0
 LOCK_ARGS    ?=

@@ -17,8 +17,6 @@ from sepo_kit.profiles import PROFILES, get_profile
 from sepo_kit.reproduce import Task, longest_chain_first, reproduce, result_files, tasks
 from sepo_kit.runs import RunError
 
-pytestmark = pytest.mark.xdist_group("smoke")
-
 
 def start(root):
     return subprocess.Popen(

@@ -9,8 +9,6 @@ import sepo_kit as sk
 from sepo_kit.evaluation.match import opponent, opponents, score
 from sepo_kit.play.sitting import Sitting
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 @pytest.fixture(scope="module")
 def page(open_notebook, tmp_path_factory):

@@ -12,8 +12,6 @@ import sepo_kit as sk
 from sepo_kit.evaluation.contenders import scripted, stored
 from sepo_kit.evaluation.reweigh import ranking
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 HOSTILE = "<img src=x onerror='window.hurt=1;alert(1)'>"
 GAME = "ipd"
 WEIGHTS = ("exploit", "collusion", "externality")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
-pytestmark = pytest.mark.xdist_group("browser")
-
 
 def test_it_runs_and_its_figures_fit_the_page(open_notebook, tmp_path):
     with open_notebook("02_penalties", runs=str(tmp_path), profile="smoke") as page:

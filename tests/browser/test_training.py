@@ -13,8 +13,6 @@ from sepo_kit.runs import Run, append_line
 from sepo_kit.training.recording import record_episodes
 from sepo_kit.training.sft import train_sft
 
-pytestmark = pytest.mark.xdist_group("browser")
-
 HOSTILE = "</div><img src=x onerror=\"window.hurt=1;alert('hurt')\"><script>window.hurt=1</script><b>bold</b>"
 
 # The least height that a cell's output had while it changed, and how many pictures it showed, all told.
