@@ -14,6 +14,7 @@ SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem != "
 # What each must show: a column, and a word of a row.
 SHOWN = {
     "exact": ("times_peer", "OpenSpiel"),
+    "lab": ("limit_ms", "slider move"),
     "rollout": ("lockstep_per_s", "reasoned"),
     "scaling": ("times", "processes"),
     "simulation": ("ratio", "Axelrod"),
@@ -25,8 +26,6 @@ def written() -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").glob("*")}
 
 
-# One launch of several processes at a time, as in the tests of these.
-@pytest.mark.xdist_group("launch")
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_smoke_form_runs_and_writes_nothing(script):
     before = written()

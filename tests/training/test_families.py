@@ -20,7 +20,6 @@ from sepo_kit.training.demonstrations import demonstrations
 from sepo_kit.training.models import language_model, load_model
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
-pytestmark = pytest.mark.xdist_group("families")  # one worker: the runs they share are made once
 SFT = SFTSettings(
     records=4, epochs=1, learning_rate=1e-2, batch=4, accumulation=1, lora_r=2, lora_alpha=4, max_length=1024
 )

@@ -23,7 +23,6 @@ from sepo_kit.training.processes import collected, dealt
 PROJECT = Path(__file__).parents[2]
 CONFIGS = PROJECT / "configs" / "accelerate"
 STAGES = ("train-sft", "train-sepo")
-pytestmark = pytest.mark.xdist_group("launch")  # one worker: the runs they share are made once
 
 
 def launch(*arguments: object) -> subprocess.Popen:
