@@ -20,7 +20,13 @@ from typing import Any
 import datasets
 import torch
 from peft import LoraConfig, PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 
 from sepo_kit.games import GAMES, get_game
@@ -97,7 +103,7 @@ def _load(name: str, device: torch.device) -> LoadedModel:
     if name == PICO:
         return _load_folder(_built_pico(), name, device)
     if name == SMOLLM2:
-        return _load_smollm2()
+        return _load_folder(_built_smollm2(), name, device)
     if path.is_dir():
         if (path / "manifest.json").exists():
             return _load_run(path, device)
@@ -217,8 +223,20 @@ def smollm2_file() -> Path:
     return found[0]
 
 
-def _load_smollm2() -> LoadedModel:
+def _built_smollm2() -> Path:
+    """The folder of SmolLM2 with its weights unpacked, 540 MB, made on first use: reading the GGUF file takes ten
+    times as long, and a run of the pipeline loads the model a dozen times."""
     file = smollm2_file()
+    folder = cache_folder() / f"{SMOLLM2}-{SMOLLM2_SHA256[:12]}-float32"
+    if not (folder / "config.json").exists():
+        model, tokenizer = _unpacked(file)
+        with replacing_folder(folder) as temporary, quiet():
+            model.save_pretrained(temporary)
+            tokenizer.save_pretrained(temporary)
+    return folder
+
+
+def _unpacked(file: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
     with quiet():
         tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
         quantised = AutoModelForCausalLM.from_pretrained(
@@ -232,7 +250,7 @@ def _load_smollm2() -> LoadedModel:
     model.load_state_dict(quantised.state_dict(), assign=True)
     model.tie_weights()
     model.model.rotary_emb = quantised.model.rotary_emb
-    return LoadedModel(SMOLLM2, model, _agreed(tokenizer, model))
+    return model, tokenizer
 
 
 # --- pico -----------------------------------------------------------------------------------------
