@@ -75,8 +75,7 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     # Nothing waits for these three: they fill the gaps.
     todo.append(Task("01_games", "01_games", common, minutes=0.8))
     todo.append(Task("02_penalties", "02_penalties", common, minutes=0.5))
-    credit = {"seeds": [0, 1], "steps": 200, "samples": 100}  # its story, in a third of its own default time
-    todo.append(Task("07_credit_ablation", "07_credit_ablation", {**common, **credit}, minutes=2))
+    todo.append(Task("07_credit_ablation", "07_credit_ablation", common, minutes=1.2))
     todo.append(Task("09_penalty_lab", "09_penalty_lab", common, last, minutes=0.2))
     out = {"figures": str(figures), "results": str(results)}
     todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.3))

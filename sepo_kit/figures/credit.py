@@ -103,7 +103,7 @@ def credit_ends(logs: pd.DataFrame, game: str) -> Figure:
     figure, axes = plt.subplots(
         1,
         len(agents),
-        figsize=(1.6 + 3.4 * len(agents), 3.4),
+        figsize=(1.0 + 4.2 * len(agents), 3.9),
         sharey=True,
         layout="constrained",
         squeeze=False,
@@ -137,7 +137,7 @@ def credit_ends(logs: pd.DataFrame, game: str) -> Figure:
                    label=f"{horizon}, {'common' if draws else 'independent'} draws")
         for horizon, draws in looks
     ]  # fmt: skip
-    axes[0][-1].legend(handles=marks, bbox_to_anchor=(1.02, 1), loc="upper left")
+    figure.legend(handles=marks, loc="outside lower center", ncols=2, frameon=False)
     figure.suptitle(f"{get_game(game).spec.title}: where each way of paying decisions leads")
     return figure
 
