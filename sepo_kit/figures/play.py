@@ -60,14 +60,7 @@ def kuhn_policies(policies: pd.DataFrame) -> Figure:
     )
     for axis, (moves, head) in zip(axes, heads.items(), strict=True):
         columns = [c for c in order if c[1:] == moves]
-        sns.heatmap(
-            policies[columns].rename(columns=lambda c: c[0]), ax=axis, vmin=0, vmax=1, cmap="cividis",
-            annot=True, fmt=".2f", cbar=False, linewidths=0.5,
-        )  # fmt: skip
-        axis.set_title(head)
-        axis.set_xlabel("card")
-        axis.set_ylabel("")
-        axis.tick_params(axis="y", rotation=0)
+        _by_card(axis, policies[columns].rename(columns=lambda c: c[0]), head)
     figure.suptitle("Kuhn poker: probability of BET or CALL")
     return figure
 
@@ -82,15 +75,20 @@ def kuhn_frequencies(frequencies: pd.DataFrame) -> Figure:
     )
     for axis, (move, head) in zip(axes, {"bet": "may bet", "call": "facing a bet"}.items(), strict=True):
         part = frequencies[[f"{move}_{card}" for card in "jqk"]].set_axis(list("JQK"), axis=1)
-        sns.heatmap(
-            part, ax=axis, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", cbar=False, linewidths=0.5
-        )
-        axis.set_title(head)
-        axis.set_xlabel("card")
-        axis.set_ylabel("")
-        axis.tick_params(axis="y", rotation=0)
+        _by_card(axis, part, head)
     figure.suptitle("Kuhn poker: probability of BET or CALL, by card")
     return figure
+
+
+def _by_card(axis: Axes, probabilities: pd.DataFrame, head: str) -> None:
+    """One panel: an agent a row, a card a column."""
+    sns.heatmap(
+        probabilities, ax=axis, vmin=0, vmax=1, cmap="cividis", annot=True, fmt=".2f", cbar=False, linewidths=0.5
+    )  # fmt: skip
+    axis.set_title(head)
+    axis.set_xlabel("card")
+    axis.set_ylabel("")
+    axis.tick_params(axis="y", rotation=0)
 
 
 def demonstration_counts(counts: pd.DataFrame, title: str, most: int = 9) -> Figure:

@@ -47,10 +47,7 @@ def made(tokenizer, tmp_path):
         loaded = LoadedModel("tiny", tiny.model(tokenizer), tokenizer)
         settings = replace(SETTINGS, **changes)
         trainer = sepo_trainer(loaded, get_game(game_id), Run(tmp_path / "run", {}), settings, seed=3)
-        torch.manual_seed(0)
-        for name, parameter in trainer.model.named_parameters():
-            if "lora_B" in name:
-                torch.nn.init.normal_(parameter, std=0.05)
+        tiny.with_adapters_that_act(trainer.model)
         return trainer
 
     return build

@@ -18,11 +18,7 @@ from sepo_kit.training.study import estimator_study
 
 @pytest.fixture
 def agent(tokenizer):
-    model = get_peft_model(tiny.model(tokenizer), lora(4, 8, 0.0))
-    torch.manual_seed(0)
-    for name, parameter in model.named_parameters():
-        if "lora_B" in name:
-            torch.nn.init.normal_(parameter, std=0.05)
+    model = tiny.with_adapters_that_act(get_peft_model(tiny.model(tokenizer), lora(4, 8, 0.0)))
     return LanguageModel(model.eval(), tokenizer, get_game("kuhn"), temperature=1.5)
 
 
