@@ -6,14 +6,15 @@ inverse CDF, so that who else is in the batch changes nothing but rounding; rows
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+from transformers.cache_utils import Cache, DynamicLayer
 
-from sepo_kit.play.prefix import TREE_TOKENS, Context, Tree, trees
+from sepo_kit.play.prefix_cache import Context, PrefixCache
 
 CACHED_TOKENS = 16_384  # of prompts and replies: what is computed at a time
 SHRINK = 0.75  # the share of rows still talking at which the others leave: leaving means copying what stays
@@ -27,6 +28,7 @@ def sample_replies(
     *,
     temperature: float,
     end: int,
+    read: PrefixCache | None = None,
 ) -> list[list[int]]:
     """One reply per prompt.
 
@@ -38,6 +40,8 @@ def sample_replies(
         Shape (N, T), in [0, 1): the draws of each row, T = the longest reply.
     end
         The token that closes a reply; the last of every reply that was not cut off.
+    read
+        What ``model`` has read before; it goes on from there.
 
     Raises
     ------
@@ -45,8 +49,12 @@ def sample_replies(
         The logits are not finite.
     """
     replies: list[list[int]] = [[] for _ in prompts]
+    if read is None:
+        read = PrefixCache(model)
+    together = _Read(read, prompts) if read.fits(prompts) else None
     for rows in _batches(prompts, uniforms.shape[1]):
-        batch = _Batch(model, [prompts[row] for row in rows], uniforms.shape[1])
+        asked = [prompts[row] for row in rows]
+        batch = _Batch(model, asked, together or _Read(PrefixCache(model), asked), uniforms.shape[1])
         talking = np.ones(len(rows), dtype=bool)
         tokens = None
         for draws in uniforms.T:
@@ -87,46 +95,54 @@ def _draw(logits: Tensor, uniforms: np.ndarray) -> np.ndarray:
     return found.clamp(max=logits.shape[1] - 1).cpu().numpy()
 
 
+class _Read:
+    """Prompts that ``cache`` has read, each one once."""
+
+    def __init__(self, cache: PrefixCache, prompts: Sequence[Context]) -> None:
+        self.cache = cache
+        self.unique = sorted(set(prompts))
+        self.logits = cache.logits(self.unique)
+
+
 class _Batch:
     """R rows that are being continued, aligned at the right; ``logits``, shape (R, V), of what comes next."""
 
-    def __init__(self, model: torch.nn.Module, prompts: Sequence[Context], longest_reply: int) -> None:
+    def __init__(
+        self, model: torch.nn.Module, prompts: Sequence[Context], read: _Read, longest_reply: int
+    ) -> None:
         self.model = model
-        self.device = next(model.parameters()).device
-        self.longest_reply = longest_reply
+        self.device = read.logits.device
         self.lengths = np.array([len(prompt) for prompt in prompts])  # (R,), padding not counted
         width = int(self.lengths.max())
         self.seen = np.arange(width) >= (width - self.lengths)[:, None]  # (R, width): not padding
-        self.logits: Tensor | None = None
-        rows: dict[Context, list[int]] = {}
+        self.logits = read.logits[self._tensor([bisect_left(read.unique, prompt) for prompt in prompts])]
+        members: dict[Context, list[int]] = {}
         for row, prompt in enumerate(prompts):
-            rows.setdefault(prompt, []).append(row)
-        unique = iter(sorted(rows))
-        for tree in trees(sorted(rows), TREE_TOKENS):
-            self._begin(tree, [rows[next(unique)] for _ in tree.ends])
-
-    def _begin(self, tree: Tree, rows: Sequence[Sequence[int]]) -> None:
-        """Compute the prompts of ``tree``; the n-th is that of the n-th of ``rows``."""
-        output = self._forward(tree.tokens[None], tree.positions[None], tree.visible[None, None], DynamicCache(),
-                               self._tensor(tree.ends))  # fmt: skip
-        count, width = self.seen.shape
-        layers = output.past_key_values.layers
-        if self.logits is None:
-            self.logits = output.logits.new_empty((count, output.logits.shape[-1]))
-            self.cache = Cache(layers=[_Room(layer, count, width, self.longest_reply) for layer in layers])
-        for number, members in enumerate(rows):
-            path = self._tensor(np.flatnonzero(tree.visible[tree.ends[number]]))
-            self.logits[members] = output.logits[0, number]
-            for room, layer in zip(self.cache.layers, layers, strict=True):
-                room.keys[members, :, width - len(path) :] = layer.keys[0][:, path]
-                room.values[members, :, width - len(path) :] = layer.values[0][:, path]
+            members.setdefault(prompt, []).append(row)
+        rooms: list[_Room] = []
+        for prompt, rows in members.items():
+            layers = read.cache.keys_and_values(prompt)
+            rooms = rooms or [
+                _Room(keys, values, len(prompts), width, longest_reply) for keys, values in layers
+            ]
+            for room, (keys, values) in zip(rooms, layers, strict=True):
+                room.keys[rows, :, width - len(prompt) :] = keys
+                room.values[rows, :, width - len(prompt) :] = values
+        self.cache = Cache(layers=rooms)
 
     def append(self, tokens: np.ndarray) -> None:
         """Continue every row by its token; ``tokens`` has shape (R,)."""
         self.seen = np.pad(self.seen, ((0, 0), (0, 1)), constant_values=True)
         # Without padding there is no mask, and attention has a quicker way.
         mask = None if self.seen.all() else self.seen[:, None, None]
-        self.logits = self._forward(tokens[:, None], self.lengths[:, None], mask, self.cache, 1).logits[:, -1]
+        self.logits = self.model(
+            input_ids=self._tensor(tokens[:, None]),
+            position_ids=self._tensor(self.lengths[:, None]),
+            attention_mask=None if mask is None else self._tensor(mask),
+            past_key_values=self.cache,
+            logits_to_keep=1,
+            use_cache=True,
+        ).logits[:, -1]
         self.lengths = self.lengths + 1
 
     def keep(self, rows: np.ndarray) -> None:
@@ -135,29 +151,18 @@ class _Batch:
         for room in self.cache.layers:
             room.keep(self._tensor(rows))
 
-    def _forward(self, tokens, positions, mask, cache, logits_to_keep):
-        return self.model(
-            input_ids=self._tensor(tokens),
-            position_ids=self._tensor(positions),
-            attention_mask=None if mask is None else self._tensor(mask),
-            past_key_values=cache,
-            logits_to_keep=logits_to_keep,
-            use_cache=True,
-        )
-
-    def _tensor(self, array: np.ndarray) -> Tensor:
+    def _tensor(self, array) -> Tensor:
         return torch.as_tensor(array, device=self.device)
 
 
 class _Room(DynamicLayer):
     """Keys and values of one layer with room for what is to come, so that a token does not copy all before it."""
 
-    def __init__(self, like: DynamicLayer, rows: int, filled: int, room: int) -> None:
+    def __init__(self, keys: Tensor, values: Tensor, rows: int, filled: int, room: int) -> None:
         super().__init__()
-        self.lazy_initialization(like.keys, like.values)
+        self.lazy_initialization(keys, values)
         self._keys, self._values = (
-            part.new_zeros((rows, part.shape[1], filled + room, part.shape[3]))
-            for part in (like.keys, like.values)
+            part.new_zeros((rows, part.shape[0], filled + room, part.shape[2])) for part in (keys, values)
         )
         self._show(filled)
 

@@ -23,6 +23,7 @@ from sepo_kit.play.constrained import ReplyTree, reply_tree
 from sepo_kit.play.generation import sample_replies
 from sepo_kit.play.policy import Choice, NoDistribution, Policy, draw
 from sepo_kit.play.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
+from sepo_kit.play.prefix_cache import PrefixCache
 
 Generate = Callable[[list[list[int]]], list[list[int]]]
 Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
@@ -85,6 +86,7 @@ class LanguageModel(Policy):
         self._trees: dict[tuple[str, ...], ReplyTree] = {}
         self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
         self._known: dict[Branching, Tensor] | None = None
+        self._read: PrefixCache | None = None
 
     # --- words and tokens -------------------------------------------------------------------------
 
@@ -135,11 +137,11 @@ class LanguageModel(Policy):
 
     @contextmanager
     def remember(self) -> Iterator[None]:
-        self._known = {}
+        self._known, self._read = {}, PrefixCache(self.model)
         try:
             yield
         finally:
-            self._known = None
+            self._known = self._read = None
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         if self.style != "direct":
@@ -171,8 +173,8 @@ class LanguageModel(Policy):
         ]
         asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
                  for prefix in tree.branches]  # fmt: skip
-        known = self._known if after is None else None
-        log_p = self.log_probs_of_branches(asked, known=known) if asked else torch.empty((0, 0))
+        known, read = (self._known, self._read) if after is None else (None, None)
+        log_p = self.log_probs_of_branches(asked, known=known, read=read) if asked else torch.empty((0, 0))
         log_p = log_p.double().cpu().numpy()
         if np.isnan(log_p).any():
             raise FloatingPointError(
@@ -199,10 +201,12 @@ class LanguageModel(Policy):
         grad: bool = False,
         model: torch.nn.Module | None = None,
         known: dict[Branching, Tensor] | None = None,
+        read: PrefixCache | None = None,
     ) -> Tensor:
         """Log-probabilities at temperature of the tokens that may follow, shape (N, K), -inf where fewer.
 
-        ``known``: answers of the same weights, which are not computed again; new ones are added. Not with ``grad``.
+        ``known``, ``read``: answers of the same weights, and what they have read, which is not computed again; new
+        ones are added. Not with ``grad``.
         """
         if known is None:
             with torch.set_grad_enabled(grad):
@@ -212,11 +216,12 @@ class LanguageModel(Policy):
                     [tokens for _, tokens in asked],
                     pad_token_id=self.tokenizer.pad_token_id or 0,
                     tree_tokens=self.tree_tokens,
+                    cache=read,
                 )
                 return torch.log_softmax(logits / self.temperature, dim=-1)
         new = [pair for pair in dict.fromkeys(asked) if pair not in known]
         if new:
-            for pair, row in zip(new, self.log_probs_of_branches(new, model=model), strict=True):
+            for pair, row in zip(new, self.log_probs_of_branches(new, model=model, read=read), strict=True):
                 known[pair] = row[: len(pair[1])]
         return pad_sequence([known[pair] for pair in asked], batch_first=True, padding_value=-inf)
 
@@ -325,6 +330,7 @@ class LanguageModel(Policy):
                 np.stack([stream.random(self.max_new_tokens) for stream in streams]),
                 temperature=self.temperature,
                 end=self.end_of_reply,
+                read=self._read,
             )
         with torch.random.fork_rng():
             torch.manual_seed(zlib.crc32(uniforms.tobytes()))

@@ -13,10 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicCache
 
-Context = tuple[int, ...]
+from sepo_kit.play.prefix_cache import Context, PrefixCache, shared_length
 
-TREE_TOKENS = 384  # tokens of one tree: larger ones repeat less, but attention grows with the square
+TREE_TOKENS = (
+    192  # of one tree above what all share: larger ones repeat less, but attention grows with the square
+)
 BATCH_TOKENS = 4096  # tokens of one batch, padding included
 
 
@@ -27,6 +30,7 @@ def allowed_logits(
     *,
     pad_token_id: int = 0,
     tree_tokens: int = TREE_TOKENS,
+    cache: PrefixCache | None = None,
 ) -> Tensor:
     """Logits of the tokens that may follow each context.
 
@@ -36,6 +40,8 @@ def allowed_logits(
         N token sequences, each at least one token long; equal ones are computed once.
     allowed
         For each context the ids of the tokens wanted, at least one.
+    cache
+        What ``model`` has read before, where no gradient is wanted.
 
     Returns
     -------
@@ -56,7 +62,7 @@ def allowed_logits(
 
     result = torch.full((len(contexts), width), -torch.inf, device=device)
     first = 0
-    for logits in _logits_of_sorted(model, unique, pad_token_id, tree_tokens):
+    for logits in _logits_of_sorted(model, unique, pad_token_id, tree_tokens, cache):
         members = np.flatnonzero((rows >= first) & (rows < first + len(logits)))
         at = torch.as_tensor(members, device=device)
         picked = logits[
@@ -70,12 +76,17 @@ def allowed_logits(
 
 
 def _logits_of_sorted(
-    model: torch.nn.Module, contexts: Sequence[Context], pad_token_id: int, tree_tokens: int
+    model: torch.nn.Module,
+    contexts: Sequence[Context],
+    pad_token_id: int,
+    tree_tokens: int,
+    cache: PrefixCache | None,
 ) -> Iterator[Tensor]:
     """Logits, shape (n, V), of consecutive runs of ``contexts``."""
-    if shares_prefixes(model):
-        for batch in _batches(trees(contexts, tree_tokens)):
-            yield _tree_logits(model, batch)
+    if cache is not None and shares_prefixes(model) and cache.fits(contexts):
+        yield cache.logits(contexts)
+    elif shares_prefixes(model):
+        yield from _forest_logits(model, contexts, tree_tokens)
     else:
         yield from _padded_logits(model, contexts, pad_token_id)
 
@@ -112,7 +123,7 @@ def trees(contexts: Sequence[Context], limit: int) -> Iterator[Tree]:
     run: list[tuple[Context, int]] = []  # contexts with the length they share with the one before
     size = 0
     for context in contexts:
-        shared = _shared_length(run[-1][0], context) if run else 0
+        shared = shared_length(run[-1][0], context) if run else 0
         if run and size + len(context) - shared > limit:
             yield _grow(run, size)
             run, size, shared = [], 0, 0
@@ -120,13 +131,6 @@ def trees(contexts: Sequence[Context], limit: int) -> Iterator[Tree]:
         size += len(context) - shared
     if run:
         yield _grow(run, size)
-
-
-def _shared_length(first: Context, second: Context) -> int:
-    for length, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return length
-    return min(len(first), len(second))
 
 
 def _grow(run: list[tuple[Context, int]], size: int) -> Tree:
@@ -163,8 +167,39 @@ def _batches(trees: Iterator[Tree]) -> Iterator[list[Tree]]:
         yield batch
 
 
-def _tree_logits(model: torch.nn.Module, batch: Sequence[Tree]) -> Tensor:
-    """Logits, shape (n, V), of the contexts of ``batch``.
+def _forest_logits(model: torch.nn.Module, contexts: Sequence[Context], limit: int) -> Iterator[Tensor]:
+    """Logits of sorted, distinct ``contexts``: one tree, or what all begin with once and many trees on top of it."""
+    forest = list(trees(contexts, limit))
+    if len(forest) == 1:
+        yield _tree_logits(model, forest)
+        return
+    shared = min(shared_length(contexts[0], contexts[-1]), len(contexts[0]) - 1)
+    trunk = _trunk(model, contexts[0][:shared]) if shared else []
+    above = [context[shared:] for context in contexts] if trunk else contexts
+    for batch in _batches(trees(above, limit)):
+        yield _tree_logits(model, batch, trunk)
+
+
+def _trunk(model: torch.nn.Module, tokens: Context) -> list[tuple[Tensor, Tensor]]:
+    """Keys and values of every layer, shape (1, heads, N, D), of the N ``tokens`` that all contexts begin with; none
+    where the model keeps none, as under gradient checkpointing."""
+    device = next(model.parameters()).device
+    cache = DynamicCache()
+    model(
+        input_ids=torch.as_tensor(tokens, device=device)[None],
+        past_key_values=cache,
+        logits_to_keep=1,
+        use_cache=True,
+    )
+    return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def _tree_logits(
+    model: torch.nn.Module,
+    batch: Sequence[Tree],
+    trunk: Sequence[tuple[Tensor, Tensor]] = (),
+) -> Tensor:
+    """Logits, shape (n, V), of the contexts of ``batch``, whose trees stand on ``trunk``.
 
     The mask alone says who attends to whom, so the tokens of a tree may stand in any order: those whose logits are
     wanted stand last, in as many columns for all trees.
@@ -173,23 +208,30 @@ def _tree_logits(model: torch.nn.Module, batch: Sequence[Tree]) -> Tensor:
     size = max(len(tree.tokens) for tree in batch)
     tokens = np.zeros((len(batch), size), dtype=np.int64)
     positions = np.zeros((len(batch), size), dtype=np.int64)
-    visible = np.broadcast_to(np.eye(size, dtype=bool), (len(batch), size, size)).copy()
+    below = trunk[0][0].shape[2] if trunk else 0
+    visible = np.zeros((len(batch), size, below + size), dtype=bool)
+    visible[:, :, :below] = True
+    visible[:, np.arange(size), below + np.arange(size)] = True
     rows, columns = [], []
     for row, tree in enumerate(batch):
         ends, place = np.unique(tree.ends, return_inverse=True)
         order = np.concatenate([np.setdiff1d(np.arange(len(tree.tokens)), ends), ends])
         start = size - len(order)
         tokens[row, start:] = tree.tokens[order]
-        positions[row, start:] = tree.positions[order]
-        visible[row, start:, start:] = tree.visible[np.ix_(order, order)]
+        positions[row, start:] = below + tree.positions[order]
+        visible[row, start:, below + start :] = tree.visible[np.ix_(order, order)]
         rows += [row] * len(place)
         columns += (place - len(ends)).tolist()
+    cache = DynamicCache()
+    for number, parts in enumerate(trunk):
+        cache.update(*(part.expand(len(batch), -1, -1, -1) for part in parts), number)
     logits = model(
         input_ids=torch.as_tensor(tokens, device=device),
         position_ids=torch.as_tensor(positions, device=device),
         attention_mask=torch.as_tensor(visible, device=device)[:, None],
         logits_to_keep=-min(columns),
-        use_cache=False,
+        past_key_values=cache if trunk else None,
+        use_cache=bool(trunk),
     ).logits
     return logits[torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)]
 

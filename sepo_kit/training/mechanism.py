@@ -52,10 +52,14 @@ def _is_as_proposed(variant: Variant) -> bool:
     return variant.horizon == OWN_HORIZON[variant.mode] and variant.common_random_numbers
 
 
-# Each mode as it was proposed comes first: a study that was stopped early has those.
+def _first(variant: Variant) -> tuple[bool, bool]:
+    return _is_as_proposed(variant), variant.common_random_numbers
+
+
+# Each mode as it was proposed comes first, then common draws: a study that was stopped early has those.
 VARIANTS = tuple(
-    sorted((Variant(*each) for each in product(MODES, HORIZONS, (True, False))), key=_is_as_proposed, reverse=True)
-)  # fmt: skip
+    sorted((Variant(*each) for each in product(MODES, HORIZONS, (True, False))), key=_first, reverse=True)
+)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from toys import WordGame, WordInformation
 from sepo_kit.play import generation
 from sepo_kit.play.generation import sample_replies
 from sepo_kit.play.language_model import LanguageModel
+from sepo_kit.play.prefix_cache import PrefixCache
 
 # Shared beginnings, equal prompts, one that continues another, all lengths.
 PROMPTS = [
@@ -61,7 +62,7 @@ def test_a_batch_says_what_each_prompt_alone_is_answered(model, uniforms, cached
     assert found[0] != found[3] and found[1] != found[8]  # equal prompts, other draws
 
 
-def test_every_beginning_is_computed_once_and_ended_rows_no_more(model, uniforms, monkeypatch):
+def test_what_was_read_is_not_computed_again_and_ended_rows_no_more(model, uniforms, monkeypatch):
     sizes = []
     forward = model.forward
 
@@ -71,10 +72,15 @@ def test_every_beginning_is_computed_once_and_ended_rows_no_more(model, uniforms
 
     monkeypatch.setattr(model, "forward", counted)
     monkeypatch.setattr(generation, "SHRINK", 1.0)
-    replies = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END)
-    beginnings = {prompt[:length] for prompt in PROMPTS for length in range(1, len(prompt) + 1)}
+    read = PrefixCache(model)
+    first = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END, read=read)
+    del sizes[:]
+    replies = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END, read=read)
+    assert replies == first
+    rows = {p for p in PROMPTS if not any(q[: len(p)] == p for q in PROMPTS if q != p)}  # others begin these
+    again = 4  # (5, 6) ends in the row of (5, 6, 7, 8, 9): from the 6 on
     longer = [sum(len(reply) > length for reply in replies) for length in range(1, max(map(len, replies)))]
-    assert sizes == [len(beginnings), *longer]
+    assert sizes == [len(rows) * again, *longer]
 
 
 def test_a_model_that_went_wrong_does_not_talk_on(tokenizer, uniforms):
