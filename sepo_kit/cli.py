@@ -78,7 +78,10 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument("folder", type=Path, help="the run folder; an interrupted run goes on there")
         train.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
         train.add_argument("--like", help="the profile's model to take them from (default: the model itself)")
-        train.add_argument("--seed", type=int, default=0)
+        train.add_argument(
+            "--seed", type=int, nargs="+", default=[0],
+            help="default: 0; of several, one after the other, each stands for {seed} in model and folder",
+        )  # fmt: skip
         train.set_defaults(run=_train, stage=stage)
     train.add_argument(
         "--weights", type=float, nargs=3, metavar=("EXPLOIT", "COLLUSION", "EXTERNALITY"),
@@ -158,19 +161,25 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     import sepo_kit as sk
+    from sepo_kit.profiles import EACH_SEED
     from sepo_kit.training.processes import world
 
     plan = sk.get_profile(options.profile).plan(
         options.like or options.model, sk.get_game(options.game).spec.id
     )
-    if options.stage == "train-sft":
-        run = sk.train_sft(options.model, plan.game, options.folder, plan.sft, options.seed)
-    else:
-        weights = sk.Weights(*options.weights) if options.weights else plan.sepo.weights
-        settings = replace(plan.sepo, weights=weights)
-        run = sk.train_sepo(options.model, plan.game, options.folder, settings, options.seed)
-    if world().is_main_process:
-        print(f"done: {run.path}")
+    if len(options.seed) > 1 and EACH_SEED not in str(options.folder):
+        raise ValueError(
+            f"several seeds need a folder each: write {EACH_SEED} where the seed goes, as in runs/mine-{EACH_SEED}"
+        )
+    for seed in options.seed:
+        model, folder = (str(name).replace(EACH_SEED, str(seed)) for name in (options.model, options.folder))
+        if options.stage == "train-sft":
+            run = sk.train_sft(model, plan.game, folder, plan.sft, seed)
+        else:
+            weights = sk.Weights(*options.weights) if options.weights else plan.sepo.weights
+            run = sk.train_sepo(model, plan.game, folder, replace(plan.sepo, weights=weights), seed)
+        if world().is_main_process:
+            print(f"done: {run.path}")
 
 
 def _study(options: argparse.Namespace) -> None:

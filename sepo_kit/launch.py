@@ -9,13 +9,13 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 from sepo_kit.children import die_with_parent
 from sepo_kit.notebooks import PROJECT, last_error
-from sepo_kit.profiles import Plan
+from sepo_kit.profiles import EACH_SEED, Plan
 from sepo_kit.runs import MANIFEST, read_manifest
 
 POLL_SECONDS = 0.25
@@ -31,11 +31,11 @@ def launch(
     profile: str,
     plan: Plan,
     root: Path | str,
-    seed: int,
+    seeds: Sequence[int],
     processes: int = 0,
     meanwhile: Callable[[], None] = lambda: None,
-) -> Path:
-    """Train one stage of ``plan`` to its end, or go on where it was stopped.
+) -> list[Path]:
+    """Train one stage of ``plan`` to its end, or go on where it was stopped, one seed after the other.
 
     An interrupt, or an error in ``meanwhile``, ends the training first.
 
@@ -54,8 +54,8 @@ def launch(
 
     Returns
     -------
-    Path
-        The finished run folder.
+    list of Path
+        The finished run folders.
 
     Raises
     ------
@@ -67,18 +67,20 @@ def launch(
     if processes < 0:
         raise ValueError(f"processes must be >= 0, got {processes}; 0 means one per GPU")
     root = Path(root).resolve()
-    source = Path(plan.source(root, "sft", seed))
-    if stage == "sepo" and not source.exists():
-        raise ValueError(f"{source} is missing: train the warm start first (notebook 04)")
-    folder = plan.stage_folder(root, stage, seed)
-    if _finished(folder, plan, stage):
+    sources = [Path(plan.source(root, "sft", seed)) for seed in seeds]
+    missing = [str(source) for source in sources if not source.exists()]
+    if stage == "sepo" and missing:
+        raise ValueError(f"{', '.join(missing)} is missing: train the warm start first (notebook 04)")
+    folders = [plan.stage_folder(root, stage, seed) for seed in seeds]
+    left = [seed for seed, f in zip(seeds, folders, strict=True) if not _finished(f, plan, stage)]
+    if not left:
         meanwhile()
-        return folder
-    log = folder.with_suffix(".log")
+        return folders
+    log = plan.folder(root) / f"{stage}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "wb") as file:
         training = subprocess.Popen(
-            command(stage, profile, plan, root, seed, processes or _gpus() or 1),
+            command(stage, profile, plan, root, left, processes or _gpus() or 1),
             stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=PROJECT,
             preexec_fn=partial(die_with_parent, signal.SIGTERM), start_new_session=True,
         )  # fmt: skip
@@ -90,10 +92,12 @@ def launch(
         _end(training)
     if training.returncode:
         raise TrainingFailed(f"{last_error(log)}\nthe log of this training: {log}")
-    return folder
+    return folders
 
 
-def command(stage: str, profile: str, plan: Plan, root: Path | str, seed: int, processes: int) -> list[str]:
+def command(
+    stage: str, profile: str, plan: Plan, root: Path | str, seeds: Sequence[int], processes: int
+) -> list[str]:
     """The command line that trains; several processes go through ``accelerate launch``."""
     start = [sys.executable, "-m"]
     if processes > 1:
@@ -102,11 +106,11 @@ def command(stage: str, profile: str, plan: Plan, root: Path | str, seed: int, p
             "accelerate.commands.launch", "--config_file", str(settings), "--num_processes", str(processes),
             "--main_process_port", "0", "-m",
         ]  # fmt: skip
-    source = plan.source(root, {"sft": "base", "sepo": "sft"}[stage], seed)
+    model = plan.model if stage == "sft" else str(plan.stage_folder(root, "sft", EACH_SEED))
     weights = vars(plan.sepo.weights).values() if stage == "sepo" and plan.sepo.weights else ()
     return [
-        *start, "sepo_kit", f"train-{stage}", source, plan.game, str(plan.stage_folder(root, stage, seed)),
-        "--profile", profile, "--like", plan.model, "--seed", str(seed),
+        *start, "sepo_kit", f"train-{stage}", model, plan.game, str(plan.stage_folder(root, stage, EACH_SEED)),
+        "--profile", profile, "--like", plan.model, "--seed", *map(str, seeds),
         *(["--weights", *map(str, weights)] if weights else []),
     ]  # fmt: skip
 

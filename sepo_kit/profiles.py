@@ -14,6 +14,8 @@ from sepo_kit.games import GAMES
 from sepo_kit.training.demonstrators import MIXTURES
 from sepo_kit.training.settings import PICO, SMOLLM2, SEPOSettings, SFTSettings
 
+EACH_SEED = "{seed}"  # in a folder's name: whatever the seed is
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -39,8 +41,8 @@ class Plan:
         """Where everything of this plan lies under the profile's run folder ``root``."""
         return Path(root) / self.name
 
-    def stage_folder(self, root: Path | str, stage: str, seed: int) -> Path:
-        """The run folder of "sft" or "sepo"."""
+    def stage_folder(self, root: Path | str, stage: str, seed: int | str) -> Path:
+        """The run folder of "sft" or "sepo"; of all seeds alike with ``EACH_SEED``."""
         return self.folder(root) / f"{stage}-seed-{seed}"
 
     def source(self, root: Path | str, stage: str, seed: int | None) -> str:
@@ -135,7 +137,7 @@ SMOLLM2_SEPO = SEPOSettings(
     lora_dropout=0.0,
     save_every=15,
 )
-QUICK_SEEDS = {"ipd": (0, 1, 2), "kuhn": (0, 1, 2)}  # one seed elsewhere
+QUICK_SEEDS = {"ipd": (0, 1, 2), "kuhn": (0, 1, 2)}  # one seed and fewer steps elsewhere
 SAMPLED = EvaluationSettings(episodes=100, exact=False)
 EXACT = EvaluationSettings(episodes=100, exact=True)
 
@@ -144,9 +146,14 @@ def _pico_sepo(game: str) -> SEPOSettings:
     return PICO_SEPO_KUHN if game == "kuhn" else PICO_SEPO
 
 
-def _pico_plan(game: str, seeds: tuple[int, ...]) -> Plan:
-    minutes = 2.0 * len(seeds)
-    return Plan(PICO, game, seeds, PICO_SFT, _pico_sepo(game), _evaluation(game), minutes)
+def _quick_pico_plan(game: str) -> Plan:
+    sepo, seeds = _pico_sepo(game), QUICK_SEEDS.get(game)
+    if seeds is None:
+        sepo, seeds = (
+            replace(sepo, steps=60, save_every=20),
+            (0,),
+        )  # ours: minutes, and one seed shows no spread
+    return Plan(PICO, game, seeds, PICO_SFT, sepo, _evaluation(game), minutes=2.0 * len(seeds))
 
 
 def _evaluation(game: str) -> EvaluationSettings:
@@ -178,7 +185,7 @@ PROFILES: dict[str, Profile] = {
             "SmolLM2-135M on Kuhn poker, pico on every game: minutes on a laptop",
             (
                 Plan(SMOLLM2, "kuhn", (0,), SMOLLM2_SFT, SMOLLM2_SEPO, EXACT, minutes=8),
-                *(_pico_plan(game, QUICK_SEEDS.get(game, (0,))) for game in GAMES_WITH_CORPUS),
+                *(_quick_pico_plan(game) for game in GAMES_WITH_CORPUS),
             ),
         ),
         Profile(

@@ -40,7 +40,7 @@ ENVIRONMENT = {
 }
 # Whatever the user's own backend is: figures go into the executed notebooks.
 DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-SHARES = {"base": 0.1, "04_sft_warm_start": 0.35, "05_sepo_training": 0.45, "06_evaluation": 0.1}
+SHARES = {"04_sft_warm_start": 0.35, "05_sepo_training": 0.45, "06_evaluation": 0.2}  # of a plan's minutes
 
 
 @dataclass
@@ -64,11 +64,9 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     common = {"profile": profile.name, "runs": str(root)}
     data = Task("03_sft_data", "03_sft_data", common, minutes=0.4)
     todo = [data]
-    built: dict[
-        str, str
-    ] = {}  # the first task that loads a model builds or checks it; the others wait for it
+    built: dict[str, str] = {}  # the first task that loads a model builds it; the others wait for it
     for plan in profile.plans:
-        chain = _chain(plan, root, common, data.name, built.get(plan.model))
+        chain = _chain(plan, root, common, [data.name, *([built[plan.model]] if plan.model in built else [])])
         built.setdefault(plan.model, chain[0].name)
         todo += chain
     last = tuple(task.name for task in todo if task.notebook == "06_evaluation")
@@ -82,20 +80,20 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     return todo
 
 
-def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str, model_built: str | None) -> list[Task]:
-    parameters = {**common, "model": plan.model, "game": plan.game}
-    folder = plan.folder(root)
-
-    def step(label: str, notebook: str, after: tuple[str, ...], **more: Any) -> Task:
-        minutes = plan.minutes * SHARES[label]
-        name = f"{notebook} {plan.name}" + (" base" if label == "base" else "")
-        return Task(name, notebook, {**parameters, **more}, after, minutes, folder)
-
-    base = step("base", "06_evaluation", (model_built,) if model_built else (), stages=["base"])
-    sft = step("04_sft_warm_start", "04_sft_warm_start", (data, base.name))
-    sepo = step("05_sepo_training", "05_sepo_training", (sft.name,))
-    final = step("06_evaluation", "06_evaluation", (sepo.name,), stages=["sft", "sepo"])
-    return [base, sft, sepo, final]
+def _chain(plan: Plan, root: Path, common: dict[str, Any], after: Sequence[str]) -> list[Task]:
+    chain: list[Task] = []
+    for notebook, share in SHARES.items():
+        chain.append(
+            Task(
+                f"{notebook} {plan.name}",
+                notebook,
+                {**common, "model": plan.model, "game": plan.game},
+                (chain[-1].name,) if chain else tuple(after),
+                plan.minutes * share,
+                plan.folder(root),
+            )
+        )
+    return chain
 
 
 def longest_chain_first(todo: Sequence[Task]) -> list[Task]:

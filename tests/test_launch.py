@@ -42,10 +42,10 @@ def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes):
     folder = SMOKE.stage_folder(root, "sepo", 0)
     plan = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2)))
     found = launch(
-        "sepo", "smoke", plan, root, 0, processes,
+        "sepo", "smoke", plan, root, [0], processes,
         meanwhile=lambda: seen.append(len(read_lines(folder / "metrics.jsonl"))),
     )  # fmt: skip
-    assert found == folder
+    assert found == [folder]
     manifest = read_manifest(folder)
     assert manifest["status"] == "done"
     assert manifest["request"]["settings"] == json.loads(json.dumps(plan.sepo.as_request()))
@@ -53,12 +53,12 @@ def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes):
 
 
 def test_what_was_trained_before_is_not_trained_again(root, monkeypatch):
-    folder = launch("sepo", "smoke", SMOKE, root, 0)
+    folders = launch("sepo", "smoke", SMOKE, root, [0])
     other = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2)))
     with pytest.raises(TrainingFailed, match="was made for another request"):
-        launch("sepo", "smoke", other, root, 0)
+        launch("sepo", "smoke", other, root, [0])
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
-    assert launch("sepo", "smoke", SMOKE, root, 0) == folder
+    assert launch("sepo", "smoke", SMOKE, root, [0]) == folders
 
 
 def test_an_error_of_the_training_is_named(root):
@@ -66,8 +66,8 @@ def test_an_error_of_the_training_is_named(root):
     folder = SMOKE.stage_folder(root, "sepo", 0)
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
-    with pytest.raises(TrainingFailed, match=r"is not empty and has no manifest.json(.|\n)*sepo-seed-0.log"):
-        launch("sepo", "smoke", SMOKE, root, 0)
+    with pytest.raises(TrainingFailed, match=r"is not empty and has no manifest.json(.|\n)*sepo.log"):
+        launch("sepo", "smoke", SMOKE, root, [0])
 
 
 def test_an_interrupt_ends_the_training_and_the_next_launch_goes_on(root):
@@ -76,16 +76,16 @@ def test_an_interrupt_ends_the_training_and_the_next_launch_goes_on(root):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch("sepo", "smoke", SMOKE, root, 0, meanwhile=interrupted)
+        launch("sepo", "smoke", SMOKE, root, [0], meanwhile=interrupted)
     assert not _processes_on(root)
-    folder = launch("sepo", "smoke", SMOKE, root, 0)
+    [folder] = launch("sepo", "smoke", SMOKE, root, [0])
     assert [row["step"] for row in read_lines(folder / "metrics.jsonl")] == [1, 2]
 
 
 def test_training_ends_with_whoever_launched_it(root):
     code = (
         "import sys; from sepo_kit.launch import launch; from sepo_kit.profiles import get_profile;"
-        "launch('sepo', 'smoke', get_profile('smoke').plan('pico', 'kuhn'), sys.argv[1], 0,"
+        "launch('sepo', 'smoke', get_profile('smoke').plan('pico', 'kuhn'), sys.argv[1], [0],"
         " meanwhile=lambda: print('on', flush=True))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
@@ -100,21 +100,31 @@ def test_training_ends_with_whoever_launched_it(root):
 
 
 def test_several_processes_go_through_accelerate(tmp_path):
-    line = command("sepo", "smoke", SMOKE, tmp_path, 3, processes=2)
+    line = command("sepo", "smoke", SMOKE, tmp_path, [3, 4], processes=2)
     assert line[1:3] == ["-m", "accelerate.commands.launch"]
     assert line[line.index("--num_processes") + 1] == "2"
-    own = command("sepo", "smoke", SMOKE, tmp_path, 3, processes=1)
+    own = command("sepo", "smoke", SMOKE, tmp_path, [3, 4], processes=1)
     assert line[-len(own) + 2 :] == own[2:]
-    assert json.dumps(own).count("seed-3") == 2
+    assert json.dumps(own).count("seed-{seed}") == 2 and own[-2:] == ["3", "4"]
+
+
+def test_several_seeds_share_a_process(root):
+    shutil.copytree(SMOKE.stage_folder(root, "sft", 0), SMOKE.stage_folder(root, "sft", 1))
+    [second] = launch("sepo", "smoke", SMOKE, root, [1])
+    before = read_manifest(second)
+    both = launch("sepo", "smoke", SMOKE, root, [0, 1])
+    assert both == [SMOKE.stage_folder(root, "sepo", 0), second]
+    assert [read_manifest(folder)["request"]["seed"] for folder in both] == [0, 1]
+    assert read_manifest(second) == before, "what is done is not touched"
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="processes must be >= 0, got -1"):
-        launch("sepo", "smoke", SMOKE, tmp_path, 0, processes=-1)
+        launch("sepo", "smoke", SMOKE, tmp_path, [0], processes=-1)
     with pytest.raises(
         ValueError, match=r"sft-seed-0 is missing: train the warm start first \(notebook 04\)"
     ):
-        launch("sepo", "smoke", replace(SMOKE, seeds=(1,)), tmp_path, 0)
+        launch("sepo", "smoke", replace(SMOKE, seeds=(1,)), tmp_path, [0])
     assert not list(tmp_path.iterdir())
 
 
