@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from sepo_kit.play.prefix_cache import Context, PrefixCache, shared_length
+from sepo_kit.play.prefix_cache import Context, PrefixCache, last, shared_length
 
 TREE_TOKENS = (
     192  # of one tree above what all share: larger ones repeat less, but attention grows with the square
@@ -229,7 +229,7 @@ def _tree_logits(
         input_ids=torch.as_tensor(tokens, device=device),
         position_ids=torch.as_tensor(positions, device=device),
         attention_mask=torch.as_tensor(visible, device=device)[:, None],
-        logits_to_keep=-min(columns),
+        logits_to_keep=last(-min(columns), size, device),
         past_key_values=cache if trunk else None,
         use_cache=bool(trunk),
     ).logits
@@ -262,7 +262,7 @@ def _padded_logits(
             input_ids=torch.as_tensor(ids, device=device),
             attention_mask=torch.as_tensor(mask, device=device),
             position_ids=torch.as_tensor((mask.cumsum(1) - 1).clip(0), device=device),
-            logits_to_keep=1,
+            logits_to_keep=last(1, longest, device),
             use_cache=False,
         ).logits[:, -1]
         start = stop

@@ -27,6 +27,12 @@ def shared_length(first: Context, second: Context) -> int:
     return min(len(first), len(second))
 
 
+def last(count: int, length: int, device: torch.device) -> Tensor:
+    """The last ``count`` of ``length`` positions, as ``logits_to_keep``. Given a number, transformers multiplies a slice
+    of a batch with the vocabulary, for which a CPU takes up to a hundred times as long."""
+    return torch.arange(length - count, length, device=device)
+
+
 class PrefixCache:
     """What ``model`` has read last. Its weights must stay as they are, and ``prefix.shares_prefixes`` must hold for it.
 
@@ -97,7 +103,7 @@ class PrefixCache:
             position_ids=place.where(place < longest, 0),
             attention_mask=self._tensor(visible)[:, None],
             past_key_values=Cache(layers=self._layers),
-            logits_to_keep=-min(columns),
+            logits_to_keep=last(-min(columns), fresh, place.device),
             use_cache=True,
         ).logits
         self._rows = rows

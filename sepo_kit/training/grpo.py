@@ -22,40 +22,25 @@ Departures from arXiv 2605.30854: KL by TRL's k3 estimator (there: one-sided), s
 from __future__ import annotations
 
 import os
-import warnings
-from collections.abc import Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, fields
-from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from sepo_kit.games.base import Game, Weights
-from sepo_kit.objective.credit import Credit, assign_credit, training_matches
-from sepo_kit.objective.limits import DualAscent
-from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
-from sepo_kit.objective.terms import Terms, objective, results_of, terms_of
-from sepo_kit.play.episode import Decision, Episode
-from sepo_kit.play.language_model import Branching, LanguageModel
-from sepo_kit.play.rollout import Match, play_matches
+from sepo_kit.games.base import Game
+from sepo_kit.play.language_model import LanguageModel
 from sepo_kit.runs import METRICS, Run, read_lines
-from sepo_kit.training.memory import until_it_fits
 from sepo_kit.training.models import LoadedModel, lora, training_dtype
-from sepo_kit.training.processes import collected, dealt, from_all, share_of_work, world
+from sepo_kit.training.processes import world
 from sepo_kit.training.recording import Recorder
+from sepo_kit.training.rollouts import PARTS, Rollouts
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.stage import run_stage
 from sepo_kit.training.trainer import SepoTrainer
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experimental in TRL; we know
-
-KEPT = 20_000  # contexts whose reference is kept, about 100 MB
-PARTS = ("payoff", "exploit", "collusion", "externality")
 
 
 def train_sepo(
@@ -167,199 +152,6 @@ def _largest_divisor(number: int, limit: int) -> int:
     return max(d for d in range(1, min(number, limit) + 1) if number % d == 0)
 
 
-# --- rollouts -------------------------------------------------------------------------------------
-
-
-class Rollouts:
-    """Plays one training step and lays its decisions out as GRPO rows.
-
-    Row (group g, slot k, rollout i) is number (g * slots + k) * n + i: the n rows of one TRL group are the
-    decisions of n rollouts at the same point of the same match. Only groups the credit mode trains on have rows.
-    Of several processes each gets an equal run of rows, and the matches are dealt out one by one.
-
-    Raises
-    ------
-    ValueError
-        The processes cannot share the rows evenly.
-    """
-
-    def __init__(self, game: Game, player: LanguageModel, settings: SEPOSettings, seed: int) -> None:
-        self.game = game
-        self.player = player
-        self.settings = settings
-        self.seed = seed
-        self.matches = training_matches(game, settings.mode, settings.rollouts, settings.groups)
-        self.slots = game.spec.rounds * game.spec.moves_per_round
-        only_train = settings.mode in ("shared", "auxiliary")
-        trained = [m for m in self.matches if m.owner is None and (m.pool == "train" or not only_train)]
-        self.groups = {key: n for n, key in enumerate(dict.fromkeys(map(_group, trained)))}
-        self.weights = settings.weights or game.spec.weights
-        self.dual = DualAscent(settings.limits, self.weights, settings.dual_rate) if settings.limits else None
-        self.episodes: list[Episode] = []
-        self.credit: Credit | None = None
-        self.terms: Terms | None = None
-        self.reference: dict[Branching, torch.Tensor] = {}  # what the model before SEPO says, as far as asked
-        self.number, self.of = share_of_work()
-        if self.rows % self.of:
-            raise ValueError(
-                f"{self.of} processes cannot share the {self.rows} rows of a step evenly; use a number of processes "
-                f"that divides {self.rows}, or other rollouts or groups"
-            )
-        self.advantages = np.zeros(self.rows // self.of)  # of this process's rows
-        self.pieces = 1  # in which the episodes are played
-        self._warned: set[str] = set()
-
-    @property
-    def rows(self) -> int:
-        """GRPO rows of one step."""
-        return len(self.groups) * self.slots * self.settings.rollouts
-
-    @property
-    def reply_tokens(self) -> int:
-        """The most tokens a direct reply has to choose."""
-        tree = self.player.reply_tree(self.game.spec.actions)
-        return max(len(tree.decisive(a)) for a in range(len(tree.replies)))
-
-    def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, list]:
-        """TRL's ``rollout_func``."""
-        # Anew after every checkpoint: a resumed run must compute what the undisturbed one does, in the same batches.
-        if trainer.state.global_step % self.settings.save_every == 0 or len(self.reference) > KEPT:
-            self.reference.clear()
-        with evaluating(trainer.model):
-            self.episodes = self._play(trainer.state.global_step)
-        spec, settings = self.game.spec, self.settings
-        self.credit = assign_credit(spec, self.episodes, self.weights, settings.mode, settings.horizon)
-        self.terms = terms_of(spec, results_of(self.episodes))
-        if self.dual is not None:
-            self.weights = self.dual.update(self.terms)
-        return self._lay_out()
-
-    def _play(self, step: int) -> list[Episode]:
-        """All episodes of the step: this process's share of the matches, and what the others played."""
-        share = dealt(self.matches, self.number, self.of)
-
-        def attempt(pieces: int) -> list[Episode]:
-            self.pieces = pieces
-            bounds = [len(share) * n // pieces for n in range(pieces + 1)]
-            return [
-                episode
-                for first, last in pairwise(bounds)
-                for episode in play_matches(
-                    self.game,
-                    self.player,
-                    share[first:last],
-                    self.seed,
-                    step=step,
-                    common_random_numbers=self.settings.common_random_numbers,
-                )
-            ]
-
-        played = until_it_fits(attempt, self.pieces, len(share), f"SEPO {self.game.spec.id}: playing")
-        if self.of == 1:
-            return played
-        met = {decision.prompt_ids for episode in played for decision in episode.decisions}
-        hands, trees = zip(*from_all((played, self.player.trees_of(met)), self.of), strict=True)
-        for others in trees:
-            self.player.learn_trees(others)
-        return collected(hands)
-
-    def go_on_from(self, logged: Sequence[dict]) -> None:
-        """Take up the weights that dual ascent had reached, from the metrics of the steps before."""
-        if self.dual is not None and logged:
-            names = (field.name for field in fields(Weights))
-            self.weights = self.dual.weights = Weights(**{n: logged[-1][f"sepo/weight_{n}"] for n in names})
-
-    def _lay_out(self) -> dict[str, list]:
-        end = [self.player.end_of_reply]
-        count = self.rows
-        columns: dict[str, list] = {
-            "prompt_ids": [end] * count,
-            "completion_ids": [end] * count,
-            "env_mask": [[0]] * count,
-            **{name: [0.0] * count for name in PARTS},
-        }
-        advantages = np.zeros(count)
-        number = 0
-        for match, episode in zip(self.matches, self.episodes, strict=True):
-            for decision in episode.decisions:
-                if self.credit.trained[number] and match.owner is None:
-                    row = self._row(match, decision)
-                    columns["prompt_ids"][row] = list(decision.prompt_ids)
-                    columns["completion_ids"][row] = list(decision.completion_ids)
-                    columns["env_mask"][row] = [1] * len(decision.completion_ids)
-                    for name, value in _parts(episode, decision).items():
-                        columns[name][row] = value
-                    advantages[row] = self.credit.advantage[number]
-                number += 1
-        first, last = (count // self.of * n for n in (self.number, self.number + 1))
-        self.advantages = advantages[first:last]
-        return {**{name: column[first:last] for name, column in columns.items()}, "logprobs": None}
-
-    def name_of(self, row: int) -> str:
-        """What this process's ``row`` is, for people."""
-        rest, index = divmod(row + self.number * len(self.advantages), self.settings.rollouts)
-        group, slot = divmod(rest, self.slots)
-        pool, opponent, number = list(self.groups)[group]
-        turn, move = divmod(slot, self.game.spec.moves_per_round)
-        return f"{pool}/{opponent} group {number} rollout {index} {self.game.spec.unit} {turn} move {move}"
-
-    def _row(self, match: Match, decision: Decision) -> int:
-        slot = decision.round * self.game.spec.moves_per_round + decision.move
-        return (self.groups[_group(match)] * self.slots + slot) * self.settings.rollouts + match.index
-
-    def metrics(self) -> dict[str, float]:
-        """The terms of the last step's episodes, and how they were played."""
-        spec, found = self.game.spec, self.terms
-        decisions = [d for episode in self.episodes for d in episode.decisions]
-        return {
-            "sepo/utility": found.utility,
-            "sepo/exploitability": found.exploitability,
-            "sepo/collusion": found.collusion,
-            "sepo/externality": found.externality,
-            "sepo/safety": objective(spec, found, spec.eval_weights),
-            "sepo/fallback": float(np.mean([d.fallback for d in decisions])),
-            "sepo/decisions": float(len(decisions)),
-            "sepo/prompts": float(len({d.prompt_ids for d in decisions})),
-            "sepo/advantage_scale": self.credit.scale,
-            "sepo/idle_groups": idle_groups(self.episodes, self.credit),
-            **{f"sepo/spread_{term}": value for term, value in self._spreads().items()},
-            **self._weights_reached(),
-        }
-
-    def _weights_reached(self) -> dict[str, float]:
-        """The weights of the next step, where limits move them."""
-        return {f"sepo/weight_{n}": w for n, w in asdict(self.weights).items()} if self.dual else {}
-
-    def _spreads(self) -> dict[str, float]:
-        """In-group spread of every term; a penalty without any gives one warning in a run."""
-        spreads = spread(self.episodes)
-        for penalty in silent_penalties(self.game.spec, self.weights, spreads):
-            if penalty not in self._warned:
-                self._warned.add(penalty)
-                warnings.warn(
-                    f"the {penalty} penalty was the same in all rollouts of every group of a step: it trained nothing "
-                    "there. This is right where the policy has solved it; else raise the temperature or the rollouts",
-                    stacklevel=2,
-                )
-        return spreads
-
-
-def _group(match: Match) -> tuple[str, str, int]:
-    return match.pool, match.opponent, match.group
-
-
-def _parts(episode: Episode, decision: Decision) -> dict[str, float]:
-    """The decision's round, by term, for TRL's logs."""
-    t = decision.round
-    gain = episode.their[t] - episode.own[t]
-    return {
-        "payoff": episode.own[t] if episode.pool == "train" else 0.0,
-        "exploit": gain if episode.pool == "exploit" else 0.0,
-        "collusion": episode.collusion[t] if episode.pool == "collusive" else 0.0,
-        "externality": 0.0 if episode.pool == "collusive" else episode.externality[t],
-    }
-
-
 def _part(name: str):
     """A TRL reward function that reports one term; it does not train (the advantages are replaced)."""
 
@@ -368,14 +160,3 @@ def _part(name: str):
 
     report.__name__ = name
     return report
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module):
-    """Dropout off inside the block."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

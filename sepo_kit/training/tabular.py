@@ -1,6 +1,6 @@
 """The same training on a table: one row of logits per state instead of a language model.
 
-Rollouts, credit and objective are those of ``grpo.py``; only the policy differs, so what a credit mode does can be
+Rollouts, credit and objective are those of ``rollouts.py``; only the policy differs, so what a credit mode does can be
 seen in seconds, and against the exact gradient.
 """
 

@@ -1,6 +1,6 @@
 """``SepoTrainer``: GRPOTrainer with the kit's advantages, and with forward passes that waste nothing.
 
-What a step plays and what its rows are is ``grpo.Rollouts``; this is how the rows are scored and trained on.
+What a step plays and what its rows are is ``rollouts.py``'s; this is how the rows are scored and trained on.
 
 Memory of scoring reasoned replies: (rows, tokens, vocabulary) logits are never held. TRL folds them in tiles of at
 most 4,096 tokens by 32,768 words; on a CPU at most eight such tiles in float32 live at once (4 GiB, less for fewer

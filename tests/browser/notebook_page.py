@@ -27,6 +27,7 @@ CELLS = """() => {
     }).filter(cell => cell !== null);
 }"""
 KERNEL = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
+SAVE = "() => window.jupyterapp.commands.execute('docmanager:save')"
 SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
 SHOW = """async number => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
@@ -51,8 +52,7 @@ class NotebookPage:
         self.errors: list[str] = []
         self.page.on("dialog", self._dismiss)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
-        self.page.goto(f"{server.url}/lab/tree/{name}?token={server.token}&reset")
-        self._wait("the kernel", lambda: self.page.evaluate(KERNEL) == "idle", 90)
+        self._open()
         self.page.keyboard.press("Control+b")  # the file browser's column is not needed
 
     def __enter__(self) -> NotebookPage:
@@ -66,6 +66,16 @@ class NotebookPage:
         if error is None:
             assert self.dialogs == [], f"{self.name} opened a dialog"
             assert self.errors == [], f"{self.name} had errors on the page"
+
+    def _open(self) -> None:
+        self.page.goto(f"{self.server.url}/lab/tree/{self.name}?token={self.server.token}&reset")
+        self._wait("the kernel", lambda: self.page.evaluate(KERNEL) == "idle", 90)
+
+    def reopen(self) -> None:
+        """Save, end the kernel, and open the notebook as someone would tomorrow."""
+        self.page.evaluate(SAVE)
+        self.page.evaluate(SHUT_DOWN)
+        self._open()
 
     def _dismiss(self, dialog) -> None:
         self.dialogs.append(dialog.message)

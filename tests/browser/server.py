@@ -20,8 +20,10 @@ from papermill.parameterize import parameterize_notebook
 from sepo_kit.children import die_with_parent
 from sepo_kit.notebooks import NOTEBOOKS, PROJECT
 
-SETTINGS = {  # no question about news on the first visit, and no look for updates
-    "apputils-extension/notification.jupyterlab-settings": {
+SETTINGS = {
+    **json.loads((PROJECT / "configs" / "jupyterlab" / "overrides.json").read_text()),
+    # no question about news on the first visit, and no look for updates
+    "@jupyterlab/apputils-extension:notification": {
         "fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True
     },
 }  # fmt: skip
@@ -77,7 +79,7 @@ class JupyterServer:
 
     def _write_settings(self) -> None:
         for name, value in SETTINGS.items():
-            path = self.folder / "settings" / "@jupyterlab" / name
+            path = self.folder / "settings" / f"{name.replace(':', '/')}.jupyterlab-settings"
             path.parent.mkdir(parents=True)
             path.write_text(json.dumps(value))
 

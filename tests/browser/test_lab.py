@@ -123,3 +123,16 @@ def test_its_picture_for_the_tour(open_notebook, lab, real_runs, screenshots):
     else:
         lab.screenshot(picture, of="PenaltyLab(")
     assert 20_000 < picture.stat().st_size < 200_000
+
+
+def test_a_saved_lab_is_there_when_it_is_reopened(open_notebook, runs):
+    """Without a kernel behind it: what was shown stays, as far as JupyterLab allows."""
+    with open_notebook("09_penalty_lab", runs=str(runs / "quick"), game=GAME) as lab:
+        lab.run_all()
+        lab.show("PenaltyLab(")
+        expect_ranking(lab, runs, sk.get_game(GAME).spec.eval_weights)
+        lab.reopen()
+        lab.show("PenaltyLab(")
+        expect(slider(lab, "exploit")).to_be_visible()
+        expect_ranking(lab, runs, sk.get_game(GAME).spec.eval_weights)
+        assert lab.page.locator("img.sepo-picture-front").evaluate("i => i.naturalWidth") > 250

@@ -21,8 +21,9 @@ from sepo_kit.play.language_model import LanguageModel
 from sepo_kit.play.rollout import play_matches
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training import grpo
-from sepo_kit.training.grpo import PARTS, Rollouts, evaluating, sepo_trainer, train_sepo
+from sepo_kit.training.grpo import sepo_trainer, train_sepo
 from sepo_kit.training.models import LoadedModel, load_model
+from sepo_kit.training.rollouts import PARTS, Rollouts, evaluating
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.trainer import adapters_off
 
@@ -470,14 +471,14 @@ def test_a_stopped_run_resumes_to_the_same_weights(tiny_folder, tmp_path, change
     whole = train_sepo(tiny_folder, "kuhn", tmp_path / "whole", settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sepo_kit.training.stage.save_adapter", lambda *_: pytest.fail("stopped"))
-        step = grpo.Rollouts.__call__
+        step = Rollouts.__call__
 
         def stops(self, prompts, trainer):
             if trainer.state.global_step == 1:
                 raise KeyboardInterrupt
             return step(self, prompts, trainer)
 
-        patch.setattr(grpo.Rollouts, "__call__", stops)
+        patch.setattr(Rollouts, "__call__", stops)
         with pytest.raises(KeyboardInterrupt):
             train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
     run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from sepo_kit.games import get_game
 from sepo_kit.runs import METRICS, read_json, read_lines, read_manifest
-from sepo_kit.training import grpo, processes, sft
+from sepo_kit.training import grpo, processes, rollouts, sft
 from sepo_kit.training.processes import collected, dealt
 
 PROJECT = Path(__file__).parents[2]
@@ -121,9 +121,9 @@ def test_what_is_dealt_out_is_collected_in_order(of):
 
 
 def test_rows_that_cannot_be_shared_are_refused(monkeypatch):
-    monkeypatch.setattr(grpo, "share_of_work", lambda: (0, 7))
+    monkeypatch.setattr(rollouts, "share_of_work", lambda: (0, 7))
     with pytest.raises(ValueError, match="7 processes cannot share the 240 rows of a step evenly"):
-        grpo.Rollouts(get_game("kuhn"), None, several.SEPO, seed=0)
+        rollouts.Rollouts(get_game("kuhn"), None, several.SEPO, seed=0)
 
 
 @pytest.mark.parametrize(
