@@ -19,7 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.play.chat import thinking_off
-from sepo_kit.play.constrained import ReplyTree, reply_tree
+from sepo_kit.play.constrained import ReplyTree, Walk, reply_tree
 from sepo_kit.play.generation import sample_replies
 from sepo_kit.play.policy import Choice, NoDistribution, Policy, draw
 from sepo_kit.play.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
@@ -173,13 +173,7 @@ class LanguageModel(Policy):
         ]
         asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
                  for prefix in tree.branches]  # fmt: skip
-        known, read = (self._known, self._read) if after is None else (None, None)
-        log_p = self.log_probs_of_branches(asked, known=known, read=read) if asked else torch.empty((0, 0))
-        log_p = log_p.double().cpu().numpy()
-        if np.isnan(log_p).any():
-            raise FloatingPointError(
-                f"the logits of {self.name} are not finite; the model's weights are broken"
-            )
+        log_p = self._answers(asked, remembered=after is None)
         result, row = [], 0
         for tree in trees:
             found = {}
@@ -193,6 +187,27 @@ class LanguageModel(Policy):
             probabilities = np.exp(totals)
             result.append(probabilities / probabilities.sum())
         return result
+
+    def _answers(self, asked: Sequence[Branching], remembered: bool = True) -> np.ndarray:
+        """``log_probs_of_branches`` as an array; FloatingPointError where the model went wrong."""
+        if not asked:
+            return np.empty((0, 0))
+        known, read = (self._known, self._read) if remembered else (None, None)
+        log_p = self.log_probs_of_branches(asked, known=known, read=read).double().cpu().numpy()
+        if np.isnan(log_p).any():
+            raise FloatingPointError(
+                f"the logits of {self.name} are not finite; the model's weights are broken"
+            )
+        return log_p
+
+    def _walk(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
+        """``act`` by going down the reply trees: of a tree with many branchings only those on the way are asked."""
+        walks = [Walk(self.reply_tree(s.legal_actions), u) for s, u in zip(seen, uniforms, strict=True)]
+        while asking := [(i, at) for i, walk in enumerate(walks) if (at := walk.branching()) is not None]:
+            asked = [(self.prompt_ids(seen[i]) + at, walks[i].tree.branches[at]) for i, at in asking]
+            for (i, _), (_, tokens), row in zip(asking, asked, self._answers(asked), strict=True):
+                walks[i].take(np.exp(row[: len(tokens)]))
+        return [self.choice(s, walk.action, walk.probability) for s, walk in zip(seen, walks, strict=True)]
 
     def log_probs_of_branches(
         self,
@@ -284,7 +299,10 @@ class LanguageModel(Policy):
 
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
         if self.style == "direct" or not seen:
-            return super().act(seen, uniforms)
+            trees = {state.legal_actions: self.reply_tree(state.legal_actions) for state in seen}.values()
+            # What was read before makes a step down the tree cheap.
+            deep = any(len(tree.branches) > 1 for tree in trees) and all(tree.in_order for tree in trees)
+            return self._walk(seen, uniforms) if deep and self._read else super().act(seen, uniforms)
         prompts = [self.prompt_ids(state) for state in seen]
         replies = self._replies(prompts, np.asarray(uniforms, dtype=float))
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]

@@ -28,8 +28,8 @@ def shared_length(first: Context, second: Context) -> int:
 
 
 def last(count: int, length: int, device: torch.device) -> Tensor:
-    """The last ``count`` of ``length`` positions, as ``logits_to_keep``. Given a number, transformers multiplies a slice
-    of a batch with the vocabulary, for which a CPU takes up to a hundred times as long."""
+    """The last ``count`` of ``length`` positions, as ``logits_to_keep``. Given a number instead, transformers multiplies
+    a slice of a batch with the vocabulary, for which a CPU takes up to a hundred times as long."""
     return torch.arange(length - count, length, device=device)
 
 
@@ -139,9 +139,10 @@ class _Slots(DynamicLayer):
 
     def _written(self, before: Tensor | None, new: Tensor) -> Tensor:
         rows, heads, _, width = new.shape
-        slots = new.new_zeros((rows, self._length, heads, width))
-        if before is not None:
-            kept = min(before.shape[2], self._length) - 1
+        slots = new.new_empty((rows, self._length, heads, width))
+        kept = 0 if before is None else min(before.shape[2], self._length) - 1
+        if kept:
             slots[:, :kept] = before.transpose(1, 2)[self._parents, :kept]
+        slots[:, kept:] = 0  # not read, but a NaN would spread
         slots[torch.arange(rows, device=new.device)[:, None], self._next] = new.transpose(1, 2)
         return slots.transpose(1, 2)

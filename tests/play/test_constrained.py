@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sepo_kit.play.constrained import ReplyTree, reply_tree
+from sepo_kit.play.constrained import ReplyTree, Walk, reply_tree
+from sepo_kit.play.policy import draw
 
 END = 99
 WORDS = st.sets(st.lists(st.integers(0, 2), min_size=1, max_size=5).map(tuple), min_size=1, max_size=8)
@@ -52,3 +54,37 @@ def test_every_reply_is_told_from_every_other_by_its_branchings(words):
     for prefix, tokens in tree.branches.items():
         assert set(tokens) == {r[len(prefix)] for r in tree.replies if r[: len(prefix)] == prefix}
         assert len(tokens) > 1
+
+
+# --- drawing down the tree --------------------------------------------------------------------------
+
+
+@given(words=WORDS.map(sorted), seed=st.integers(0, 10_000), uniform=st.floats(0, 1, exclude_max=True))
+def test_a_walk_draws_what_the_whole_distribution_gives(words, seed, uniform):
+    tree = reply_tree(words, -1)  # the end before all other tokens: sorted words are in order
+    assert tree.in_order
+    rng = np.random.default_rng(seed)
+    of_branches = {prefix: rng.dirichlet(np.ones(len(tokens))) for prefix, tokens in tree.branches.items()}
+    whole = np.array(
+        [
+            np.prod(
+                [
+                    p[tree.branches[at].index(r[len(at)])]
+                    for at, p in of_branches.items()
+                    if r[: len(at)] == at
+                ]
+            )
+            for r in tree.replies
+        ]
+    )
+    walk = Walk(tree, uniform)
+    while (at := walk.branching()) is not None:
+        walk.take(of_branches[at])
+    assert walk.probability == pytest.approx(whole[walk.action])
+    margin = np.abs(np.cumsum(whole) - uniform).min()
+    assert walk.action == draw(np.cumsum(whole).tolist(), uniform) or margin < 1e-9
+
+
+def test_actions_that_do_not_lie_together_are_not_walked_to():
+    assert reply_tree([(1, 2), (1, 3), (4,)], END).in_order
+    assert not reply_tree([(1, 2), (4,), (1, 3)], END).in_order

@@ -130,6 +130,35 @@ def rows_of(agent, choices, width, pad):
     return torch.tensor(ids), torch.tensor(mask)
 
 
+@pytest.mark.parametrize("words", WORD_SETS.values(), ids=WORD_SETS)
+def test_what_was_read_before_changes_no_choice(tiny_model, tokenizer, words):
+    """Inside a block that remembers, replies of many branchings are walked to; outside all actions are weighed."""
+    agent = player(tiny_model, tokenizer, words)
+    seen = [WordInformation(words, number % 3) for number in range(30)]
+    draws = np.random.default_rng(0).random(len(seen)).tolist()
+    plain = agent.act(seen, draws)
+    with agent.remember():
+        found = agent.act(seen, draws)
+        assert agent.act(seen, draws) == found
+    assert [choice.action for choice in found] == [choice.action for choice in plain]
+    assert [c.log_prob for c in found] == pytest.approx([c.log_prob for c in plain], abs=1e-5)
+    assert [c.completion_ids for c in found] == [c.completion_ids for c in plain]
+
+
+def test_of_a_deep_reply_only_the_branchings_on_the_way_are_asked(tiny_model, tokenizer, monkeypatch):
+    words = tuple(f"A={a} B={b} C={c}" for a in range(3) for b in range(3) for c in range(3))
+    agent = player(tiny_model, tokenizer, words)
+    asked = []
+    answers = agent.log_probs_of_branches
+    monkeypatch.setattr(
+        agent, "log_probs_of_branches", lambda new, **more: asked.extend(new) or answers(new, **more)
+    )
+    with agent.remember():
+        agent.act([WordInformation(words, 0)], [0.4])
+    assert len(agent.reply_tree(words).branches) == 13
+    assert len(set(asked)) == 3
+
+
 def test_direct_log_probs_sum_to_the_log_of_the_distribution(tokenizer):
     model = tiny.model(tokenizer)
     words = ("A=1 B=1", "A=1 B=2", "A=2 B=1")
