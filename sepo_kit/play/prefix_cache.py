@@ -28,8 +28,8 @@ def shared_length(first: Context, second: Context) -> int:
 
 
 def last(count: int, length: int, device: torch.device) -> Tensor:
-    """The last ``count`` of ``length`` positions, as ``logits_to_keep``. Given a number instead, transformers multiplies
-    a slice of a batch with the vocabulary, for which a CPU takes up to a hundred times as long."""
+    """The last ``count`` of ``length`` positions, as ``logits_to_keep``. Given a number, transformers would multiply a
+    slice of a batch with the vocabulary, for which a CPU takes up to a hundred times as long."""
     return torch.arange(length - count, length, device=device)
 
 
