@@ -123,9 +123,9 @@ def run_study(todo: Sequence[Trial], root: Path | str, workers: int = 1) -> pd.D
         exact, a language model's are means over the training episodes of the ten steps up to ``step``.
     """
     root = Path(root)
-    missing = [trial for trial in todo if not _file(trial, root).exists()]
+    missing = {_file(trial, root): _trained(trial) for trial in todo if not _file(trial, root).exists()}
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=die_with_parent) as pool:
-        running = [pool.submit(run_trial, trial, root) for trial in missing]
+        running = [pool.submit(run_trial, trial, root) for trial in missing.values()]
         for done in tqdm(as_completed(running), total=len(running), desc="trials", disable=not running):
             try:
                 done.result()
@@ -142,8 +142,16 @@ def run_trial(trial: Trial, root: Path) -> None:
         log[["step", *TERMS]].to_parquet(temporary, index=False)
 
 
+def _trained(trial: Trial) -> Trial:
+    """The trial whose training serves ``trial``: where no round depends on another, the horizon changes nothing."""
+    if not get_game(trial.game).spec.independent_rounds:
+        return trial
+    own = replace(trial.variant, horizon=OWN_HORIZON[trial.variant.mode])
+    return replace(trial, variant=own)
+
+
 def _file(trial: Trial, root: Path) -> Path:
-    return trial.folder(root).with_suffix(".parquet")
+    return _trained(trial).folder(root).with_suffix(".parquet")
 
 
 def _read(todo: Sequence[Trial], root: Path) -> Iterator[pd.DataFrame]:

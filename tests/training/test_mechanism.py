@@ -74,6 +74,23 @@ def test_a_language_models_trial_logs_means_over_its_training_steps(tiny_folder,
     assert '"horizon": "round"' in manifest and '"common_random_numbers": false' in manifest
 
 
+def test_where_no_round_depends_on_another_one_training_serves_both_horizons(tiny_folder, tmp_path):
+    sepo = SEPOSettings(steps=2, rollouts=2, learning_rate=1e-2, beta=0.0, lora_dropout=0.0, lora_r=4)
+    both = [Variant("credited", horizon, True) for horizon in ("round", "return-to-go")]
+    alike, apart = (
+        [Trial("tiny", game, variant, 0, 2, str(tiny_folder), sepo) for variant in both]
+        for game in ("kuhn", "ipd")
+    )
+    for number, trial in enumerate(alike):
+        run_trial(trial, tmp_path / str(number))  # each of them for itself
+    own = [read_lines(trial.folder(tmp_path / str(n)) / METRICS)[-1] for n, trial in enumerate(alike)]
+    assert own[0]["grad_norm"] == own[1]["grad_norm"] > 0
+    found = run_study([*alike, *apart], tmp_path / "study")
+    assert len(list((tmp_path / "study" / "tiny" / "kuhn").glob("*.parquet"))) == 1
+    assert len(list((tmp_path / "study" / "tiny" / "ipd").glob("*.parquet"))) == 2
+    assert found.groupby("game")["horizon"].nunique().to_dict() == {"ipd": 2, "kuhn": 2}
+
+
 def test_the_table_says_what_it_was_made_with(tmp_path):
     todo = trials("tabular", ["kuhn"], [0, 1], 2, VARIANTS[:2])
     logs = run_study(todo, tmp_path / "study")
