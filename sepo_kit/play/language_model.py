@@ -173,7 +173,7 @@ class LanguageModel(Policy):
         ]
         asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
                  for prefix in tree.branches]  # fmt: skip
-        log_p = self._answers(asked, remembered=after is None)
+        log_p = self._answers(asked)
         result, row = [], 0
         for tree in trees:
             found = {}
@@ -188,12 +188,11 @@ class LanguageModel(Policy):
             result.append(probabilities / probabilities.sum())
         return result
 
-    def _answers(self, asked: Sequence[Branching], remembered: bool = True) -> np.ndarray:
+    def _answers(self, asked: Sequence[Branching]) -> np.ndarray:
         """``log_probs_of_branches`` as an array; FloatingPointError where the model went wrong."""
         if not asked:
             return np.empty((0, 0))
-        known, read = (self._known, self._read) if remembered else (None, None)
-        log_p = self.log_probs_of_branches(asked, known=known, read=read).double().cpu().numpy()
+        log_p = self.log_probs_of_branches(asked, known=self._known, read=self._read).double().cpu().numpy()
         if np.isnan(log_p).any():
             raise FloatingPointError(
                 f"the logits of {self.name} are not finite; the model's weights are broken"
