@@ -40,7 +40,7 @@ ENVIRONMENT = {
 }
 # Whatever the user's own backend is: figures go into the executed notebooks.
 DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-SHARES = {"04_sft_warm_start": 0.35, "05_sepo_training": 0.45, "06_evaluation": 0.2}  # of a plan's minutes
+SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0.15}  # of a plan's minutes
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Task:
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     """The notebook runs of a profile, in an order in which each comes after what it needs."""
     common = {"profile": profile.name, "runs": str(root)}
-    data = Task("03_sft_data", "03_sft_data", common, minutes=0.4)
+    data = Task("03_sft_data", "03_sft_data", common, minutes=0.2)
     todo = [data]
     built: dict[str, str] = {}  # the first task that loads a model builds it; the others wait for it
     for plan in profile.plans:
@@ -71,12 +71,12 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
         todo += chain
     last = tuple(task.name for task in todo if task.notebook == "06_evaluation")
     # Nothing waits for these three: they fill the gaps.
-    todo.append(Task("01_games", "01_games", common, minutes=0.8))
-    todo.append(Task("02_penalties", "02_penalties", common, minutes=0.5))
-    todo.append(Task("07_credit_ablation", "07_credit_ablation", common, minutes=1.2))
+    todo.append(Task("01_games", "01_games", common, minutes=0.7))
+    todo.append(Task("02_penalties", "02_penalties", common, minutes=0.3))
+    todo.append(Task("07_credit_ablation", "07_credit_ablation", common, minutes=0.8))
     todo.append(Task("09_penalty_lab", "09_penalty_lab", common, last, minutes=0.2))
     out = {"figures": str(figures), "results": str(results)}
-    todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.3))
+    todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.4))
     return todo
 
 
