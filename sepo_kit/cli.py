@@ -208,7 +208,7 @@ def _study(options: argparse.Namespace) -> None:
         logs = run_study(todo, folder, options.workers)
         estimated = estimates(agent, options.games, options.samples, variants, bases, sepo)
         results = options.results or PROJECT / "data" / "results"
-        for path in write_study(logs, estimated, todo, results):
+        for path in write_study(logs, estimated, todo, folder, results):
             print(f"written: {path}")
 
 

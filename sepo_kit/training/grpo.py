@@ -22,10 +22,12 @@ Departures from arXiv 2605.30854: KL by TRL's k3 estimator (there: one-sided), s
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from datasets import Dataset
+from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from sepo_kit.games.base import Game
@@ -44,7 +46,12 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")  # rollout_func is experi
 
 
 def train_sepo(
-    base: str | Path, game: Game | str, run_folder: str | Path, settings: SEPOSettings, seed: int = 0
+    base: str | Path,
+    game: Game | str,
+    run_folder: str | Path,
+    settings: SEPOSettings,
+    seed: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Run:
     """Train ``base`` on ``game`` with SEPO; goes on where a stopped run left off.
 
@@ -54,6 +61,8 @@ def train_sepo(
         Anything ``load_model`` takes; for the method, the run folder of the warm start.
     run_folder
         Where the run lives. It becomes a model that ``load_model`` takes.
+    callbacks
+        Whatever else is to watch the training.
 
     Returns
     -------
@@ -72,9 +81,15 @@ def train_sepo(
     ConnectionError
         Another process of the run has ended.
     """
+
+    def build(loaded: LoadedModel, game: Game, run: Run) -> SepoTrainer:
+        trainer = sepo_trainer(loaded, game, run, settings, seed)
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        return trainer
+
     return run_stage(
-        "sepo", base, game, run_folder, settings, seed,
-        lambda loaded, game, run: sepo_trainer(loaded, game, run, settings, seed),
+        "sepo", base, game, run_folder, settings, seed, build,
         check=lambda loaded, game: Rollouts(game, None, settings, seed),
         resume=lambda trainer, run: trainer.rollouts.go_on_from(read_lines(run.path / METRICS)),
         results=lambda trainer: {"steps": trainer.state.global_step},

@@ -20,7 +20,7 @@ from sepo_kit.children import die_with_parent
 from sepo_kit.games import get_game
 from sepo_kit.objective import exact
 from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
-from sepo_kit.runs import METRICS, RunError, provenance, read_lines, replacing, write_json
+from sepo_kit.runs import METRICS, RunError, provenance, read_lines, read_manifest, replacing, write_json
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 from sepo_kit.training.study import STARTS, estimator_study, settings_for
 from sepo_kit.training.tabular import train_tabular
@@ -120,7 +120,8 @@ def run_study(todo: Sequence[Trial], root: Path | str, workers: int = 1) -> pd.D
     -------
     DataFrame
         Columns agent, game, mode, horizon, common_random_numbers, seed, step and ``TERMS``. A table's terms are
-        exact, a language model's are means over the training episodes of the ten steps up to ``step``.
+        exact, and a language model's in Kuhn poker; elsewhere they are means over its training episodes of the ten
+        steps up to ``step``.
     """
     root = Path(root)
     missing = {_file(trial, root): _trained(trial) for trial in todo if not _file(trial, root).exists()}
@@ -215,10 +216,16 @@ def _train_table(trial: Trial) -> pd.DataFrame:
 
 
 def _train_model(trial: Trial, folder: Path) -> pd.DataFrame:
-    from sepo_kit.training.grpo import train_sepo  # torch, which tables do without
+    from sepo_kit.training.exact_curve import ExactCurve, read_exact_curve  # torch, which tables do without
+    from sepo_kit.training.grpo import train_sepo
 
     settings = replace(trial.sepo, steps=trial.steps, **asdict(trial.variant))
-    run = train_sepo(trial.base, trial.game, folder, settings, trial.seed)
+    game = get_game(trial.game)
+    if game.spec.independent_rounds:  # few information states
+        watch = ExactCurve(game, folder, settings.temperature, EVERY)
+        train_sepo(trial.base, game, folder, settings, trial.seed, callbacks=[watch])
+        return read_exact_curve(folder)
+    run = train_sepo(trial.base, game, folder, settings, trial.seed)
     rows = pd.DataFrame(read_lines(run.path / METRICS))
     rows = rows[[c for c in rows if c.startswith("sepo/")]].rename(columns=lambda c: c.removeprefix("sepo/"))
     means = rows[list(TERMS)].groupby(rows.index // EVERY).mean()
@@ -226,10 +233,10 @@ def _train_model(trial: Trial, folder: Path) -> pd.DataFrame:
 
 
 def write_study(
-    logs: pd.DataFrame, estimated: pd.DataFrame, todo: Sequence[Trial], folder: Path | str
+    logs: pd.DataFrame, estimated: pd.DataFrame, todo: Sequence[Trial], root: Path | str, folder: Path | str
 ) -> list[Path]:
     """Write the logs as credit-training-AGENT.parquet, the estimates as credit-estimates-AGENT.csv, and what they were
-    made with as credit-study-AGENT.json; the three paths."""
+    made with as credit-study-AGENT.json; the three paths. ``root``: where the trials ran."""
     agent = todo[0].agent
     names = (
         f"credit-training-{agent}.parquet",
@@ -251,8 +258,11 @@ def write_study(
         for trial in todo
     }
     seeds = sorted({trial.seed for trial in todo})
+    runs = {_trained(trial).folder(Path(root)) for trial in todo if trial.base != TABULAR}
+    commits = sorted({read_manifest(run)["commit"] for run in runs})
     made = {
-        "provenance": provenance(), "trials": len(todo), "steps": todo[0].steps, "seeds": seeds, "settings": settings
+        "provenance": provenance(), "trials": len(todo), "steps": todo[0].steps, "seeds": seeds, "settings": settings,
+        **({"commits": commits} if commits else {}),
     }  # fmt: skip
     write_json(source, made)
     return [data, table, source]

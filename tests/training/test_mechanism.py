@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+import torch
 
+from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.runs import METRICS, RunError, read_json, read_lines
-from sepo_kit.training import mechanism
+from sepo_kit.training import grpo, mechanism
 from sepo_kit.training.mechanism import (
     TERMS,
     VARIANTS,
@@ -19,6 +21,7 @@ from sepo_kit.training.mechanism import (
     trials,
     write_study,
 )
+from sepo_kit.training.models import language_model, load_model
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.study import settings_for
 from sepo_kit.training.tabular import train_tabular
@@ -60,11 +63,13 @@ def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(run_study(todo, tmp_path), found)
 
 
+SEPO = SEPOSettings(steps=99, rollouts=2, learning_rate=1e-3, beta=0.0, lora_dropout=0.0, lora_r=4)
+
+
 def test_a_language_models_trial_logs_means_over_its_training_steps(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(mechanism, "EVERY", 2)
-    sepo = SEPOSettings(steps=99, rollouts=2, learning_rate=1e-3, beta=0.0, lora_dropout=0.0, lora_r=4)
     variant = Variant("credited", "round", False)
-    trial = Trial("tiny", "kuhn", variant, seed=1, steps=3, base=str(tiny_folder), sepo=sepo)
+    trial = Trial("tiny", "ipd", variant, seed=1, steps=3, base=str(tiny_folder), sepo=SEPO)
     run_trial(trial, tmp_path)
     found = run_study([trial], tmp_path)
     logged = pd.DataFrame(read_lines(trial.folder(tmp_path) / METRICS))["sepo/safety"]
@@ -74,11 +79,28 @@ def test_a_language_models_trial_logs_means_over_its_training_steps(tiny_folder,
     assert '"horizon": "round"' in manifest and '"common_random_numbers": false' in manifest
 
 
+def test_in_kuhn_poker_a_language_models_terms_are_exact(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(mechanism, "EVERY", 2)
+    monkeypatch.setattr(grpo, "training_dtype", lambda device: torch.float32)  # evaluation's
+    trial = Trial("tiny", "kuhn", VARIANTS[0], 1, steps=3, base=str(tiny_folder), sepo=SEPO)
+    run_trial(trial, tmp_path)
+    found = run_study([trial], tmp_path)
+    assert found["step"].to_list() == [0, 2, 3]
+    for step, source in ((0, tiny_folder), (-1, trial.folder(tmp_path))):
+        agent = language_model(load_model(source), "kuhn", temperature=SEPO.temperature)
+        expected = evaluate(agent, "kuhn", exact=True)
+        assert found["safety"].iloc[step] == pytest.approx(expected.safety, abs=1e-5)
+    _, _, source = write_study(found, pd.DataFrame(), [trial], tmp_path, tmp_path)
+    assert read_json(source)["commits"] == [read_json(trial.folder(tmp_path) / "manifest.json")["commit"]]
+    (trial.folder(tmp_path) / "exact.jsonl").unlink()
+    with pytest.raises(RunError, match=r"has no exact\.jsonl"):
+        run_trial(trial, tmp_path)
+
+
 def test_where_no_round_depends_on_another_one_training_serves_both_horizons(tiny_folder, tmp_path):
-    sepo = SEPOSettings(steps=2, rollouts=2, learning_rate=1e-2, beta=0.0, lora_dropout=0.0, lora_r=4)
     both = [Variant("credited", horizon, True) for horizon in ("round", "return-to-go")]
     alike, apart = (
-        [Trial("tiny", game, variant, 0, 2, str(tiny_folder), sepo) for variant in both]
+        [Trial("tiny", game, variant, 0, 2, str(tiny_folder), SEPO) for variant in both]
         for game in ("kuhn", "ipd")
     )
     for number, trial in enumerate(alike):
@@ -95,7 +117,7 @@ def test_the_table_says_what_it_was_made_with(tmp_path):
     todo = trials("tabular", ["kuhn"], [0, 1], 2, VARIANTS[:2])
     logs = run_study(todo, tmp_path / "study")
     estimated = estimates("tabular", ["kuhn"], 3, VARIANTS[:2])
-    data, table, source = write_study(logs, estimated, todo, tmp_path)
+    data, table, source = write_study(logs, estimated, todo, tmp_path / "study", tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(data), logs)
     pd.testing.assert_frame_equal(pd.read_csv(table), estimated, rtol=1e-5)
     made = read_json(source)
