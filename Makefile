@@ -31,7 +31,6 @@ export TOKENIZERS_PARALLELISM   ?= false
 # The stamps carry a checksum in their names, of where the clone lies and of what was installed. So a changed lock or
 # a moved clone is noticed, a file that git merely touched is not, and an install that was cut short has no stamp.
 sum   = $(shell { echo '$(CURDIR)'; cat $(1) 2>/dev/null; } | cksum | cut -d' ' -f1)
-# LAB holds settings of JupyterLab: a saved notebook keeps its widgets.
 LOCKS := requirements.lock requirements-models.lock
 LAB   := configs/jupyterlab/overrides.json
 DEPS  := $(VENV)/.installed-lock-$(call sum,$(LOCKS))
@@ -126,7 +125,7 @@ $(DEPS):
 
 $(KIT): $(DEPS)
 	@$(INSTALL) --no-deps --no-build-isolation -e .
-	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp $(LAB) $(VENV)/share/jupyter/lab/settings/
+	@mkdir -p $(VENV)/share/jupyter/lab/settings && cp $(LAB) $(VENV)/share/jupyter/lab/settings/  # saved notebooks keep their widgets
 	@$(configure_git)
 	@rm -f $(VENV)/.installed-kit-*
 	@touch $@

@@ -78,9 +78,11 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument("folder", type=Path, help="the run folder; an interrupted run goes on there")
         train.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
         train.add_argument("--like", help="the profile's model to take them from (default: the model itself)")
-        train.add_argument(
-            "--seed", type=int, nargs="+", default=[0],
-            help="default: 0; of several, one after the other, each stands for {seed} in model and folder",
+        seeds = train.add_mutually_exclusive_group()
+        seeds.add_argument("--seed", type=int, default=0)
+        seeds.add_argument(
+            "--seeds", type=int, nargs="+", metavar="SEED",
+            help="several, one after the other: {seed} in the names of model and folder becomes each of them",
         )  # fmt: skip
         train.set_defaults(run=_train, stage=stage)
     train.add_argument(
@@ -167,11 +169,12 @@ def _train(options: argparse.Namespace) -> None:
     plan = sk.get_profile(options.profile).plan(
         options.like or options.model, sk.get_game(options.game).spec.id
     )
-    if len(options.seed) > 1 and EACH_SEED not in str(options.folder):
+    seeds = options.seeds or [options.seed]
+    if len(seeds) > 1 and EACH_SEED not in str(options.folder):
         raise ValueError(
             f"several seeds need a folder each: write {EACH_SEED} where the seed goes, as in runs/mine-{EACH_SEED}"
         )
-    for seed in options.seed:
+    for seed in seeds:
         model, folder = (str(name).replace(EACH_SEED, str(seed)) for name in (options.model, options.folder))
         if options.stage == "train-sft":
             run = sk.train_sft(model, plan.game, folder, plan.sft, seed)

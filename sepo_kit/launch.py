@@ -47,6 +47,8 @@ def launch(
         Name of the profile that ``plan`` belongs to; only the weights of SEPO may differ from it.
     root
         Where the profile's runs go.
+    seeds
+        Seeds of the plan; those that are done are left alone.
     processes
         Training processes; 0: one per GPU, and one where there is none.
     meanwhile
@@ -110,7 +112,7 @@ def command(
     weights = vars(plan.sepo.weights).values() if stage == "sepo" and plan.sepo.weights else ()
     return [
         *start, "sepo_kit", f"train-{stage}", model, plan.game, str(plan.stage_folder(root, stage, EACH_SEED)),
-        "--profile", profile, "--like", plan.model, "--seed", *map(str, seeds),
+        "--profile", profile, "--like", plan.model, "--seeds", *map(str, seeds),
         *(["--weights", *map(str, weights)] if weights else []),
     ]  # fmt: skip
 

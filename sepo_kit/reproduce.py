@@ -40,7 +40,8 @@ ENVIRONMENT = {
 }
 # Whatever the user's own backend is: figures go into the executed notebooks.
 DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0.15}  # of a plan's minutes
+# The notebooks of a plan, in their order, and how they share its minutes.
+SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0.15}
 
 
 @dataclass
@@ -64,11 +65,8 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     common = {"profile": profile.name, "runs": str(root)}
     data = Task("03_sft_data", "03_sft_data", common, minutes=0.2)
     todo = [data]
-    built: dict[str, str] = {}  # the first task that loads a model builds it; the others wait for it
     for plan in profile.plans:
-        chain = _chain(plan, root, common, [data.name, *([built[plan.model]] if plan.model in built else [])])
-        built.setdefault(plan.model, chain[0].name)
-        todo += chain
+        todo += _chain(plan, root, common, data.name)
     last = tuple(task.name for task in todo if task.notebook == "06_evaluation")
     # Nothing waits for these three: they fill the gaps.
     todo.append(Task("01_games", "01_games", common, minutes=0.7))
@@ -80,7 +78,7 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     return todo
 
 
-def _chain(plan: Plan, root: Path, common: dict[str, Any], after: Sequence[str]) -> list[Task]:
+def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str) -> list[Task]:
     chain: list[Task] = []
     for notebook, share in SHARES.items():
         chain.append(
@@ -88,7 +86,7 @@ def _chain(plan: Plan, root: Path, common: dict[str, Any], after: Sequence[str])
                 f"{notebook} {plan.name}",
                 notebook,
                 {**common, "model": plan.model, "game": plan.game},
-                (chain[-1].name,) if chain else tuple(after),
+                (chain[-1].name if chain else data,),
                 plan.minutes * share,
                 plan.folder(root),
             )

@@ -17,6 +17,10 @@ MISTAKES = {
         "weights.exploit must be a finite number",
     ),
     "no episodes": (["evaluate", "kuhn", "nash", "--episodes", "0"], "episodes must be >= 1"),
+    "one folder for several seeds": (
+        ["train-sepo", "pico", "kuhn", "runs/mine", "--profile", "smoke", "--seeds", "0", "1"],
+        "several seeds need a folder each: write {seed} where the seed goes",
+    ),
     "unknown notebook": (["notebook", "05_training"], "unknown notebook '05_training'; known: 01_games"),
     "unknown notebook parameter": (
         ["notebook", "05_sepo_training", "-p", "gmae", "kuhn"],

@@ -108,14 +108,16 @@ def test_several_processes_go_through_accelerate(tmp_path):
     assert json.dumps(own).count("seed-{seed}") == 2 and own[-2:] == ["3", "4"]
 
 
-def test_several_seeds_share_a_process(root):
+def test_several_seeds_share_a_process_and_not_their_runs(root, tmp_path, monkeypatch):
     shutil.copytree(SMOKE.stage_folder(root, "sft", 0), SMOKE.stage_folder(root, "sft", 1))
-    [second] = launch("sepo", "smoke", SMOKE, root, [1])
-    before = read_manifest(second)
+    apart = shutil.copytree(root, tmp_path / "apart")
     both = launch("sepo", "smoke", SMOKE, root, [0, 1])
-    assert both == [SMOKE.stage_folder(root, "sepo", 0), second]
     assert [read_manifest(folder)["request"]["seed"] for folder in both] == [0, 1]
-    assert read_manifest(second) == before, "what is done is not touched"
+    [alone] = launch("sepo", "smoke", SMOKE, apart, [1])
+    weights = [folder / "adapter" / "adapter_model.safetensors" for folder in (both[1], alone)]
+    assert weights[0].read_bytes() == weights[1].read_bytes(), "seed 1 knows nothing of seed 0"
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
+    assert launch("sepo", "smoke", SMOKE, root, [0, 1]) == both
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path):

@@ -37,7 +37,10 @@ def test_no_plan_asks_for_more_demonstrations_than_there_are(game):
 
 def test_quick_trains_pico_on_three_seeds_and_smollm2_on_kuhn():
     quick = sk.get_profile("quick")
-    assert quick.plan("pico", "ipd").seeds == (0, 1, 2)
+    assert quick.plan("pico", "ipd").seeds == quick.plan("pico", "kuhn").seeds == (0, 1, 2)
+    assert quick.plan("pico", "ipd").sepo.steps == 100
+    for game in ("auction", "negotiation_v1", "negotiation_v2"):
+        assert (quick.plan("pico", game).seeds, quick.plan("pico", game).sepo.steps) == ((0,), 60)
     assert quick.plan("smollm2-135m", "kuhn").sepo.mode == "credited"
 
 

@@ -1,7 +1,7 @@
 """Replies sampled token by token, for many prompts at once, and the same ones as for each prompt alone.
 
-Shared beginnings of prompts are computed once, equal prompts too. Every row draws from uniform numbers of its own by
-inverse CDF, so that who else is in the batch changes nothing but rounding; rows that have ended leave it.
+Equal prompts are computed once, and so is what all prompts begin with. Every row draws from uniform numbers of its
+own by inverse CDF, so that who else is in the batch changes nothing but rounding; rows that have ended leave it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def sample_replies(
     *,
     temperature: float,
     end: int,
-    read: PrefixCache | None = None,
+    kept: PrefixCache | None = None,
 ) -> list[list[int]]:
     """One reply per prompt.
 
@@ -40,7 +40,7 @@ def sample_replies(
         Shape (N, T), in [0, 1): the draws of each row, T = the longest reply.
     end
         The token that closes a reply; the last of every reply that was not cut off.
-    read
+    kept
         What ``model`` has read before; it goes on from there.
 
     Raises
@@ -49,12 +49,14 @@ def sample_replies(
         The logits are not finite.
     """
     replies: list[list[int]] = [[] for _ in prompts]
-    if read is None:
-        read = PrefixCache(model)
-    together = _Read(read, prompts) if read.fits(prompts) else None
+    if not prompts:
+        return replies
+    if kept is None:
+        kept = PrefixCache(model)
+    together = _Prompts(kept, prompts) if kept.fits(set(prompts)) else None
     for rows in _batches(prompts, uniforms.shape[1]):
         asked = [prompts[row] for row in rows]
-        batch = _Batch(model, asked, together or _Read(PrefixCache(model), asked), uniforms.shape[1])
+        batch = _Batch(model, asked, together or _Prompts(PrefixCache(model), asked), uniforms.shape[1])
         talking = np.ones(len(rows), dtype=bool)
         tokens = None
         for draws in uniforms.T:
@@ -95,7 +97,7 @@ def _draw(logits: Tensor, uniforms: np.ndarray) -> np.ndarray:
     return found.clamp(max=logits.shape[1] - 1).cpu().numpy()
 
 
-class _Read:
+class _Prompts:
     """Prompts that ``cache`` has read, each one once."""
 
     def __init__(self, cache: PrefixCache, prompts: Sequence[Context]) -> None:
@@ -108,7 +110,7 @@ class _Batch:
     """R rows that are being continued, aligned at the right; ``logits``, shape (R, V), of what comes next."""
 
     def __init__(
-        self, model: torch.nn.Module, prompts: Sequence[Context], read: _Read, longest_reply: int
+        self, model: torch.nn.Module, prompts: Sequence[Context], read: _Prompts, longest_reply: int
     ) -> None:
         self.model = model
         self.device = read.logits.device

@@ -86,7 +86,7 @@ class LanguageModel(Policy):
         self._trees: dict[tuple[str, ...], ReplyTree] = {}
         self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
         self._known: dict[Branching, Tensor] | None = None
-        self._read: PrefixCache | None = None
+        self._kept: PrefixCache | None = None
 
     # --- words and tokens -------------------------------------------------------------------------
 
@@ -137,11 +137,12 @@ class LanguageModel(Policy):
 
     @contextmanager
     def remember(self) -> Iterator[None]:
-        self._known, self._read = {}, PrefixCache(self.model)
+        self._known = {}
+        self._kept = PrefixCache(self.model) if shares_prefixes(self.model) else None
         try:
             yield
         finally:
-            self._known = self._read = None
+            self._known = self._kept = None
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         if self.style != "direct":
@@ -173,7 +174,9 @@ class LanguageModel(Policy):
         ]
         asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
                  for prefix in tree.branches]  # fmt: skip
-        log_p = self._answers(asked)
+        # A sampled reply is said once: its contexts are not worth knowing, and the prompts of the others are.
+        kept = self._kept.fork() if self._kept is not None and after is not None else self._kept
+        log_p = self._answers(asked, self._known if after is None else None, kept)
         result, row = [], 0
         for tree in trees:
             found = {}
@@ -188,23 +191,32 @@ class LanguageModel(Policy):
             result.append(probabilities / probabilities.sum())
         return result
 
-    def _answers(self, asked: Sequence[Branching]) -> np.ndarray:
+    def _answers(
+        self, asked: Sequence[Branching], known: dict[Branching, Tensor] | None, kept: PrefixCache | None
+    ) -> np.ndarray:
         """``log_probs_of_branches`` as an array; FloatingPointError where the model went wrong."""
         if not asked:
             return np.empty((0, 0))
-        log_p = self.log_probs_of_branches(asked, known=self._known, read=self._read).double().cpu().numpy()
+        log_p = self.log_probs_of_branches(asked, known=known, kept=kept).double().cpu().numpy()
         if np.isnan(log_p).any():
             raise FloatingPointError(
                 f"the logits of {self.name} are not finite; the model's weights are broken"
             )
         return log_p
 
+    def _can_walk(self, seen: Sequence[InformationState]) -> bool:
+        """Whether ``_walk`` gives what ``act`` does, and for less: reading on from what is kept costs little."""
+        trees = [self.reply_tree(actions) for actions in {state.legal_actions for state in seen}]
+        deep = any(len(tree.branches) > 1 for tree in trees)
+        return self._kept is not None and deep and all(tree.in_order for tree in trees)
+
     def _walk(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
         """``act`` by going down the reply trees: of a tree with many branchings only those on the way are asked."""
         walks = [Walk(self.reply_tree(s.legal_actions), u) for s, u in zip(seen, uniforms, strict=True)]
         while asking := [(i, at) for i, walk in enumerate(walks) if (at := walk.branching()) is not None]:
             asked = [(self.prompt_ids(seen[i]) + at, walks[i].tree.branches[at]) for i, at in asking]
-            for (i, _), (_, tokens), row in zip(asking, asked, self._answers(asked), strict=True):
+            answers = self._answers(asked, self._known, self._kept)
+            for (i, _), (_, tokens), row in zip(asking, asked, answers, strict=True):
                 walks[i].take(np.exp(row[: len(tokens)]))
         return [self.choice(s, walk.action, walk.probability) for s, walk in zip(seen, walks, strict=True)]
 
@@ -215,11 +227,11 @@ class LanguageModel(Policy):
         grad: bool = False,
         model: torch.nn.Module | None = None,
         known: dict[Branching, Tensor] | None = None,
-        read: PrefixCache | None = None,
+        kept: PrefixCache | None = None,
     ) -> Tensor:
         """Log-probabilities at temperature of the tokens that may follow, shape (N, K), -inf where fewer.
 
-        ``known``, ``read``: answers of the same weights, and what they have read, which is not computed again; new
+        ``known``, ``kept``: answers of the same weights, and what they have read, which is not computed again; new
         ones are added. Not with ``grad``.
         """
         if known is None:
@@ -230,12 +242,12 @@ class LanguageModel(Policy):
                     [tokens for _, tokens in asked],
                     pad_token_id=self.tokenizer.pad_token_id or 0,
                     tree_tokens=self.tree_tokens,
-                    cache=read,
+                    cache=kept,
                 )
                 return torch.log_softmax(logits / self.temperature, dim=-1)
         new = [pair for pair in dict.fromkeys(asked) if pair not in known]
         if new:
-            for pair, row in zip(new, self.log_probs_of_branches(new, model=model, read=read), strict=True):
+            for pair, row in zip(new, self.log_probs_of_branches(new, model=model, kept=kept), strict=True):
                 known[pair] = row[: len(pair[1])]
         return pad_sequence([known[pair] for pair in asked], batch_first=True, padding_value=-inf)
 
@@ -298,10 +310,7 @@ class LanguageModel(Policy):
 
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
         if self.style == "direct" or not seen:
-            trees = {state.legal_actions: self.reply_tree(state.legal_actions) for state in seen}.values()
-            # What was read before makes a step down the tree cheap.
-            deep = any(len(tree.branches) > 1 for tree in trees) and all(tree.in_order for tree in trees)
-            return self._walk(seen, uniforms) if deep and self._read else super().act(seen, uniforms)
+            return self._walk(seen, uniforms) if self._can_walk(seen) else super().act(seen, uniforms)
         prompts = [self.prompt_ids(state) for state in seen]
         replies = self._replies(prompts, np.asarray(uniforms, dtype=float))
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
@@ -347,7 +356,7 @@ class LanguageModel(Policy):
                 np.stack([stream.random(self.max_new_tokens) for stream in streams]),
                 temperature=self.temperature,
                 end=self.end_of_reply,
-                read=self._read,
+                kept=self._kept,
             )
         with torch.random.fork_rng():
             torch.manual_seed(zlib.crc32(uniforms.tobytes()))

@@ -1,4 +1,4 @@
-"""Next-token logits of many contexts, every shared prefix computed once.
+"""Next-token logits of many contexts, shared prefixes computed once.
 
 The prompts of a game repeat: the rules are the same in all, and round t + 1 continues round t. The contexts
 are laid out as token trees, each token attending to its own ancestors only. Where a model
@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from sepo_kit.play.prefix_cache import Context, PrefixCache, last, shared_length
+from sepo_kit.play.prefix_cache import Context, PrefixCache, last_positions, shared_length
 
-TREE_TOKENS = (
-    192  # of one tree above what all share: larger ones repeat less, but attention grows with the square
-)
+# Tokens of one tree. Larger ones repeat less of what contexts share, but attention grows with the square.
+TREE_TOKENS = 192
 BATCH_TOKENS = 4096  # tokens of one batch, padding included
 
 
@@ -41,7 +41,7 @@ def allowed_logits(
     allowed
         For each context the ids of the tokens wanted, at least one.
     cache
-        What ``model`` has read before, where no gradient is wanted.
+        What ``model`` has read before; not where a gradient is wanted.
 
     Returns
     -------
@@ -49,6 +49,8 @@ def allowed_logits(
         Shape (N, K), K = the most tokens allowed anywhere, -inf where a row has fewer; float32;
         differentiable with respect to the model's parameters.
     """
+    if cache is not None and (cache.model is not model or torch.is_grad_enabled()):
+        raise ValueError("a PrefixCache has no gradients and belongs to one model; score without it")
     device = next(model.parameters()).device
     unique = sorted(set(contexts))
     place = {context: row for row, context in enumerate(unique)}
@@ -169,7 +171,7 @@ def _batches(trees: Iterator[Tree]) -> Iterator[list[Tree]]:
 
 def _forest_logits(model: torch.nn.Module, contexts: Sequence[Context], limit: int) -> Iterator[Tensor]:
     """Logits of sorted, distinct ``contexts``: one tree, or what all begin with once and many trees on top of it."""
-    forest = list(trees(contexts, limit))
+    forest = list(islice(trees(contexts, limit), 2))
     if len(forest) == 1:
         yield _tree_logits(model, forest)
         return
@@ -182,7 +184,9 @@ def _forest_logits(model: torch.nn.Module, contexts: Sequence[Context], limit: i
 
 def _trunk(model: torch.nn.Module, tokens: Context) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of every layer, shape (1, heads, N, D), of the N ``tokens`` that all contexts begin with; none
-    where the model keeps none, as under gradient checkpointing."""
+    where the model keeps none, as when it trains under gradient checkpointing."""
+    if model.training and any(getattr(part, "gradient_checkpointing", False) for part in model.modules()):
+        return []
     device = next(model.parameters()).device
     cache = DynamicCache()
     model(
@@ -229,7 +233,7 @@ def _tree_logits(
         input_ids=torch.as_tensor(tokens, device=device),
         position_ids=torch.as_tensor(positions, device=device),
         attention_mask=torch.as_tensor(visible, device=device)[:, None],
-        logits_to_keep=last(-min(columns), size, device),
+        logits_to_keep=last_positions(-min(columns), size, device),
         past_key_values=cache if trunk else None,
         use_cache=bool(trunk),
     ).logits
@@ -262,7 +266,7 @@ def _padded_logits(
             input_ids=torch.as_tensor(ids, device=device),
             attention_mask=torch.as_tensor(mask, device=device),
             position_ids=torch.as_tensor((mask.cumsum(1) - 1).clip(0), device=device),
-            logits_to_keep=last(1, longest, device),
+            logits_to_keep=last_positions(1, longest, device),
             use_cache=False,
         ).logits[:, -1]
         start = stop

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 Context = tuple[int, ...]
 
-ROOM = 2**31  # bytes of keys and values that are kept at most
+BYTES_AT_MOST = 2**31  # of keys and values
 
 
 def shared_length(first: Context, second: Context) -> int:
@@ -27,7 +28,7 @@ def shared_length(first: Context, second: Context) -> int:
     return min(len(first), len(second))
 
 
-def last(count: int, length: int, device: torch.device) -> Tensor:
+def last_positions(count: int, length: int, device: torch.device) -> Tensor:
     """The last ``count`` of ``length`` positions, as ``logits_to_keep``. Given a number, transformers would multiply a
     slice of a batch with the vocabulary, for which a CPU takes up to a hundred times as long."""
     return torch.arange(length - count, length, device=device)
@@ -36,26 +37,40 @@ def last(count: int, length: int, device: torch.device) -> Tensor:
 class PrefixCache:
     """What ``model`` has read last. Its weights must stay as they are, and ``prefix.shares_prefixes`` must hold for it.
 
-    ``room``: bytes of keys and values at most.
+    ``bytes_at_most``: of keys and values.
     """
 
-    def __init__(self, model: torch.nn.Module, room: int = ROOM) -> None:
+    def __init__(self, model: torch.nn.Module, bytes_at_most: int = BYTES_AT_MOST) -> None:
         self.model = model
-        self.room = room
+        self.bytes_at_most = bytes_at_most
         self._rows: list[Context] = []  # sorted
         self._layers: list[_Slots] = []
+
+    def fork(self) -> PrefixCache:
+        """A cache that goes on from here and leaves this one as it is."""
+        other = PrefixCache(self.model, self.bytes_at_most)
+        other._rows, other._layers = (
+            self._rows,
+            [copy(layer) for layer in self._layers],
+        )  # nothing is written in place
+        return other
 
     def fits(self, contexts: Sequence[Context]) -> bool:
         """Whether there is room for ``contexts``."""
         config = self.model.config.get_text_config()
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        numbers = 2 * config.num_hidden_layers * config.num_key_value_heads * width
-        size = numbers * next(self.model.parameters()).element_size()
-        return size * len(contexts) * max(map(len, contexts)) <= self.room
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = 2 * config.num_hidden_layers * heads * width * next(self.model.parameters()).element_size()
+        return (
+            size * len(contexts) * (max(map(len, contexts)) + 1) <= self.bytes_at_most
+        )  # and a slot for padding
 
     @torch.no_grad()
     def logits(self, contexts: Sequence[Context]) -> Tensor:
-        """Logits, shape (N, V), of what may follow each of the sorted, distinct ``contexts``."""
+        """Logits, shape (N, V), of what may follow each of the sorted, distinct ``contexts``.
+
+        What all of them begin with is read once, and so is what an earlier call has read.
+        """
         trunk = contexts[0][: shared_length(contexts[0], contexts[-1])]
         if len(contexts) > 1 and trunk and not self._rows:
             self._read([trunk], [[len(trunk)]])
@@ -103,7 +118,7 @@ class PrefixCache:
             position_ids=place.where(place < longest, 0),
             attention_mask=self._tensor(visible)[:, None],
             past_key_values=Cache(layers=self._layers),
-            logits_to_keep=last(-min(columns), fresh, place.device),
+            logits_to_keep=last_positions(-min(columns), fresh, place.device),
             use_cache=True,
         ).logits
         self._rows = rows

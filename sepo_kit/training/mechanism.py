@@ -75,6 +75,12 @@ class Trial:
     base: str = TABULAR
     sepo: SEPOSettings | None = None
 
+    @property
+    def exact(self) -> bool:
+        """Whether its terms are computed, not sampled: of a table, or of a model whose information states are few."""
+        few = get_game(self.game).spec.independent_rounds
+        return self.sepo is None or (few and self.sepo.style == "direct")
+
     def folder(self, root: Path) -> Path:
         """Where the trial lies under the study's folder."""
         words = self.variant.name.replace(",", "").replace(" ", "-")
@@ -159,6 +165,10 @@ def _read(todo: Sequence[Trial], root: Path) -> Iterator[pd.DataFrame]:
     for trial in todo:
         labels = {"agent": trial.agent, "game": trial.game, **asdict(trial.variant), "seed": trial.seed}
         log = pd.read_parquet(_file(trial, root))
+        if trial.exact and log["step"].min() > 0:
+            raise RunError(
+                f"{_file(trial, root)} was sampled, by an older version; delete it and its run folder"
+            )
         yield log[log["step"] <= trial.steps].assign(**labels)[[*labels, "step", *TERMS]]
 
 
@@ -220,12 +230,11 @@ def _train_model(trial: Trial, folder: Path) -> pd.DataFrame:
     from sepo_kit.training.grpo import train_sepo
 
     settings = replace(trial.sepo, steps=trial.steps, **asdict(trial.variant))
-    game = get_game(trial.game)
-    if game.spec.independent_rounds:  # few information states
-        watch = ExactCurve(game, folder, settings.temperature, EVERY)
-        train_sepo(trial.base, game, folder, settings, trial.seed, callbacks=[watch])
+    if trial.exact:
+        watch = ExactCurve(get_game(trial.game), folder, settings.temperature, EVERY)
+        train_sepo(trial.base, trial.game, folder, settings, trial.seed, callbacks=[watch])
         return read_exact_curve(folder)
-    run = train_sepo(trial.base, game, folder, settings, trial.seed)
+    run = train_sepo(trial.base, trial.game, folder, settings, trial.seed)
     rows = pd.DataFrame(read_lines(run.path / METRICS))
     rows = rows[[c for c in rows if c.startswith("sepo/")]].rename(columns=lambda c: c.removeprefix("sepo/"))
     means = rows[list(TERMS)].groupby(rows.index // EVERY).mean()

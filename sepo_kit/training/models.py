@@ -6,11 +6,12 @@ stages merged in, in order.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -228,12 +229,7 @@ def _built_smollm2() -> Path:
     times as long, and a run of the pipeline loads the model a dozen times."""
     file = smollm2_file()
     folder = cache_folder() / f"{SMOLLM2}-{SMOLLM2_SHA256[:12]}-float32"
-    if not (folder / "config.json").exists():
-        model, tokenizer = _unpacked(file)
-        with replacing_folder(folder) as temporary, quiet():
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
-    return folder
+    return _built(folder, lambda: _unpacked(file))
 
 
 def _unpacked(file: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
@@ -275,11 +271,21 @@ def _built_pico() -> Path:
     }
     label = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
     folder = cache_folder() / f"pico-{label}"
-    if not (folder / "config.json").exists():
-        model, tokenizer = pico.build_pico(PICO_STEPS)
-        with replacing_folder(folder) as temporary, quiet():
-            model.save_pretrained(temporary)
-            tokenizer.save_pretrained(temporary)
+    return _built(folder, lambda: pico.build_pico(PICO_STEPS))
+
+
+def _built(folder: Path, build: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]) -> Path:
+    """``folder``, with what ``build`` makes if it was not there. Of several processes one builds, the others wait."""
+    if (folder / "config.json").exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "config.json").exists():
+            model, tokenizer = build()
+            with replacing_folder(folder) as temporary, quiet():
+                model.save_pretrained(temporary)
+                tokenizer.save_pretrained(temporary)
     return folder
 
 

@@ -11,7 +11,7 @@ from toys import WordGame, WordInformation
 from sepo_kit.play import generation
 from sepo_kit.play.generation import sample_replies
 from sepo_kit.play.language_model import LanguageModel
-from sepo_kit.play.prefix_cache import PrefixCache
+from sepo_kit.play.prefix_cache import BYTES_AT_MOST, PrefixCache
 
 # Shared beginnings, equal prompts, one that continues another, all lengths.
 PROMPTS = [
@@ -50,12 +50,14 @@ def plainest(model, prompt, draws, temperature=0.8) -> list[int]:
     return reply
 
 
+@pytest.mark.parametrize("room", [0, BYTES_AT_MOST])
 @pytest.mark.parametrize("cached", [1, 40, 16_384])  # one row at a time, a few, all at once
 @pytest.mark.parametrize("shrink", [0.0, 0.75, 1.0])
-def test_a_batch_says_what_each_prompt_alone_is_answered(model, uniforms, cached, shrink, monkeypatch):
+def test_a_batch_says_what_each_prompt_alone_is_answered(model, uniforms, cached, shrink, room, monkeypatch):
     monkeypatch.setattr(generation, "CACHED_TOKENS", cached)
     monkeypatch.setattr(generation, "SHRINK", shrink)
-    found = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END)
+    kept = PrefixCache(model, room)
+    found = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END, kept=kept)
     assert found == [plainest(model, *row) for row in zip(PROMPTS, uniforms, strict=True)]
     ended = [reply[-1] == END for reply in found]
     assert 2 <= sum(ended) < len(found), "the example must have replies of both kinds"
@@ -72,10 +74,10 @@ def test_what_was_read_is_not_computed_again_and_ended_rows_no_more(model, unifo
 
     monkeypatch.setattr(model, "forward", counted)
     monkeypatch.setattr(generation, "SHRINK", 1.0)
-    read = PrefixCache(model)
-    first = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END, read=read)
+    kept = PrefixCache(model)
+    first = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END, kept=kept)
     del sizes[:]
-    replies = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END, read=read)
+    replies = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END, kept=kept)
     assert replies == first
     rows = {p for p in PROMPTS if not any(q[: len(p)] == p for q in PROMPTS if q != p)}  # others begin these
     again = 4  # (5, 6) ends in the row of (5, 6, 7, 8, 9): from the 6 on
@@ -100,3 +102,7 @@ def test_lockstep_is_one_at_a_time(tiny_model, tokenizer):
     together = agent.act(seen, draws)
     assert together == [agent.act([state], [draw])[0] for state, draw in zip(seen, draws, strict=True)]
     assert len({choice.reply for choice in together}) == 4
+
+
+def test_nobody_is_answered_nothing(model):
+    assert sample_replies(model, [], np.empty((0, 4)), temperature=0.8, end=END) == []

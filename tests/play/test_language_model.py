@@ -323,6 +323,30 @@ def test_unreadable_replies_go_through_exactly_one_constrained_decode(tiny_model
         assert choices[i].completion_ids == tuple(said.replies[i])
 
 
+def test_a_fallback_costs_the_others_nothing_and_is_not_kept(tokenizer, monkeypatch):
+    """What the model has read of other prompts stays, and a reply that is said once is not worth knowing."""
+    model = tiny.model(tokenizer)
+    said = Said(tokenizer, "COOPERATE or DEFECT?", *["fine\nDEFECT"] * 3)
+    agent = player(model, tokenizer, style="reasoned", generate=said)
+    seen = [WordInformation(("COOPERATE", "DEFECT"), number) for number in range(4)]
+    sizes = []
+    forward = model.forward
+    monkeypatch.setattr(
+        model, "forward", lambda *a, **k: sizes.append(k["input_ids"].numel()) or forward(*a, **k)
+    )
+    with agent.remember():
+        prompts = sorted(agent.prompt_ids(state) for state in seen)
+        agent._kept.logits(prompts)
+        del sizes[:]
+        assert [choice.fallback for choice in agent.act(seen, [0.2] * 4)] == [True, False, False, False]
+        reply = len(said.replies[0]) - 1 + len(tokenizer.encode("\n"))
+        assert sizes == [reply], "the reply alone was read"
+        assert agent._known == {}
+        del sizes[:]
+        agent._kept.logits([(*prompt, 7) for prompt in prompts])
+        assert sizes == [4]
+
+
 def test_the_fallback_depends_on_what_was_said(tiny_model, tokenizer):
     """So the comparison above can fail."""
     agent = player(tiny_model, tokenizer, style="reasoned")

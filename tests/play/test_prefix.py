@@ -25,6 +25,9 @@ CONTEXTS = [
     (30,), (31, 5, 6, 7), (5, 6, 7, 8, 21, 22), (5, 9, 9, 9, 9, 9),
 ]  # fmt: skip
 ALLOWED = [(1, 2), (3,), (4, 5, 6), (2, 1), (7,), (8, 9), (1, 2, 3), (4,), (10, 11, 12)]
+# The same with a beginning that all share, and one that is nothing else.
+RULES = (40, 41, 42)
+WITH_RULES = [RULES, *((*RULES, *context) for context in CONTEXTS[1:])]
 
 
 def one_at_a_time(model, contexts=CONTEXTS, allowed=ALLOWED) -> torch.Tensor:
@@ -55,12 +58,15 @@ def model(tokenizer):
 
 @pytest.mark.parametrize("batch", [1, 20, 4096])  # one tree each, a few, all at once
 @pytest.mark.parametrize("limit", [1, 8, 12, 1000])
-def test_tree_logits_equal_logits_one_at_a_time(model, limit, batch, monkeypatch):
+@pytest.mark.parametrize(
+    "contexts", [CONTEXTS, WITH_RULES], ids=["nothing shared by all", "rules shared by all"]
+)
+def test_tree_logits_equal_logits_one_at_a_time(model, contexts, limit, batch, monkeypatch):
     monkeypatch.setattr(prefix, "BATCH_TOKENS", batch)
     assert shares_prefixes(model)
     with torch.no_grad():
-        found = allowed_logits(model, CONTEXTS, ALLOWED, tree_tokens=limit)
-        torch.testing.assert_close(found, one_at_a_time(model), atol=1e-4, rtol=0)
+        found = allowed_logits(model, contexts, ALLOWED, tree_tokens=limit)
+        torch.testing.assert_close(found, one_at_a_time(model, contexts), atol=1e-4, rtol=0)
     assert found.dtype == torch.float32
     assert torch.isfinite(found).sum() == sum(map(len, ALLOWED))
 
@@ -81,12 +87,21 @@ def test_padded_logits_equal_logits_one_at_a_time(model, monkeypatch):
             torch.testing.assert_close(found, one_at_a_time(model), atol=1e-4, rtol=0)
 
 
+@pytest.mark.parametrize("checkpointing", [False, True])
 @pytest.mark.parametrize("limit", [8, 1000])
-def test_gradients_of_the_tree_equal_those_of_padded_batches(model, monkeypatch, limit):
-    in_trees = gradients(model, allowed_logits(model, CONTEXTS, ALLOWED, tree_tokens=limit))
+@pytest.mark.parametrize(
+    "contexts", [CONTEXTS, WITH_RULES], ids=["nothing shared by all", "rules shared by all"]
+)
+def test_gradients_of_the_tree_equal_those_of_padded_batches(
+    model, monkeypatch, contexts, limit, checkpointing
+):
+    if checkpointing:
+        model.gradient_checkpointing_enable()
+    model.train()  # without dropout
+    in_trees = gradients(model, allowed_logits(model, contexts, ALLOWED, tree_tokens=limit))
     monkeypatch.setattr(prefix, "shares_prefixes", lambda model: False)
-    padded = gradients(model, allowed_logits(model, CONTEXTS, ALLOWED))
-    plain = gradients(model, one_at_a_time(model))
+    padded = gradients(model, allowed_logits(model, contexts, ALLOWED))
+    plain = gradients(model, one_at_a_time(model, contexts))
     assert len(in_trees) == len(padded) == len(plain) > 10
     for tree, batch, single in zip(in_trees, padded, plain, strict=True):
         scale = single.abs().max()
@@ -95,8 +110,9 @@ def test_gradients_of_the_tree_equal_those_of_padded_batches(model, monkeypatch,
         torch.testing.assert_close(batch / scale, single / scale, atol=1e-4, rtol=0)
 
 
-def test_equal_contexts_are_computed_once(model, monkeypatch):
-    lengths = []
+def counting(model, monkeypatch) -> list[int]:
+    """The tokens of every forward pass from now on."""
+    lengths: list[int] = []
     forward = model.forward
 
     def counted(*args, **kwargs):
@@ -104,9 +120,22 @@ def test_equal_contexts_are_computed_once(model, monkeypatch):
         return forward(*args, **kwargs)
 
     monkeypatch.setattr(model, "forward", counted)
+    return lengths
+
+
+def test_equal_contexts_are_computed_once(model, monkeypatch):
+    lengths = counting(model, monkeypatch)
     with torch.no_grad():
         allowed_logits(model, [(1, 2, 3, 4)] * 50 + [(1, 2, 3, 5)] * 50, [(7, 8)] * 100)
     assert lengths == [5]
+
+
+def test_what_all_contexts_begin_with_is_computed_once_for_all_trees(model, monkeypatch):
+    lengths = counting(model, monkeypatch)
+    contexts = [(1, 2, 3, 4, 5, number) for number in range(10, 14)]
+    with torch.no_grad():
+        allowed_logits(model, contexts, [(7, 8)] * 4, tree_tokens=2)
+    assert lengths == [5, 4]
 
 
 # --- models that cannot share prefixes ------------------------------------------------------------

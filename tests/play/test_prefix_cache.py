@@ -7,7 +7,9 @@ import tiny
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers import AutoModelForCausalLM, GPT2Config, Qwen2Config, Qwen3Config
 
+from sepo_kit.play.prefix import allowed_logits, shares_prefixes
 from sepo_kit.play.prefix_cache import PrefixCache, shared_length
 
 RULES = (5, 6, 7, 8)
@@ -68,13 +70,67 @@ def test_a_context_that_begins_another_needs_no_row(model, monkeypatch):
     assert [keys.shape[1] for keys, _ in cache.keys_and_values((*RULES, 20))] == [5] * len(model.model.layers)
 
 
-def test_room(model):
-    config = model.config
-    width = config.hidden_size // config.num_attention_heads
-    token = 2 * config.num_hidden_layers * config.num_key_value_heads * width * 4  # bytes, float32
-    cache = PrefixCache(model, room=2 * 5 * token)
-    assert cache.fits([RULES, (*RULES, 1)])
-    assert not cache.fits([RULES, (*RULES, 1, 2)])
+def test_a_fork_goes_on_and_leaves_the_other_as_it_is(model, monkeypatch):
+    cache = PrefixCache(model)
+    prompts = [(*RULES, token) for token in range(20, 30)]
+    cache.logits(prompts)
+    said = [(*prompts[3], 11, 12, 13)]
+    sizes = counting(model, monkeypatch)
+    found = cache.fork().logits(said)
+    assert sizes == [3]
+    torch.testing.assert_close(found, plainest(model, said), atol=1e-4, rtol=0)
+    del sizes[:]
+    following = [(*prompt, 14) for prompt in prompts]
+    found = cache.logits(following)
+    assert sizes == [len(prompts)], "a new token each: nobody's row was lost"
+    torch.testing.assert_close(found, plainest(model, following), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    "config",
+    [
+        GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4),  # no grouped heads, learned positions
+        Qwen2Config(  # grouped heads
+            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2,
+        ),
+        Qwen3Config(  # heads of a size of their own
+            vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+            num_key_value_heads=2, head_dim=16,
+        ),
+    ],
+    ids=lambda config: config.model_type,
+)  # fmt: skip
+def test_any_model_that_shares_prefixes_has_a_cache_of_the_size_it_says(config, dtype):
+    model = AutoModelForCausalLM.from_config(config).to(dtype).eval()
+    assert shares_prefixes(model)
+    contexts = [(*RULES, token) for token in range(20, 23)]
+    cache = PrefixCache(model)
+    cache.logits(contexts)
+    held = sum(part.nbytes for layer in cache._layers for part in (layer.keys, layer.values))
+    assert PrefixCache(model, bytes_at_most=held).fits(contexts)
+    assert not PrefixCache(model, bytes_at_most=held - 1).fits(contexts)
+    following = [(*context, 30, 31) for context in contexts]
+    close = {"atol": 1e-5 if dtype == torch.float32 else 0.05, "rtol": 0}
+    torch.testing.assert_close(cache.logits(following), plainest(model, following), **close)
+
+
+def test_no_gradient_and_no_other_model_is_given_what_was_read(model, tokenizer):
+    contexts, allowed = [RULES], [(1, 2)]
+    with pytest.raises(ValueError, match="has no gradients and belongs to one model"):
+        allowed_logits(model, contexts, allowed, cache=PrefixCache(model))
+    with torch.no_grad(), pytest.raises(ValueError, match="has no gradients and belongs to one model"):
+        allowed_logits(model, contexts, allowed, cache=PrefixCache(tiny.model(tokenizer)))
+
+
+def test_contexts_without_room_are_computed_without(model):
+    contexts, allowed = [RULES, (*RULES, 20)], [(1, 2), (3, 4)]
+    cache = PrefixCache(model, bytes_at_most=0)
+    with torch.no_grad():
+        found = allowed_logits(model, contexts, allowed, cache=cache)
+        torch.testing.assert_close(found, allowed_logits(model, contexts, allowed))
+    assert cache._layers == []
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
@@ -305,6 +307,20 @@ def quick_pico(monkeypatch, tmp_path):
     return tmp_path
 
 
+def test_of_several_processes_one_builds_a_model_and_the_others_wait(tiny_folder, tmp_path):
+    loaded, started = load_model(tiny_folder), []
+
+    def build():
+        started.append(time.monotonic())
+        time.sleep(0.3)
+        return loaded.model, loaded.tokenizer
+
+    with ThreadPoolExecutor(3) as pool:  # a lock on a file that each opens holds between threads too
+        folders = list(pool.map(lambda _: models._built(tmp_path / "cache" / "tiny", build), range(3)))
+    assert len(started) == 1
+    assert {(folder / "config.json").exists() for folder in folders} == {True}
+
+
 def test_pico_is_built_once_and_read_from_then_on(quick_pico, monkeypatch):
     first = load_model("pico")
     monkeypatch.setattr(pico, "build_pico", lambda steps: pytest.fail("built again"))
@@ -312,7 +328,7 @@ def test_pico_is_built_once_and_read_from_then_on(quick_pico, monkeypatch):
     assert again.name == "pico"
     for one, other in zip(first.model.parameters(), again.model.parameters(), strict=True):
         assert torch.equal(one, other)
-    (folder,) = quick_pico.iterdir()
+    (folder,) = quick_pico.glob("pico-*")
     assert folder.name.startswith("pico-")
 
 
@@ -320,7 +336,7 @@ def test_another_recipe_is_another_pico(quick_pico, monkeypatch):
     load_model("pico")
     monkeypatch.setattr(models, "PICO_STEPS", 3)
     load_model("pico")
-    assert len(list(quick_pico.iterdir())) == 2
+    assert len(list(quick_pico.glob("pico-*"))) == 2
 
 
 def test_a_pico_that_could_not_be_saved_leaves_nothing(quick_pico, monkeypatch):
@@ -332,7 +348,7 @@ def test_a_pico_that_could_not_be_saved_leaves_nothing(quick_pico, monkeypatch):
         full.setattr("transformers.PreTrainedModel.save_pretrained", save)
         with pytest.raises(OSError, match="No space left on device"):
             load_model("pico")
-    assert list(quick_pico.iterdir()) == []
+    assert [path.suffix for path in quick_pico.iterdir()] == [".lock"]
     load_model("pico")
 
 
