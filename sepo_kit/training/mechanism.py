@@ -48,17 +48,13 @@ class Variant:
         return f"{self.mode}, {self.horizon}, {draws} draws"
 
 
-def _is_as_proposed(variant: Variant) -> bool:
-    return variant.horizon == OWN_HORIZON[variant.mode] and variant.common_random_numbers
+def _order(variant: Variant) -> tuple[bool, bool]:
+    return variant.common_random_numbers, variant.horizon == OWN_HORIZON[variant.mode]
 
 
-def _first(variant: Variant) -> tuple[bool, bool]:
-    return _is_as_proposed(variant), variant.common_random_numbers
-
-
-# Each mode as it was proposed comes first, then common draws: a study that was stopped early has those.
+# Each mode as it was proposed, then common draws, then own horizons: a study that was stopped early has those.
 VARIANTS = tuple(
-    sorted((Variant(*each) for each in product(MODES, HORIZONS, (True, False))), key=_first, reverse=True)
+    sorted((Variant(*each) for each in product(MODES, HORIZONS, (True, False))), key=_order, reverse=True)
 )
 
 

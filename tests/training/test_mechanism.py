@@ -35,6 +35,8 @@ def test_all_combinations_those_proposed_first():
         "grouped, round, common draws",
         "credited, return-to-go, common draws",
     }
+    assert all(variant.common_random_numbers for variant in VARIANTS[:8])
+    assert {(v.mode, v.horizon) for v in VARIANTS[8:12]} == {(v.mode, v.horizon) for v in VARIANTS[:4]}
     with pytest.raises(ValueError, match="credit mode must be one of"):
         Variant("fair", "round", True)
 
