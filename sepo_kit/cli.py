@@ -97,7 +97,9 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--steps", type=int, default=400, help="SEPO steps of a trial (default: 400)")
     study.add_argument("--samples", type=int, default=400, help="sampled gradients (default: 400)")
     study.add_argument(
-        "--variants", type=int, help="only the first so many of the 16; 4: the modes as proposed, 8: all with common draws"
+        "--variants",
+        type=int,
+        help="only the first so many of the 16; 4: the modes as proposed, 8: all with common draws",
     )
     study.add_argument("--profile", default="study", help="whose hyperparameters (default: study)")
     study.add_argument("--workers", type=int, default=1, help="trials at a time (default: 1)")
