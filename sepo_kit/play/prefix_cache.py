@@ -49,10 +49,8 @@ class PrefixCache:
     def fork(self) -> PrefixCache:
         """A cache that goes on from here and leaves this one as it is."""
         other = PrefixCache(self.model, self.bytes_at_most)
-        other._rows, other._layers = (
-            self._rows,
-            [copy(layer) for layer in self._layers],
-        )  # nothing is written in place
+        other._rows = self._rows
+        other._layers = [copy(layer) for layer in self._layers]  # a layer never writes into what it holds
         return other
 
     def fits(self, contexts: Sequence[Context]) -> bool:
@@ -60,10 +58,9 @@ class PrefixCache:
         config = self.model.config.get_text_config()
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = 2 * config.num_hidden_layers * heads * width * next(self.model.parameters()).element_size()
-        return (
-            size * len(contexts) * (max(map(len, contexts)) + 1) <= self.bytes_at_most
-        )  # and a slot for padding
+        token = 2 * config.num_hidden_layers * heads * width * next(self.model.parameters()).element_size()
+        slots = max(map(len, contexts)) + 1  # one for padding
+        return token * len(contexts) * slots <= self.bytes_at_most
 
     @torch.no_grad()
     def logits(self, contexts: Sequence[Context]) -> Tensor:
