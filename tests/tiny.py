@@ -53,3 +53,16 @@ def with_adapters_that_act(model):
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.05)
     return model
+
+
+def tokens_read(model: torch.nn.Module, monkeypatch) -> list[int]:
+    """The tokens of every forward pass of ``model`` from now on, padding included."""
+    sizes: list[int] = []
+    forward = model.forward
+
+    def counted(*args, **kwargs):
+        sizes.append(kwargs["input_ids"].numel())
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model, "forward", counted)
+    return sizes

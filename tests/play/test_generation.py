@@ -65,14 +65,7 @@ def test_a_batch_says_what_each_prompt_alone_is_answered(model, uniforms, cached
 
 
 def test_what_was_read_is_not_computed_again_and_ended_rows_no_more(model, uniforms, monkeypatch):
-    sizes = []
-    forward = model.forward
-
-    def counted(*args, **kwargs):
-        sizes.append(kwargs["input_ids"].numel())
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(model, "forward", counted)
+    sizes = tiny.tokens_read(model, monkeypatch)
     monkeypatch.setattr(generation, "SHRINK", 1.0)
     kept = PrefixCache(model)
     first = sample_replies(model, PROMPTS, uniforms, temperature=0.8, end=END, kept=kept)

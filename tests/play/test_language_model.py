@@ -329,11 +329,7 @@ def test_a_fallback_costs_the_others_nothing_and_is_not_kept(tokenizer, monkeypa
     said = Said(tokenizer, "COOPERATE or DEFECT?", *["fine\nDEFECT"] * 3)
     agent = player(model, tokenizer, style="reasoned", generate=said)
     seen = [WordInformation(("COOPERATE", "DEFECT"), number) for number in range(4)]
-    sizes = []
-    forward = model.forward
-    monkeypatch.setattr(
-        model, "forward", lambda *a, **k: sizes.append(k["input_ids"].numel()) or forward(*a, **k)
-    )
+    sizes = tiny.tokens_read(model, monkeypatch)
     with agent.remember():
         prompts = sorted(agent.prompt_ids(state) for state in seen)
         agent._kept.logits(prompts)

@@ -110,28 +110,15 @@ def test_gradients_of_the_tree_equal_those_of_padded_batches(
         torch.testing.assert_close(batch / scale, single / scale, atol=1e-4, rtol=0)
 
 
-def counting(model, monkeypatch) -> list[int]:
-    """The tokens of every forward pass from now on."""
-    lengths: list[int] = []
-    forward = model.forward
-
-    def counted(*args, **kwargs):
-        lengths.append(kwargs["input_ids"].numel())
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(model, "forward", counted)
-    return lengths
-
-
 def test_equal_contexts_are_computed_once(model, monkeypatch):
-    lengths = counting(model, monkeypatch)
+    lengths = tiny.tokens_read(model, monkeypatch)
     with torch.no_grad():
         allowed_logits(model, [(1, 2, 3, 4)] * 50 + [(1, 2, 3, 5)] * 50, [(7, 8)] * 100)
     assert lengths == [5]
 
 
 def test_what_all_contexts_begin_with_is_computed_once_for_all_trees(model, monkeypatch):
-    lengths = counting(model, monkeypatch)
+    lengths = tiny.tokens_read(model, monkeypatch)
     contexts = [(1, 2, 3, 4, 5, number) for number in range(10, 14)]
     with torch.no_grad():
         allowed_logits(model, contexts, [(7, 8)] * 4, tree_tokens=2)

@@ -25,19 +25,6 @@ def plainest(model, contexts) -> torch.Tensor:
         return torch.stack([model(input_ids=torch.tensor([context])).logits[0, -1] for context in contexts])
 
 
-def counting(model, monkeypatch) -> list[int]:
-    """The tokens, padding included, of every forward pass from now on."""
-    sizes: list[int] = []
-    forward = model.forward
-
-    def counted(*args, **kwargs):
-        sizes.append(kwargs["input_ids"].numel())
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(model, "forward", counted)
-    return sizes
-
-
 contexts_of_a_call = st.sets(
     st.lists(st.integers(3, 6), min_size=1, max_size=7).map(tuple), min_size=1, max_size=5
 )
@@ -51,7 +38,7 @@ def test_answers_are_those_of_each_context_alone(model, calls):
 
 
 def test_a_round_costs_its_new_tokens(model, monkeypatch):
-    sizes, cache = counting(model, monkeypatch), PrefixCache(model)
+    sizes, cache = tiny.tokens_read(model, monkeypatch), PrefixCache(model)
     cache.logits([(*RULES, 20), (*RULES, 21)])
     assert sizes == [4, 2]  # the rules once, then a token for each
     del sizes[:]
@@ -62,7 +49,7 @@ def test_a_round_costs_its_new_tokens(model, monkeypatch):
 
 
 def test_a_context_that_begins_another_needs_no_row(model, monkeypatch):
-    sizes, cache = counting(model, monkeypatch), PrefixCache(model)
+    sizes, cache = tiny.tokens_read(model, monkeypatch), PrefixCache(model)
     contexts = [RULES, (*RULES, 20), (*RULES, 20, 21)]
     found = cache.logits(contexts)
     assert sizes[1:] == [3]  # from the last token of the first context on
@@ -75,7 +62,7 @@ def test_a_fork_goes_on_and_leaves_the_other_as_it_is(model, monkeypatch):
     prompts = [(*RULES, token) for token in range(20, 30)]
     cache.logits(prompts)
     said = [(*prompts[3], 11, 12, 13)]
-    sizes = counting(model, monkeypatch)
+    sizes = tiny.tokens_read(model, monkeypatch)
     found = cache.fork().logits(said)
     assert sizes == [3]
     torch.testing.assert_close(found, plainest(model, said), atol=1e-4, rtol=0)
