@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -484,3 +485,19 @@ def test_a_stopped_run_resumes_to_the_same_weights(tiny_folder, tmp_path, change
     run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
     mine, theirs = (load_file(r.path / "adapter" / "adapter_model.safetensors") for r in (run, whole))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+def test_a_penalty_is_called_silent_in_the_steps_that_charged_it(rollouts, tiny_model):
+    """Limits lift a weight from 0 after a step; that step did not charge it."""
+    limits = {"exploit": 0.0, "collusion": 0.0, "externality": 0.0}
+    made = rollouts(
+        "ipd", temperature=1e-6, weights=Weights(0, 0, 0), limits=limits
+    )  # no draw decides: no spread
+    made(["prompt"] * made.rows, stepping(tiny_model))
+    assert made.charged == Weights(0, 0, 0) != made.weights
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        made.metrics()
+    made(["prompt"] * made.rows, stepping(tiny_model))
+    with pytest.warns(UserWarning, match="penalty was the same in all rollouts of every group of a step"):
+        made.metrics()
