@@ -58,6 +58,7 @@ class Task:
     state: str = field(default="waiting", init=False)
     started: float = field(default=0.0, init=False)
     seconds: float = field(default=0.0, init=False)
+    again: bool = field(default=False, init=False)  # whether it was started a second time
 
 
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
@@ -152,7 +153,7 @@ class Reproduction:
 
     def run(self) -> None:
         """Run until all tasks are done, or one fails."""
-        threads = max(1, (os.cpu_count() or 1) // self.workers)
+        threads = self.threads = max(1, (os.cpu_count() or 1) // self.workers)
         self._say(
             f"profile {self.profile.name}: {len(self.todo)} notebooks, {self.workers} at a time, "
             f"{threads} thread{'s' if threads > 1 else ''} each, runs in {self.root}"
@@ -190,6 +191,10 @@ class Reproduction:
                 continue
             del self.processes[task.name]
             task.seconds = time.time() - task.started
+            if process.returncode != 0 and not task.again and _kernel_was_late(task, self.root):
+                task.again = True
+                self.processes[task.name] = _start(task, self.root, self.threads)
+                continue
             if process.returncode != 0:
                 raise NotebookFailed(
                     f"{task.name} failed: {last_error(_log(task, self.root))}\n"
@@ -343,6 +348,11 @@ def _log(task: Task, root: Path) -> Path:
 
 def _marker(task: Task, root: Path) -> Path:
     return root / "notebooks" / f"{_slug(task)}.json"
+
+
+def _kernel_was_late(task: Task, root: Path) -> bool:
+    """Whether its kernel never answered: two kernels that start at once may pick the same port."""
+    return "Kernel didn't respond" in _log(task, root).read_text(errors="replace")
 
 
 def _fingerprint(task: Task) -> str:

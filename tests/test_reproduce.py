@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 
 from sepo_kit.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.profiles import PROFILES, get_profile
-from sepo_kit.reproduce import Task, longest_chain_first, reproduce, result_files, tasks
+from sepo_kit.reproduce import Reproduction, Task, _log, longest_chain_first, reproduce, result_files, tasks
 from sepo_kit.runs import RunError
 
 
@@ -152,3 +153,24 @@ def test_the_longest_chain_goes_first():
         Task("d", "", {}, ("a", "c"), 2), Task("e", "", {}, (), 5.5),
     ]  # fmt: skip
     assert [task.name for task in longest_chain_first(todo)] == ["a", "b", "e", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    ("said", "again"),
+    [("RuntimeError: Kernel didn't respond in 60 seconds", True), ("ValueError: no", False)],
+)
+def test_a_kernel_that_never_answered_is_started_once_more(tmp_path, monkeypatch, said, again):
+    """Two kernels that start at once may pick the same port; any other error ends the reproduction."""
+    task = Task("a", "01_games", {})
+    started = []
+
+    def fails(task, root, threads):
+        started.append(task.name)
+        _log(task, root).parent.mkdir(parents=True, exist_ok=True)
+        _log(task, root).write_text(said)
+        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+
+    monkeypatch.setattr("sepo_kit.reproduce._start", fails)
+    with pytest.raises(NotebookFailed, match="a failed"):
+        Reproduction(get_profile("smoke"), tmp_path, [task], 1, io.StringIO()).run()
+    assert len(started) == 1 + again
