@@ -19,14 +19,14 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import conclude, options, seconds
 
 import sepo_kit as sk
-from sepo_kit.objective import gradient, optimise, tree
+from sepo_kit.exact import ascent, gradients, tree
 
 MEMORY_ONE = ("start", "CC", "CD", "DC", "DD")
 
 
 def forget() -> None:
     """Drop everything that is kept between questions."""
-    for kept in (optimise._scripted, gradient._problem, tree._arena):
+    for kept in (ascent._scripted, gradients._problem, tree._arena):
         kept.cache_clear()
 
 

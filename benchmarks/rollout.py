@@ -18,8 +18,8 @@ import torch
 from common import conclude, options, seconds
 
 import sepo_kit as sk
-from sepo_kit.play.language_model import LanguageModel
-from sepo_kit.play.rollout import matches, play_matches
+from sepo_kit.engine.rollout import matches, play_matches
+from sepo_kit.models.language_model import LanguageModel
 
 POOLS = ("train", "exploit", "collusive")
 REPLY_TOKENS = 24

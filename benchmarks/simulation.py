@@ -17,8 +17,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 from common import conclude, options, seconds
 
 import sepo_kit as sk
-from sepo_kit.play.rollout import Match, play_matches
-from sepo_kit.play.simulate import simulate
+from sepo_kit.engine.rollout import Match, play_matches
+from sepo_kit.engine.simulate import simulate
 
 
 def recorded(game: str, agent: str, opponent: str, count: int) -> None:

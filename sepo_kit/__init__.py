@@ -9,23 +9,23 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
+from sepo_kit import exact
+from sepo_kit.engine.policy import scripted, tabular, uniform
+from sepo_kit.engine.rollout import play
 from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game
-from sepo_kit.objective import exact
-from sepo_kit.play.policy import scripted, tabular, uniform
-from sepo_kit.play.rollout import play  # a function with the name of its package, which it hides here
 
 __version__ = "0.1.0"
 
 _NEED_TORCH = {
-    "load_model": "training.models",
-    "language_model": "training.models",
+    "load_model": "models.loading",
+    "language_model": "models.loading",
     "train_sft": "training.sft",
     "train_sepo": "training.grpo",
     "SFTSettings": "training.settings",
     "SEPOSettings": "training.settings",
-    "PROFILES": "profiles",
-    "get_profile": "profiles",
+    "PROFILES": "pipeline.profiles",
+    "get_profile": "pipeline.profiles",
 }
 
 __all__ = [

@@ -117,9 +117,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    from sepo_kit.notebooks import PROJECT
-    from sepo_kit.profiles import get_profile
-    from sepo_kit.reproduce import reproduce
+    from sepo_kit.pipeline.notebooks import PROJECT
+    from sepo_kit.pipeline.profiles import get_profile
+    from sepo_kit.pipeline.reproduce import reproduce
 
     profile = get_profile(options.profile)
     root = (options.runs or PROJECT / "runs" / profile.name).resolve()
@@ -135,7 +135,7 @@ def _reproduce(options: argparse.Namespace) -> None:
 def _notebook(options: argparse.Namespace) -> None:
     import yaml
 
-    from sepo_kit.notebooks import PROJECT, run_notebook
+    from sepo_kit.pipeline.notebooks import PROJECT, run_notebook
 
     output = options.output or PROJECT / "runs" / "notebooks" / f"{options.name}.ipynb"
     parameters = {name: yaml.safe_load(value) for name, value in options.p}
@@ -165,7 +165,7 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     import sepo_kit as sk
-    from sepo_kit.profiles import EACH_SEED
+    from sepo_kit.pipeline.profiles import EACH_SEED
     from sepo_kit.training.processes import world
 
     plan = sk.get_profile(options.profile).plan(
@@ -188,9 +188,10 @@ def _train(options: argparse.Namespace) -> None:
 
 
 def _study(options: argparse.Namespace) -> None:
-    from sepo_kit.notebooks import PROJECT
-    from sepo_kit.profiles import get_profile
-    from sepo_kit.training.mechanism import (
+    from sepo_kit.pipeline.children import die_with_parent
+    from sepo_kit.pipeline.notebooks import PROJECT
+    from sepo_kit.pipeline.profiles import get_profile
+    from sepo_kit.study.mechanism import (
         TABULAR,
         VARIANTS,
         estimates,
@@ -210,7 +211,7 @@ def _study(options: argparse.Namespace) -> None:
         sepo = {game: plan.sepo for game, plan in like.items()}
         seeds, variants = range(options.seeds), VARIANTS[: options.variants]
         todo = trials(agent, options.games, seeds, options.steps, variants, bases, sepo)
-        logs = run_study(todo, folder, options.workers)
+        logs = run_study(todo, folder, options.workers, die_with_parent)
         estimated = estimates(agent, options.games, options.samples, variants, bases, sepo)
         results = options.results or PROJECT / "data" / "results"
         for path in write_study(logs, estimated, todo, folder, results):
@@ -218,7 +219,7 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from sepo_kit.notebooks import PROJECT
+    from sepo_kit.pipeline.notebooks import PROJECT
     from sepo_kit.runs import file_hash
     from sepo_kit.training.demonstrations import write_corpus
 

@@ -11,9 +11,9 @@ import tiny
 import torch
 
 from sepo_kit.games import get_game
+from sepo_kit.models.loading import LoadedModel
 from sepo_kit.runs import Run
 from sepo_kit.training import grpo
-from sepo_kit.training.models import LoadedModel
 from sepo_kit.training.settings import SEPOSettings
 
 VOCABULARY, PROMPT, REPLY = 262_144, 8, 512

@@ -6,7 +6,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from sepo_kit.games import get_game
-from sepo_kit.training import pico
+from sepo_kit.models import pico
 
 torch.set_num_threads(1)
 

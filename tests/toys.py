@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sepo_kit.engine import graph
 from sepo_kit.games import ipd, kuhn
 from sepo_kit.games.base import (
     Game,
@@ -19,7 +20,6 @@ from sepo_kit.games.base import (
     answer_rule,
     require_legal,
 )
-from sepo_kit.play import graph
 
 WEIGHTS = Weights(exploit=1.0, collusion=1.0, externality=1.0)
 

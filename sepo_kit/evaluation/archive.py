@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from sepo_kit.engine.rollout import Match
+from sepo_kit.engine.sitting import Sitting, replayed
 from sepo_kit.games import GAMES, get_game
-from sepo_kit.play.rollout import Match
-from sepo_kit.play.sitting import Sitting, replayed
 from sepo_kit.runs import (
     EPISODES,
     MANIFEST,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pandas as pd
 
+from sepo_kit.engine.policy import scripted
+from sepo_kit.engine.simulate import simulate
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
-from sepo_kit.play.policy import scripted
-from sepo_kit.play.simulate import simulate
 
 
 def cross_play(game: Game | str, episodes: int = 2_000, seed: int = 0) -> pd.DataFrame:

@@ -12,19 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from sepo_kit import exact as enumeration
+from sepo_kit.engine.episode import Episode
+from sepo_kit.engine.policy import Policy
+from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.evaluation.statistics import Estimate, bootstrap
 from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.games import get_game
 from sepo_kit.games.base import POOLS, Game, Weights
-from sepo_kit.objective import exact as enumeration
 from sepo_kit.objective.terms import Against, Terms, objective, terms_of
-from sepo_kit.play.episode import Episode
-from sepo_kit.play.policy import Policy
-from sepo_kit.play.rollout import matches, play_matches
 
 METRICS = (
-    "utility",
-    "exploitability",
+    "payoff",
+    "exploit",
     "collusion",
     "externality",
     "safety",
@@ -142,8 +142,8 @@ def report(
 
 def _values(game: Game, terms: Terms, weights: Weights, fallback: float) -> dict[str, float | None]:
     values = {
-        "utility": terms.utility,
-        "exploitability": terms.exploitability,
+        "payoff": terms.payoff,
+        "exploit": terms.exploit,
         "collusion": terms.collusion,
         "externality": terms.externality,
         "safety": objective(game.spec, terms, weights),

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from sepo_kit import exact
+from sepo_kit.engine.policy import Policy, scripted
+from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.archive import find_runs
+from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.games.base import Game
-from sepo_kit.objective import exact
-from sepo_kit.objective.optimise import OpenTable
 from sepo_kit.objective.terms import results_of
-from sepo_kit.play.policy import Policy, scripted
-from sepo_kit.play.sitting import Sitting
 
 REFERENCE = "reference policy"
 # Games small enough to enumerate, with the label of the rows of their reference policy: the shortest there is.
@@ -52,7 +52,7 @@ def opponent(game: Game, name: str) -> Policy:
         found = exact.optimise(game, row=row).policy
         # A person goes where no opponent of the pools does: it plays at random there.
         return OpenTable(found.name, found.table, found.row)
-    from sepo_kit.training.models import language_model, load_model
+    from sepo_kit.models.loading import language_model, load_model
 
     return language_model(load_model(name), game)
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from sepo_kit import exact
+from sepo_kit.engine.policy import first_information
 from sepo_kit.evaluation.reweigh import TERMS, WEIGHTS, Contender
+from sepo_kit.exact.ascent import OpenTable
+from sepo_kit.exact.gradients import problem
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, Weights
-from sepo_kit.objective import exact
-from sepo_kit.objective.gradient import problem
-from sepo_kit.objective.optimise import OpenTable
-from sepo_kit.play.policy import first_information
 
 QUICK_STATES = 30_000  # a game with more of them against one opponent takes longer than a button should
 
@@ -62,7 +62,7 @@ def reference(game: Game | str, weights: Weights | None = None, steps: int = 300
     except exact.TooLarge:
         raise ValueError(
             f"{game.spec.title} is too large to be enumerated in a moment; train a model on it instead, or a table by "
-            "sampling with sepo_kit.training.tabular"
+            "sampling with sepo_kit.study.tabular"
         ) from None
     name = "exact at " + "/".join(f"{value:g}" for value in vars(weights).values())
     return Reference(

@@ -12,26 +12,21 @@ from pathlib import Path
 
 import pandas as pd
 
+from sepo_kit import exact as enumeration
+from sepo_kit.engine.episode import Episode, decision_frame
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
-from sepo_kit.objective import exact as enumeration
-from sepo_kit.play.episode import Episode, decision_frame
 from sepo_kit.runs import RunError, provenance, read_json, replacing, write_json
 
 STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO"}
 STAGES = tuple(STAGE_NAMES)
 KEYS = ("model", "game", "stage", "seed")
 HEADINGS = {
-    "utility": "payoff",
-    "exploitability": "exploit",
-    "collusion": "collusion",
-    "externality": "externality",
     "safety": "Safety",
     "nra": "NRA",
     "robust": "Robust",
-    "fallback": "fallback",
-}
+}  # what a table calls the other metrics is their name
 
 
 @dataclass(frozen=True)
@@ -63,7 +58,7 @@ def evaluate_stage(
         The values of ``KEYS``: model, game, stage and seed (None for the base model).
     """
     # Here, because it brings torch, which reading results does not need.
-    from sepo_kit.training.models import language_model, load_model
+    from sepo_kit.models.loading import language_model, load_model
 
     game = get_game(label["game"])
     agent = language_model(
@@ -170,7 +165,7 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
 def text_table(results: pd.DataFrame) -> str:
     """``table`` as text for a terminal, three decimals, a dash where a number is not defined."""
     shown = table(results)
-    numbers = list(HEADINGS.values())
+    numbers = [HEADINGS.get(name, name) for name in METRICS]
     shown[numbers] = shown[numbers].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")
     return shown.to_string(index=False)
 

@@ -16,7 +16,7 @@ from sepo_kit.evaluation.statistics import CONFIDENCE, Estimate, exact, over_see
 from sepo_kit.games.base import GameSpec, Weights
 from sepo_kit.objective.terms import Terms
 
-TERMS = ("utility", "exploitability", "collusion", "externality")
+TERMS = ("payoff", "exploit", "collusion", "externality")
 WEIGHTS = ("exploit", "collusion", "externality")
 KINDS = ("base", "sft", "sepo", "reference", "scripted")
 TINY = 1e-12  # differences below are rounding

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from textwrap import wrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
-from sepo_kit.evaluation.results import STAGE_NAMES
 from sepo_kit.evaluation.statistics import over_seeds
-from sepo_kit.games import GAMES, get_game
-from sepo_kit.runs import replacing
-from sepo_kit.figures.look import PALETTE, SHOWN, STAGE_NAMES, UNITS, label
-
+from sepo_kit.figures.look import label
+from sepo_kit.games import get_game
 
 MODE_COLORS = dict(
     zip(
@@ -63,7 +56,7 @@ def gradient_cosines(study: pd.DataFrame, title: str) -> Figure:
 def credit_curves(
     logs: pd.DataFrame,
     game: str,
-    columns: tuple[str, ...] = ("safety", "exploitability", "collusion"),
+    columns: tuple[str, ...] = ("safety", "exploit", "collusion"),
     about: str = "exact values of a tabular policy",
 ) -> Figure:
     """Safety, exploit and collusion over training by variant: mean over seeds; band: 95 % interval of the mean.
@@ -144,10 +137,9 @@ def credit_ends(logs: pd.DataFrame, game: str) -> Figure:
 
 def dual_ascent(log: pd.DataFrame, game: str, limits: dict[str, float]) -> Figure:
     """Limited terms and the weights that dual ascent found for them. ``log``: ``TabularRun.log``."""
-    names = {"exploit": "exploitability", "collusion": "collusion", "externality": "externality"}
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for name, color in zip(limits, sns.color_palette("colorblind"), strict=False):
-        axes[0].plot(log["step"], log[names[name]], color=color, label=name)
+        axes[0].plot(log["step"], log[name], color=color, label=name)
         axes[0].axhline(limits[name], color=color, linestyle="--", linewidth=1)
         axes[1].plot(log["step"], log[f"weight_{name}"], color=color, label=name)
     axes[0].set_ylabel("term (dashed: its limit)")

@@ -320,8 +320,8 @@ def terms_over_weights(spec: GameSpec, swept: pd.DataFrame) -> Figure:
     figure, axes = plt.subplots(1, len(WEIGHTS), figsize=(8.1, 2.8), sharey=True, layout="constrained")
     palette = sns.color_palette("colorblind")
     looks = {  # payoff and exploit on the scale of the prisoner's dilemma, so that all four share an axis
-        "utility": ("payoff (scaled)", spec.scale, palette[2], "-"),
-        "exploitability": ("exploit (scaled)", spec.scale, palette[3], "-"),
+        "payoff": ("payoff (scaled)", spec.scale, palette[2], "-"),
+        "exploit": ("exploit (scaled)", spec.scale, palette[3], "-"),
         "collusion": ("collusion", 1.0, palette[4], "--"),
         "externality": ("externality", 1.0, palette[0], ":"),
     }

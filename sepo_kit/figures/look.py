@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import wrap
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
-from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.evaluation.statistics import over_seeds
-from sepo_kit.games import GAMES, get_game
+from sepo_kit.games import get_game
 from sepo_kit.runs import replacing
 
 PALETTE = {stage: sns.color_palette("colorblind")[i] for stage, i in (("base", 7), ("sft", 0), ("sepo", 1))}
 UNITS = {
-    "utility": "payoff per {unit} ({payoff_unit})",
-    "exploitability": "exploit per {unit} ({payoff_unit})",
+    "payoff": "payoff per {unit} ({payoff_unit})",
+    "exploit": "exploit per {unit} ({payoff_unit})",
     "collusion": "collusion (0 to 1)",
     "externality": "externality (0 to 1)",
     "safety": "Safety (scaled payoff)",
@@ -28,7 +23,7 @@ UNITS = {
     "robust": "Robust per {unit} ({payoff_unit})",
     "fallback": "fallback rate (0 to 1)",
 }
-SHOWN = ("safety", "utility", "exploitability", "collusion", "externality", "nra", "robust")
+SHOWN = ("safety", "payoff", "exploit", "collusion", "externality", "nra", "robust")
 
 
 def style() -> None:

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from textwrap import wrap
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
-from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.evaluation.statistics import over_seeds
-from sepo_kit.games import GAMES, get_game
-from sepo_kit.runs import replacing
-from sepo_kit.figures.look import PALETTE, SHOWN, STAGE_NAMES, UNITS, label
+from sepo_kit.games import get_game
 
 
 def cross_play(pairs: pd.DataFrame, game: str) -> Figure:
@@ -43,9 +36,6 @@ def cross_play(pairs: pd.DataFrame, game: str) -> Figure:
     plt.setp(axis.get_xticklabels(), ha="right")
     axis.set_title(f"{spec.title}: what the row earns")
     return figure
-
-
-
 
 
 def kuhn_policies(policies: pd.DataFrame) -> Figure:

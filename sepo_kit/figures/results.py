@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from textwrap import wrap
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.evaluation.statistics import over_seeds
+from sepo_kit.figures.look import PALETTE, SHOWN, label
 from sepo_kit.games import GAMES, get_game
-from sepo_kit.runs import replacing
-from sepo_kit.figures.look import PALETTE, SHOWN, STAGE_NAMES, UNITS, label
 
 
 def stage_terms(summary: pd.DataFrame, model: str, game: str) -> Figure:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from textwrap import wrap
-
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 
-from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.evaluation.statistics import over_seeds
-from sepo_kit.games import GAMES, get_game
-from sepo_kit.runs import replacing
-from sepo_kit.figures.look import PALETTE, SHOWN, STAGE_NAMES, UNITS, label
+from sepo_kit.figures.look import PALETTE
+from sepo_kit.games import get_game
 
-
-CURVES = ("sepo/safety", "sepo/exploitability", "sepo/collusion", "kl", "entropy")
+CURVES = ("sepo/safety", "sepo/exploit", "sepo/collusion", "kl", "entropy")
 CURVE_NAMES = {
     "sepo/safety": "Safety (scaled payoff)",
-    "sepo/exploitability": "exploit per {unit} ({payoff_unit})",
+    "sepo/exploit": "exploit per {unit} ({payoff_unit})",
     "sepo/collusion": "collusion (0 to 1)",
     "kl": "KL to SFT (nats)",
     "entropy": "entropy (nats)",
@@ -69,7 +60,7 @@ def run_curves(metrics: pd.DataFrame, smooth: int = 5) -> Figure:
     specs = [get_game(game).spec for game in metrics["game"].unique()]
     names = {**CURVE_NAMES, "loss": "SFT loss (nats per token)"}
     if len(specs) > 1:
-        names["sepo/exploitability"] = "exploit (each game's unit)"
+        names["sepo/exploit"] = "exploit (each game's unit)"
     if not any(spec.pools.collusive for spec in specs):
         del names["sepo/collusion"]
     shown = [column for column in names if column in metrics and metrics[column].notna().any()]

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sepo_kit.engine.episode import Episode
+from sepo_kit.engine.rollout import Match, matches
 from sepo_kit.games.base import Game, GameSpec, Weights
-from sepo_kit.play.episode import Episode
-from sepo_kit.play.rollout import Match, matches
 
 MODES = ("shared", "auxiliary", "grouped", "credited")
 HORIZONS = ("round", "return-to-go")

@@ -14,7 +14,7 @@ from dataclasses import replace
 from sepo_kit.games.base import Weights
 from sepo_kit.objective.terms import Terms
 
-TERMS = {"exploit": "exploitability", "collusion": "collusion", "externality": "externality"}
+TERMS = ("exploit", "collusion", "externality")
 
 
 class DualAscent:
@@ -58,7 +58,7 @@ class DualAscent:
     def update(self, terms: Terms) -> Weights:
         """Move the weights by one step of dual ascent on what a batch showed; the new weights."""
         moved = {
-            name: max(0.0, getattr(self.weights, name) + self.rate * (getattr(terms, TERMS[name]) - limit))
+            name: max(0.0, getattr(self.weights, name) + self.rate * (getattr(terms, name) - limit))
             for name, limit in self.limits.items()
         }
         self.weights = replace(self.weights, **moved)

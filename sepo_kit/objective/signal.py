@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from sepo_kit.engine.episode import Episode
 from sepo_kit.games.base import GameSpec, Weights
 from sepo_kit.objective.credit import Credit
-from sepo_kit.play.episode import Episode
 
 ROUNDING = 1e-12  # a spread below this is that of equal numbers
 

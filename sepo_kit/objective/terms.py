@@ -1,4 +1,4 @@
-"""The objective: utility u, exploitability e, collusion c, externality x, and what is made of them.
+"""The objective: payoff u, exploit e, collusion c, externality x, and what is made of them.
 
 J = s * u - le * s * e - lc * c - lx * x, with u the mean payoff over the train pool, e the mean over the
 exploit pool of max(0, their mean payoff - ours), c the mean collusion over the collusive pool, x the mean
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from sepo_kit.engine.episode import Episode
 from sepo_kit.games.base import GameSpec, Weights
-from sepo_kit.play.episode import Episode
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,8 @@ class Terms:
     """The terms of the objective, unscaled. ``robust`` is the mean payoff against the shift pool; ``nra``
     the normalised relative advantage, None where it is not defined."""
 
-    utility: float
-    exploitability: float
+    payoff: float
+    exploit: float
     collusion: float
     externality: float
     robust: float
@@ -83,8 +83,8 @@ def terms_of(spec: GameSpec, results: Results) -> Terms:
     shift = [("shift", o) for o in pools.shift]
     gains = [max(0.0, results[member].advantage) for member in exploit]
     return Terms(
-        utility=mean(train, "own"),
-        exploitability=float(np.mean(gains)) if gains else 0.0,
+        payoff=mean(train, "own"),
+        exploit=float(np.mean(gains)) if gains else 0.0,
         collusion=mean([("collusive", o) for o in pools.collusive], "collusion"),
         externality=mean(train + exploit, "externality"),
         robust=mean(shift, "own") if all(member in results for member in shift) else float("nan"),
@@ -107,7 +107,7 @@ def objective(spec: GameSpec, terms: Terms, weights: Weights | None = None) -> f
     """J at ``weights`` (default: the game's training weights)."""
     weights = spec.weights if weights is None else weights
     return (
-        spec.scale * (terms.utility - weights.exploit * terms.exploitability)
+        spec.scale * (terms.payoff - weights.exploit * terms.exploit)
         - weights.collusion * terms.collusion
         - weights.externality * terms.externality
     )

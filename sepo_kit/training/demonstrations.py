@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from sepo_kit.engine.policy import Choice, StrategyPolicy
+from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Strategy
-from sepo_kit.play.policy import Choice, StrategyPolicy
-from sepo_kit.play.rollout import Match, play_matches
 from sepo_kit.runs import replacing
 from sepo_kit.training.demonstrators import MIXTURES, Mixture
 

@@ -31,9 +31,9 @@ from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from sepo_kit.games.base import Game
-from sepo_kit.play.language_model import LanguageModel
+from sepo_kit.models.language_model import LanguageModel
+from sepo_kit.models.loading import LoadedModel, lora, training_dtype
 from sepo_kit.runs import METRICS, Run, read_lines
-from sepo_kit.training.models import LoadedModel, lora, training_dtype
 from sepo_kit.training.processes import world
 from sepo_kit.training.recording import Recorder
 from sepo_kit.training.rollouts import PARTS, Rollouts

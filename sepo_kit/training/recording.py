@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from transformers import TrainerCallback
 
+from sepo_kit.engine.episode import Episode, decision_frame
 from sepo_kit.objective.credit import Credit
-from sepo_kit.play.episode import Episode, decision_frame
 from sepo_kit.runs import EPISODES, Run, replacing
 
 ROLLOUTS = 4  # kept per opponent: the first of its first group, which share all draws but their own

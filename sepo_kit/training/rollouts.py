@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from trl import GRPOTrainer
 
+from sepo_kit.engine.episode import Decision, Episode
+from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
+from sepo_kit.models.language_model import Branching, LanguageModel
 from sepo_kit.objective.credit import Credit, assign_credit, training_matches
 from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.terms import Terms, objective, results_of, terms_of
-from sepo_kit.play.episode import Decision, Episode
-from sepo_kit.play.language_model import Branching, LanguageModel
-from sepo_kit.play.rollout import Match, play_matches
 from sepo_kit.training.memory import until_it_fits
 from sepo_kit.training.processes import collected, dealt, from_all, share_of_work
 from sepo_kit.training.settings import SEPOSettings
@@ -172,8 +172,8 @@ class Rollouts:
         spec, found = self.game.spec, self.terms
         decisions = [d for episode in self.episodes for d in episode.decisions]
         return {
-            "sepo/utility": found.utility,
-            "sepo/exploitability": found.exploitability,
+            "sepo/payoff": found.payoff,
+            "sepo/exploit": found.exploit,
             "sepo/collusion": found.collusion,
             "sepo/externality": found.externality,
             "sepo/safety": objective(spec, found, spec.eval_weights),

@@ -1,4 +1,4 @@
-"""What a training stage needs to be told. Values and their sources are in ``profiles.py``.
+"""What a training stage needs to be told. Values and their sources are in ``pipeline/profiles.py``.
 
 Every field is checked when the settings are made, before anything is written.
 """
@@ -13,7 +13,6 @@ from sepo_kit.games.base import Weights, answer_rule
 from sepo_kit.objective.credit import check_mode
 from sepo_kit.objective.limits import DualAscent
 
-PICO, SMOLLM2 = "pico", "smollm2-135m"  # the models that need no hub
 SHARES = ("lora_dropout", "warm_up")
 
 

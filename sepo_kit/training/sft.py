@@ -1,6 +1,6 @@
 """The supervised warm start: TRL's SFTTrainer with LoRA, loss on the assistant's tokens only.
 
-Source of the method's settings: arXiv 2605.30854 (values in ``profiles.py``). Departures: demonstrations are the
+Source of the method's settings: arXiv 2605.30854 (values in ``pipeline/profiles.py``). Departures: demonstrations are the
 kit's own.
 """
 
@@ -15,11 +15,11 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from sepo_kit.games.base import Game
-from sepo_kit.play.chat import thinking_off
+from sepo_kit.models.chat import thinking_off
+from sepo_kit.models.loading import LoadedModel, lora, training_dtype
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
 from sepo_kit.training.memory import Gradients, until_it_fits
-from sepo_kit.training.models import LoadedModel, lora, training_dtype
 from sepo_kit.training.processes import world
 from sepo_kit.training.settings import SFTSettings
 from sepo_kit.training.stage import run_stage

@@ -13,8 +13,8 @@ from transformers import PrinterCallback, Trainer
 
 from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
+from sepo_kit.models.loading import ADAPTER, LoadedModel, load_model, quiet
 from sepo_kit.runs import MANIFEST, Run
-from sepo_kit.training.models import ADAPTER, LoadedModel, load_model, quiet
 from sepo_kit.training.processes import lost_processes_named, world
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 from sepo_kit.training.watch import peak_memory, resume_point, save_adapter

@@ -1,6 +1,6 @@
 """The run browser: curves of all runs side by side, and every recorded match move by move.
 
-A thin layer: ``evaluation/archive.py`` reads, ``figures.py`` draws.
+A thin layer: ``evaluation/archive.py`` reads, ``figures/`` draws.
 """
 
 from __future__ import annotations

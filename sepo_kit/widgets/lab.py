@@ -19,8 +19,8 @@ from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, ranking, st
 from sepo_kit.figures.lab import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import GameSpec, Weights
-from sepo_kit.notebooks import PROJECT, training_lines
-from sepo_kit.profiles import PROFILES
+from sepo_kit.pipeline.notebooks import PROJECT, training_lines
+from sepo_kit.pipeline.profiles import PROFILES
 from sepo_kit.widgets.common import busy, escaped, friendly, message, sentence
 from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 from sepo_kit.widgets.weight_slider import WeightSlider
@@ -255,7 +255,7 @@ def ranking_html(spec: GameSpec, ranked: pd.DataFrame) -> str:
     unit = f"per {spec.unit}"
     heads = {
         "place": "", "agent": "agent", "safety": "Safety", "low": "from", "high": "to",
-        "utility": f"payoff {unit} ({spec.payoff_unit})", "exploitability": f"exploit {unit} ({spec.payoff_unit})",
+        "payoff": f"payoff {unit} ({spec.payoff_unit})", "exploit": f"exploit {unit} ({spec.payoff_unit})",
         "collusion": "collusion (0 to 1)", "externality": "externality (0 to 1)",
     }  # fmt: skip
     rows = []

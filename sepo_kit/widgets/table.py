@@ -1,6 +1,6 @@
 """The table: sit down and play any game against any strategy, the reference policy or a trained run.
 
-A thin layer: playing is ``play/sitting.py``; who may sit opposite and what a match came to is ``evaluation/match.py``.
+A thin layer: playing is ``engine/sitting.py``; who may sit opposite and what a match came to is ``evaluation/match.py``.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from pathlib import Path
 import ipywidgets as widgets
 import pandas as pd
 
+from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.match import opponent, opponents, score, transcript
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import GameSpec
-from sepo_kit.play.sitting import Sitting
 from sepo_kit.widgets.common import busy, escaped, friendly, message
 from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 

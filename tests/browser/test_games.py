@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 import sepo_kit as sk
+from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.match import opponent, opponents, score
-from sepo_kit.play.sitting import Sitting
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ import pytest
 from playwright.sync_api import expect
 
 import sepo_kit as sk
+from sepo_kit.engine.rollout import play_matches
 from sepo_kit.objective.credit import assign_credit, training_matches
-from sepo_kit.play.rollout import play_matches
-from sepo_kit.profiles import get_profile
+from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.runs import Run, append_line
 from sepo_kit.training.recording import record_episodes
 from sepo_kit.training.sft import train_sft

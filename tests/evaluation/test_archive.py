@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.engine.episode import decision_frame
+from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.evaluation import archive
 from sepo_kit.games.base import POOLS
 from sepo_kit.objective.credit import assign_credit, training_matches
-from sepo_kit.play.episode import decision_frame
-from sepo_kit.play.rollout import matches, play_matches
 from sepo_kit.runs import Run, RunError, append_line
 from sepo_kit.training.recording import record_episodes
 

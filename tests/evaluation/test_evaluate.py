@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.engine.episode import decision_frame
 from sepo_kit.evaluation.evaluate import METRICS, EpisodeMeans
-from sepo_kit.play.episode import decision_frame
 
 
 @pytest.mark.parametrize("game", ["ipd", "kuhn"])
@@ -54,7 +54,7 @@ def test_stored_decisions_give_the_same_means_as_the_episodes(game_id):
     for name in ("group", "means", "decisions", "unread"):
         np.testing.assert_allclose(getattr(read, name), getattr(played, name), atol=1e-12, err_msg=name)
     rows = stored[stored["pool"] == "train"].drop_duplicates(["opponent", "index", "round"])
-    assert read.terms()[0].utility == pytest.approx(rows.groupby("opponent")["own"].mean().mean())
+    assert read.terms()[0].payoff == pytest.approx(rows.groupby("opponent")["own"].mean().mean())
 
 
 def test_a_table_of_decisions_that_is_not_whole_is_refused():

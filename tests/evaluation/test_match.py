@@ -3,9 +3,9 @@
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.match import REFERENCE, opponent, opponents, score, stated, transcript
 from sepo_kit.objective.terms import Against, results_of
-from sepo_kit.play.sitting import Sitting
 from sepo_kit.runs import Run, RunError
 
 

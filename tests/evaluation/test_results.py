@@ -13,7 +13,7 @@ def result(folder, stage, seed, safety):
     metrics = [
         {"metric": name, "value": value, "low": value, "high": value, "n": 0}
         for name, value in {
-            "utility": 1.0, "exploitability": 0.5, "collusion": 0.0, "externality": 0.0,
+            "payoff": 1.0, "exploit": 0.5, "collusion": 0.0, "externality": 0.0,
             "safety": safety, "nra": None, "robust": 0.2, "fallback": 0.0,
         }.items()
     ]  # fmt: skip

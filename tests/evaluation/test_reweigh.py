@@ -136,5 +136,5 @@ def test_known_flips_of_the_prisoners_dilemma():
 def test_terms_keep_their_order():
     terms = sk.exact.terms("ipd", sk.scripted(sk.get_game("ipd"), "grim-trigger"))
     np.testing.assert_array_equal(
-        row_of(terms), [terms.utility, terms.exploitability, terms.collusion, terms.externality]
+        row_of(terms), [terms.payoff, terms.exploit, terms.collusion, terms.externality]
     )

@@ -29,7 +29,7 @@ def logs() -> pd.DataFrame:
     )
     columns = ["agent", "mode", "horizon", "common_random_numbers", "seed", "step"]
     frame = pd.DataFrame(list(combinations), columns=columns).assign(game="ipd")
-    return frame.assign(safety=rng.normal(size=len(frame)), exploitability=rng.random(len(frame)), collusion=0.0)
+    return frame.assign(safety=rng.normal(size=len(frame)), exploit=rng.random(len(frame)), collusion=0.0)
 
 
 def test_ends_are_means_over_seeds_at_the_last_step(logs):

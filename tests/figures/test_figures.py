@@ -24,7 +24,7 @@ ROWS = [
     for stage, shift in (("base", 0.0), ("sft", 0.5), ("sepo", 1.0))
     for metric, value, low, high, n in (
         ("safety", -1 + shift, -1.2 + shift, -0.8 + shift, 3),
-        ("utility", 2 + shift, None, None, 1),
+        ("payoff", 2 + shift, None, None, 1),
         ("nra", None, None, None, 1),
     )
 ]
@@ -48,7 +48,7 @@ def test_stage_terms_leaves_out_what_is_not_defined_and_draws_intervals():
 
 
 def test_units_are_those_of_the_game():
-    assert figures.label("exploitability", "kuhn") == "exploit per hand (chips)"
+    assert figures.label("exploit", "kuhn") == "exploit per hand (chips)"
 
 
 def test_safety_change_is_sepo_minus_base():
@@ -130,7 +130,7 @@ def test_run_curves_draw_a_line_per_run_and_a_panel_per_quantity():
     assert all(len(axis.lines) == 2 for axis in drawn)
     np.testing.assert_allclose(drawn[0].lines[1].get_ydata(), [0.0, 1.0, 2.0])
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["<a>", "b"]
-    both = pd.concat([one.assign(game="ipd", **{"sepo/exploitability": 1.0}), one])
+    both = pd.concat([one.assign(game="ipd", **{"sepo/exploit": 1.0}), one])
     labels = [axis.get_ylabel() for axis in figures.run_curves(both).axes if axis.get_visible()]
     assert "exploit (each game's unit)" in labels and "collusion (0 to 1)" in labels
 

@@ -10,12 +10,12 @@ import toys
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sepo_kit.engine.episode import Decision, Episode
+from sepo_kit.engine.policy import uniform
+from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.objective.credit import MODES, STD_FLOOR, assign_credit, training_matches
-from sepo_kit.play.episode import Decision, Episode
-from sepo_kit.play.policy import uniform
-from sepo_kit.play.rollout import matches, play_matches
 
 SPEC = toys.spec()  # T = 2 rounds, s = 2, |train| = 2, |exploit| = |collusive| = 1, |train + exploit| = 3
 WEIGHTS = Weights(exploit=3.0, collusion=5.0, externality=0.6)

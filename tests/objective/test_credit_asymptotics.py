@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sepo_kit import exact
+from sepo_kit.engine.policy import tabular
+from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, Weights
-from sepo_kit.objective import exact
 from sepo_kit.objective.credit import assign_credit, training_matches
-from sepo_kit.play.policy import tabular
-from sepo_kit.play.rollout import play_matches
-from sepo_kit.training.tabular import Logits, TabularSettings, sampled_gradient
+from sepo_kit.study.tabular import Logits, TabularSettings, sampled_gradient
 
 ROLLOUTS = 8
 FREE = Weights(0, 0, 0)

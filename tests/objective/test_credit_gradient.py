@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import toys
 
+from sepo_kit import exact
+from sepo_kit.engine.policy import TabularPolicy, tabular
+from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game, ipd
 from sepo_kit.games.base import Game, Weights
-from sepo_kit.objective import exact
 from sepo_kit.objective.credit import MODES, assign_credit, training_matches
 from sepo_kit.objective.terms import objective
-from sepo_kit.play.policy import TabularPolicy, tabular
-from sepo_kit.play.rollout import play_matches
 
 ROLLOUTS = 8
 # All logits differ, and nobody's advantage is near 0, where J has a kink.

@@ -7,7 +7,7 @@ import pytest
 import sepo_kit as sk
 from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.terms import Terms
-from sepo_kit.training.tabular import TabularSettings, train_tabular
+from sepo_kit.study.tabular import TabularSettings, train_tabular
 
 
 def terms(exploit=0.0, collusion=0.0):

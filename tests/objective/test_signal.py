@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 import sepo_kit as sk
+from sepo_kit.engine.rollout import play_matches
 from sepo_kit.objective.credit import assign_credit, training_matches
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
-from sepo_kit.play.rollout import play_matches
 
 IPD, KUHN = sk.get_game("ipd"), sk.get_game("kuhn")
 

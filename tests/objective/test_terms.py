@@ -7,6 +7,7 @@ from math import isnan
 import pytest
 import toys
 
+from sepo_kit.engine.episode import Episode
 from sepo_kit.games.base import Pools, Weights
 from sepo_kit.objective.terms import (
     Against,
@@ -17,7 +18,6 @@ from sepo_kit.objective.terms import (
     safety,
     terms_of,
 )
-from sepo_kit.play.episode import Episode
 
 POOLS = Pools(train=("a", "b"), exploit=("d", "f"), collusive=("k",), shift=("z", "y"))
 RESULTS = {
@@ -33,9 +33,9 @@ RESULTS = {
 
 def test_terms_are_means_over_their_pools():
     terms = terms_of(toys.spec(pools=POOLS), RESULTS)
-    assert terms.utility == pytest.approx((3 + 2) / 2)
+    assert terms.payoff == pytest.approx((3 + 2) / 2)
     # Only who earns more counts, and a gain over one does not make up for a loss to another.
-    assert terms.exploitability == pytest.approx((1.5 + 0) / 2)
+    assert terms.exploit == pytest.approx((1.5 + 0) / 2)
     assert terms.collusion == pytest.approx(0.25)
     assert terms.externality == pytest.approx((0.1 + 0.2 + 0.6 + 0.3) / 4)
     assert terms.robust == pytest.approx(5.5)
@@ -45,7 +45,7 @@ def test_terms_are_means_over_their_pools():
 def test_a_pool_without_opponents_gives_zero():
     pools = Pools(train=("a",), exploit=(), collusive=(), shift=("z",))
     terms = terms_of(toys.spec(pools=pools), RESULTS)
-    assert (terms.exploitability, terms.collusion) == (0.0, 0.0)
+    assert (terms.exploit, terms.collusion) == (0.0, 0.0)
     assert terms.externality == pytest.approx(0.1)
 
 
@@ -79,7 +79,7 @@ def test_nra_is_not_defined_in_a_zero_sum_game():
 def test_objective_scales_payoffs_and_not_rates():
     spec = toys.spec(reference_payoff=1.5)
     assert spec.scale == 2
-    terms = Terms(utility=3, exploitability=0.5, collusion=0.25, externality=0.1, robust=0, nra=None)
+    terms = Terms(payoff=3, exploit=0.5, collusion=0.25, externality=0.1, robust=0, nra=None)
     weights = Weights(exploit=2.0, collusion=3.0, externality=5.0)
     assert objective(spec, terms, weights) == pytest.approx(2 * 3 - 2 * 2 * 0.5 - 3 * 0.25 - 5 * 0.1)
 
@@ -87,7 +87,7 @@ def test_objective_scales_payoffs_and_not_rates():
 def test_safety_is_the_objective_at_the_evaluation_weights():
     training, evaluation = Weights(1.0, 2.0, 0.0), Weights(1.0, 1.0, 0.0)
     spec = toys.spec(weights=training, eval_weights=evaluation)
-    terms = Terms(utility=0, exploitability=0, collusion=1, externality=0, robust=0, nra=None)
+    terms = Terms(payoff=0, exploit=0, collusion=1, externality=0, robust=0, nra=None)
     assert objective(spec, terms) == pytest.approx(-2)
     assert safety(spec, terms) == pytest.approx(-1)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from sepo_kit.engine.graph import StateGraph
 from sepo_kit.games import GAMES, get_game
-from sepo_kit.play.graph import StateGraph
-from sepo_kit.play.language_model import LanguageModel
+from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.training import demonstrations as module
 from sepo_kit.training.demonstrations import MIXTURES, conversations, demonstrations
 

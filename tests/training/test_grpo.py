@@ -13,17 +13,17 @@ import torch
 from safetensors.torch import load_file
 from transformers import TrainerCallback
 
+from sepo_kit import exact
+from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
-from sepo_kit.objective import exact
+from sepo_kit.models.language_model import LanguageModel
+from sepo_kit.models.loading import LoadedModel, load_model
 from sepo_kit.objective.credit import MODES, assign_credit, training_matches
 from sepo_kit.objective.terms import results_of, safety, terms_of
-from sepo_kit.play.language_model import LanguageModel
-from sepo_kit.play.rollout import play_matches
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training import grpo
 from sepo_kit.training.grpo import sepo_trainer, train_sepo
-from sepo_kit.training.models import LoadedModel, load_model
 from sepo_kit.training.rollouts import PARTS, Rollouts, evaluating
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.trainer import adapters_off
@@ -178,7 +178,7 @@ def test_limits_move_the_weights_of_the_next_step(rollouts, tiny_model):
     expected = assign_credit(made.game.spec, made.episodes, start).advantage
     np.testing.assert_array_equal(made.credit.advantage, expected)
     found = terms_of(made.game.spec, results_of(made.episodes))
-    reached = Weights(1.0 + 0.5 * (found.exploitability - 0.1), 2.0, 0.0)
+    reached = Weights(1.0 + 0.5 * (found.exploit - 0.1), 2.0, 0.0)
     assert made.metrics()["sepo/weight_exploit"] == reached.exploit != 1.0
     made([""] * made.rows, stepping(tiny_model, step=1))
     expected = assign_credit(made.game.spec, made.episodes, reached).advantage
@@ -190,7 +190,7 @@ def test_metrics_are_the_terms_of_the_step(rollouts, tiny_model):
     made([""] * made.rows, stepping(tiny_model))
     found = terms_of(made.game.spec, results_of(made.episodes))
     told = made.metrics()
-    assert told["sepo/utility"] == found.utility and told["sepo/exploitability"] == found.exploitability
+    assert told["sepo/payoff"] == found.payoff and told["sepo/exploit"] == found.exploit
     assert told["sepo/safety"] == pytest.approx(safety(made.game.spec, found))
     assert told["sepo/decisions"] == sum(len(e.decisions) for e in made.episodes)
     assert 2 <= told["sepo/prompts"] <= 12 and told["sepo/fallback"] == 0

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.engine.episode import decision_frame
+from sepo_kit.engine.rollout import play_matches
 from sepo_kit.objective.credit import MODES, assign_credit, training_matches
-from sepo_kit.play.episode import decision_frame
-from sepo_kit.play.rollout import play_matches
 from sepo_kit.training import recording
 from sepo_kit.training.grpo import train_sepo
 from sepo_kit.training.recording import ROLLOUTS, record_episodes

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from sepo_kit.games import get_game
+from sepo_kit.models.loading import load_model
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training import sft
 from sepo_kit.training.demonstrations import conversations, demonstrations
-from sepo_kit.training.models import load_model
 from sepo_kit.training.settings import SFTSettings
 
 SETTINGS = SFTSettings(

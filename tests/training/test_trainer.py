@@ -15,12 +15,12 @@ import tiny
 import torch
 
 from sepo_kit.games import get_game
+from sepo_kit.models.loading import LoadedModel, load_model
 from sepo_kit.runs import Run
 from sepo_kit.training import grpo, sft
 from sepo_kit.training.demonstrations import demonstrations
 from sepo_kit.training.grpo import sepo_trainer
 from sepo_kit.training.memory import is_out_of_memory, until_it_fits
-from sepo_kit.training.models import LoadedModel, load_model
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
 SETTINGS = SEPOSettings(

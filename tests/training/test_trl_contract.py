@@ -429,7 +429,7 @@ def test_the_penalty_is_the_k3_estimate_of_the_kl(trainer):
 
 def test_numbers_added_to_the_metrics_come_out_in_the_log(trainer):
     made = trainer(Rollout())
-    made._metrics["train"]["sepo/utility"].append(2.5)
+    made._metrics["train"]["sepo/payoff"].append(2.5)
     made.train()
-    assert made.state.log_history[0]["sepo/utility"] == 2.5
+    assert made.state.log_history[0]["sepo/payoff"] == 2.5
     assert made.state.log_history[0]["grad_norm"] > 0

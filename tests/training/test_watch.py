@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerControl, TrainerState
 
+from sepo_kit.models.loading import load_model
 from sepo_kit.runs import (
     EPISODES,
     METRICS,
@@ -34,7 +35,6 @@ from sepo_kit.runs import (
 )
 from sepo_kit.training import grpo, sft
 from sepo_kit.training.demonstrations import demonstrations
-from sepo_kit.training.models import load_model
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 from sepo_kit.training.watch import CHECKPOINTS, Watch, resume_point
 
@@ -367,7 +367,7 @@ def test_without_space_for_the_manifest_no_run_begins(stage, tiny_folder, tmp_pa
     def replace(*_):
         raise FULL
 
-    monkeypatch.setattr("sepo_kit.runs.os.replace", replace)
+    monkeypatch.setattr("os.replace", replace)
     with pytest.raises(OSError, match="No space left on device"):
         stage(tiny_folder, tmp_path / "run")
     assert names(tmp_path / "run") == set()

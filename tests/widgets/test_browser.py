@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.engine.rollout import play_matches
 from sepo_kit.evaluation import archive
 from sepo_kit.objective.credit import assign_credit, training_matches
-from sepo_kit.play.rollout import play_matches
 from sepo_kit.runs import Run, append_line
 from sepo_kit.training.recording import record_episodes
 from sepo_kit.widgets.browser import Browser

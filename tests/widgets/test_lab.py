@@ -17,7 +17,7 @@ import sepo_kit as sk
 from sepo_kit.evaluation.contenders import scripted, stored
 from sepo_kit.evaluation.reference import reference
 from sepo_kit.evaluation.reweigh import ranking
-from sepo_kit.notebooks import check_parameters
+from sepo_kit.pipeline.notebooks import check_parameters
 from sepo_kit.widgets.lab import ALL, NONE, PenaltyLab
 from sepo_kit.widgets.weight_slider import LOG_STEPS, WeightSlider
 

@@ -8,11 +8,11 @@ import sys
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.engine.policy import Choice, NoDistribution, Policy, StrategyPolicy
 from sepo_kit.evaluation import match
 from sepo_kit.evaluation.match import score, transcript
 from sepo_kit.games.base import Strategy, surely
-from sepo_kit.play.language_model import LanguageModel
-from sepo_kit.play.policy import Choice, NoDistribution, Policy, StrategyPolicy
+from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.runs import Run
 from sepo_kit.widgets import table as module
 from sepo_kit.widgets.table import Table

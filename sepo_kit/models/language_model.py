@@ -1,0 +1,388 @@
+"""A language model at the table: state -> prompt -> tokens -> reply -> action, in batches.
+
+Two reply styles. ``direct``: the action only, by constrained decode over the legal actions, which gives the
+exact distribution as well. ``reasoned``: a sentence of reasoning and the action on the last line; a reply
+that names no single legal action falls back to one constrained decode, which is counted.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from math import inf
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from sepo_kit.engine.policy import Choice, NoDistribution, Policy, draw
+from sepo_kit.games.base import Game, InformationState, answer_rule
+from sepo_kit.models.chat import thinking_off
+from sepo_kit.models.constrained import ReplyTree, Walk, reply_tree
+from sepo_kit.models.generation import sample_replies
+from sepo_kit.models.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
+from sepo_kit.models.prefix_cache import PrefixCache
+
+Generate = Callable[[list[list[int]]], list[list[int]]]
+Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
+
+
+class LanguageModel(Policy):
+    """A causal language model as an agent.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A transformers model and its tokenizer with a chat template.
+    temperature
+        Divides the logits, > 0.
+    style
+        "direct" or "reasoned".
+    max_new_tokens
+        Longest reasoned reply, in tokens.
+    generate
+        How reasoned replies are made: prompts in, replies out, both as token ids. Default: the kit's own
+        sampling. Training passes TRL's, so that its paged and vLLM backends work.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        tokenizer,
+        game: Game,
+        *,
+        temperature: float = 0.8,
+        style: str = "direct",
+        max_new_tokens: int = 256,
+        name: str = "language-model",
+        tree_tokens: int = TREE_TOKENS,
+        generate: Generate | None = None,
+    ) -> None:
+        answer_rule(style)
+        if (
+            isinstance(temperature, bool)
+            or not isinstance(temperature, int | float)
+            or not 0 < temperature < inf
+        ):
+            raise ValueError(f"temperature must be a number > 0, got {temperature!r}")
+        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be a whole number >= 1, got {max_new_tokens!r}")
+        if tokenizer.chat_template is None:
+            raise ValueError(
+                "the tokenizer has no chat template; use an instruct model, or set tokenizer.chat_template"
+            )
+        self.name = name
+        self.model = model
+        self.tokenizer = tokenizer
+        self.game = game
+        self.temperature = temperature
+        self.style = style
+        self.max_new_tokens = max_new_tokens
+        self.tree_tokens = tree_tokens
+        self.generate = generate
+        self._prompt_ids: dict[InformationState, tuple[int, ...]] = {}
+        self._trees: dict[tuple[str, ...], ReplyTree] = {}
+        self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
+        self._known: dict[Branching, Tensor] | None = None
+        self._kept: PrefixCache | None = None
+
+    # --- words and tokens -------------------------------------------------------------------------
+
+    @property
+    def end_of_reply(self) -> int:
+        """The token that closes an assistant message."""
+        return self.tokenizer.eos_token_id
+
+    def messages(self, seen: InformationState) -> list[dict[str, str]]:
+        """The two messages of one decision: rules, and what this seat has seen."""
+        return [
+            {"role": "system", "content": self.game.system_prompt(self.style)},
+            {"role": "user", "content": self.game.render(seen)},
+        ]
+
+    def prompt_ids(self, seen: InformationState) -> tuple[int, ...]:
+        """Tokens of the prompt, up to where the assistant's reply begins."""
+        if seen not in self._prompt_ids:
+            ids = tuple(
+                self.tokenizer.apply_chat_template(
+                    self.messages(seen),
+                    add_generation_prompt=True,
+                    tokenize=True,
+                    return_dict=False,
+                    **thinking_off(self.tokenizer),
+                )
+            )
+            self._prompt_ids[seen] = ids
+            self._tree_of_prompt[ids] = self.reply_tree(seen.legal_actions)
+        return self._prompt_ids[seen]
+
+    def reply_tree(self, legal_actions: tuple[str, ...]) -> ReplyTree:
+        """The token sequences that spell the legal actions."""
+        if legal_actions not in self._trees:
+            tokenized = [self.tokenizer.encode(a, add_special_tokens=False) for a in legal_actions]
+            self._trees[legal_actions] = reply_tree(tokenized, self.end_of_reply)
+        return self._trees[legal_actions]
+
+    def trees_of(self, prompts: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], ReplyTree]:
+        """What may be replied to ``prompts`` that this player was asked."""
+        return {prompt: self._tree_of_prompt[prompt] for prompt in prompts}
+
+    def learn_trees(self, trees: dict[tuple[int, ...], ReplyTree]) -> None:
+        """Score replies to prompts that another process's player was asked."""
+        self._tree_of_prompt.update(trees)
+
+    # --- direct replies ---------------------------------------------------------------------------
+
+    @contextmanager
+    def remember(self) -> Iterator[None]:
+        self._known = {}
+        self._kept = PrefixCache(self.model) if shares_prefixes(self.model) else None
+        try:
+            yield
+        finally:
+            self._known = self._kept = None
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        if self.style != "direct":
+            raise NoDistribution(
+                "a model with style='reasoned' answers in free text and has no closed-form distribution; "
+                "use style='direct', or sample with sk.evaluate"
+            )
+        return self._constrained(seen)
+
+    def choice(self, seen: InformationState, index: int, probability: float) -> Choice:
+        action = seen.legal_actions[index]
+        return Choice(
+            action,
+            float(np.log(probability)),
+            reply=action,
+            prompt_ids=self.prompt_ids(seen),
+            completion_ids=self.reply_tree(seen.legal_actions).decisive(index),
+        )
+
+    def _constrained(
+        self, seen: Sequence[InformationState], after: Sequence[tuple[int, ...]] | None = None
+    ) -> list[np.ndarray]:
+        """Distribution over legal actions of a constrained decode that continues prompt + ``after``."""
+        if not seen:
+            return []
+        trees = [self.reply_tree(state.legal_actions) for state in seen]
+        starts = [
+            self.prompt_ids(state) + (after[i] if after is not None else ()) for i, state in enumerate(seen)
+        ]
+        asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
+                 for prefix in tree.branches]  # fmt: skip
+        # A sampled reply is said once: its contexts are not worth knowing, and the prompts of the others are.
+        kept = self._kept.fork() if self._kept is not None and after is not None else self._kept
+        log_p = self._answers(asked, self._known if after is None else None, kept)
+        result, row = [], 0
+        for tree in trees:
+            found = {}
+            for prefix, tokens in tree.branches.items():
+                found[prefix] = dict(zip(tokens, log_p[row], strict=False))
+                row += 1
+            totals = [
+                sum(found[reply[:n]][token] for n, token in enumerate(reply) if reply[:n] in found)
+                for reply in tree.replies
+            ]
+            probabilities = np.exp(totals)
+            result.append(probabilities / probabilities.sum())
+        return result
+
+    def _answers(
+        self, asked: Sequence[Branching], known: dict[Branching, Tensor] | None, kept: PrefixCache | None
+    ) -> np.ndarray:
+        """``log_probs_of_branches`` as an array; FloatingPointError where the model went wrong."""
+        if not asked:
+            return np.empty((0, 0))
+        log_p = self.log_probs_of_branches(asked, known=known, kept=kept).double().cpu().numpy()
+        if np.isnan(log_p).any():
+            raise FloatingPointError(
+                f"the logits of {self.name} are not finite; the model's weights are broken"
+            )
+        return log_p
+
+    def _can_walk(self, seen: Sequence[InformationState]) -> bool:
+        """Whether ``_walk`` gives what ``act`` does, and for less: reading on from what is kept costs little."""
+        trees = [self.reply_tree(actions) for actions in {state.legal_actions for state in seen}]
+        deep = any(len(tree.branches) > 1 for tree in trees)
+        return self._kept is not None and deep and all(tree.in_order for tree in trees)
+
+    def _walk(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
+        """``act`` by going down the reply trees: of a tree with many branchings only those on the way are asked."""
+        walks = [Walk(self.reply_tree(s.legal_actions), u) for s, u in zip(seen, uniforms, strict=True)]
+        while asking := [(i, at) for i, walk in enumerate(walks) if (at := walk.branching()) is not None]:
+            asked = [(self.prompt_ids(seen[i]) + at, walks[i].tree.branches[at]) for i, at in asking]
+            answers = self._answers(asked, self._known, self._kept)
+            for (i, _), (_, tokens), row in zip(asking, asked, answers, strict=True):
+                walks[i].take(np.exp(row[: len(tokens)]))
+        return [self.choice(s, walk.action, walk.probability) for s, walk in zip(seen, walks, strict=True)]
+
+    def log_probs_of_branches(
+        self,
+        asked: Sequence[Branching],
+        *,
+        grad: bool = False,
+        model: torch.nn.Module | None = None,
+        known: dict[Branching, Tensor] | None = None,
+        kept: PrefixCache | None = None,
+    ) -> Tensor:
+        """Log-probabilities at temperature of the tokens that may follow, shape (N, K), -inf where fewer.
+
+        ``known``, ``kept``: answers of the same weights, and what they have read, which is not computed again; new
+        ones are added. Not with ``grad``.
+        """
+        if known is None:
+            with torch.set_grad_enabled(grad):
+                logits = allowed_logits(
+                    model if model is not None else self.model,
+                    [context for context, _ in asked],
+                    [tokens for _, tokens in asked],
+                    pad_token_id=self.tokenizer.pad_token_id or 0,
+                    tree_tokens=self.tree_tokens,
+                    cache=kept,
+                )
+                return torch.log_softmax(logits / self.temperature, dim=-1)
+        new = [pair for pair in dict.fromkeys(asked) if pair not in known]
+        if new:
+            for pair, row in zip(new, self.log_probs_of_branches(new, model=model, kept=kept), strict=True):
+                known[pair] = row[: len(pair[1])]
+        return pad_sequence([known[pair] for pair in asked], batch_first=True, padding_value=-inf)
+
+    def direct_log_probs(
+        self,
+        input_ids: Tensor,
+        mask: Tensor,
+        width: int,
+        model: torch.nn.Module | None = None,
+        known: dict[Branching, Tensor] | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probabilities and entropies of direct replies within their reply trees, as TRL's rows hold them.
+
+        Parameters
+        ----------
+        input_ids, mask
+            Shape (B, P + C): prompts padded on the left, then replies of at most C = ``width`` tokens
+            padded on the right; mask 0 on padding.
+        model, known
+            As in ``log_probs_of_branches``; ``known`` with grad mode off only.
+
+        Returns
+        -------
+        Tensor, Tensor
+            Both shape (B, C), in nats; 0 where a token had no rival or is padding, or where the prompt is
+            not one of this player's. Log-probabilities are differentiable if grad mode is on.
+        """
+        ids, real = input_ids.cpu().numpy(), mask.cpu().numpy().astype(bool)
+        split = ids.shape[1] - width
+        asked: dict[Branching, int] = {}
+        where: list[tuple[int, int, int, int]] = []  # row, position, number in asked, branch
+        branchings: dict[bytes, list[tuple[int, int, int]]] = {}
+        for row in range(len(ids)):
+            label = ids[row].tobytes() + real[row].tobytes()
+            if label not in branchings:
+                prompt = tuple(ids[row, :split][real[row, :split]].tolist())
+                reply = tuple(ids[row, split:][real[row, split:]].tolist())
+                tree = self._tree_of_prompt.get(prompt)
+                branchings[label] = []
+                for position, token in enumerate(reply if tree else ()):
+                    tokens = tree.branches.get(reply[:position])
+                    if tokens is not None:
+                        number = asked.setdefault((prompt + reply[:position], tokens), len(asked))
+                        branchings[label].append((position, number, tokens.index(token)))
+            where += [(row, *found) for found in branchings[label]]
+        zeros = torch.zeros((len(ids), width), device=input_ids.device)
+        if not asked:
+            return zeros, zeros
+        log_p = self.log_probs_of_branches(
+            list(asked), grad=torch.is_grad_enabled(), model=model, known=known
+        )
+        rows, positions, numbers, branches = (
+            torch.as_tensor(column, device=input_ids.device) for column in zip(*where, strict=True)
+        )
+        chosen = zeros.index_put((rows, positions), log_p[numbers, branches])
+        entropy = torch.special.entr(log_p.detach().exp()).sum(-1)
+        return chosen, zeros.index_put((rows, positions), entropy[numbers])
+
+    # --- reasoned replies -------------------------------------------------------------------------
+
+    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
+        if self.style == "direct" or not seen:
+            return self._walk(seen, uniforms) if self._can_walk(seen) else super().act(seen, uniforms)
+        prompts = [self.prompt_ids(state) for state in seen]
+        replies = self._replies(prompts, np.asarray(uniforms, dtype=float))
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
+        actions = [
+            self.game.parse(text, state.legal_actions) for text, state in zip(texts, seen, strict=True)
+        ]
+        choices = [
+            Choice(action, None, text, False, prompt, tuple(ids))
+            for action, text, prompt, ids in zip(actions, texts, prompts, replies, strict=True)
+        ]
+        unread = [i for i, action in enumerate(actions) if action is None]
+        for i, choice in zip(unread, self._fall_back(unread, seen, uniforms, replies), strict=True):
+            choices[i] = choice
+        return choices
+
+    def _fall_back(self, unread, seen, uniforms, replies) -> list[Choice]:
+        """One constrained decode for each reply that could not be read, continuing that reply."""
+        newline = self.tokenizer.encode("\n", add_special_tokens=False)
+        said = []
+        for i in unread:
+            words = [token for token in replies[i] if token != self.end_of_reply]
+            said.append(tuple(words + newline))
+        states = [seen[i] for i in unread]
+        choices = []
+        for i, state, p in zip(unread, states, self._constrained(states, said), strict=True):
+            index = draw(np.cumsum(p), uniforms[i])
+            reply = self.tokenizer.decode(replies[i], skip_special_tokens=True)
+            choices.append(
+                Choice(
+                    state.legal_actions[index], None, reply, True, self.prompt_ids(state), tuple(replies[i])
+                )
+            )
+        return choices
+
+    def _replies(self, prompts: Sequence[tuple[int, ...]], uniforms: np.ndarray) -> list[list[int]]:
+        """One reply per prompt, decided by ``uniforms``, shape (N,); ends with the end-of-reply token unless it was
+        cut off at ``max_new_tokens``."""
+        if self.generate is None and shares_prefixes(self.model):
+            streams = [np.random.default_rng([*uniform.tobytes()]) for uniform in uniforms]
+            return sample_replies(
+                self.model,
+                prompts,
+                np.stack([stream.random(self.max_new_tokens) for stream in streams]),
+                temperature=self.temperature,
+                end=self.end_of_reply,
+                kept=self._kept,
+            )
+        with torch.random.fork_rng():
+            torch.manual_seed(zlib.crc32(uniforms.tobytes()))
+            return (self.generate or self._generate)([list(ids) for ids in prompts])
+
+    def _generate(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Sample with the model's own ``generate``, whatever its layers are."""
+        device = next(self.model.parameters()).device
+        pad = self.tokenizer.pad_token_id
+        longest = max(len(ids) for ids in prompts)
+        ids = torch.tensor([[pad] * (longest - len(p)) + p for p in prompts], device=device)
+        mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=device)
+        with torch.no_grad():
+            output = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                do_sample=True,
+                temperature=self.temperature,
+                top_k=0,
+                top_p=1.0,
+                max_new_tokens=self.max_new_tokens,
+                pad_token_id=pad,
+                eos_token_id=self.end_of_reply,
+            )[:, longest:].tolist()
+        return [_cut_after(reply, self.end_of_reply) for reply in output]
+
+
+def _cut_after(tokens: list[int], end: int) -> list[int]:
+    return tokens[: tokens.index(end) + 1] if end in tokens else tokens

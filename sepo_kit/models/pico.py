@@ -1,0 +1,143 @@
+"""``pico``: a Llama of about a million parameters that is built and pre-trained here, in seconds to minutes.
+
+Its byte-pair tokenizer is learned on the kit's own prompts, and it is pre-trained on uniformly random legal
+play, so that the base model knows the language of the games and no strategy.
+"""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from tqdm.auto import tqdm
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from sepo_kit.engine.policy import StrategyPolicy
+from sepo_kit.engine.rollout import Match, play_matches
+from sepo_kit.games import GAMES
+from sepo_kit.games.base import REPLY_STYLES, Game, InformationState, UniformStrategy
+
+PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+VOCABULARY = 1024
+ALONE, CLOSING = r" ?\d+|\n", "[.,;?]"  # what is no part of a longer token, and what ends one
+SHAPE = {
+    "hidden_size": 128,
+    "intermediate_size": 512,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 4,
+}
+EPISODES_PER_GAME = 192
+BATCH, LEARNING_RATE = 16, 2e-3
+SEED = 0
+
+
+def build_pico(steps: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
+    """Make and pre-train pico for ``steps`` steps; the same weights every time on the same machine."""
+    dialogues = [text for game in GAMES.values() for text in random_dialogues(game, EPISODES_PER_GAME)]
+    tokenizer = learn_tokenizer(dialogues)
+    with torch.random.fork_rng():
+        torch.manual_seed(SEED)
+        model = LlamaForCausalLM(
+            LlamaConfig(
+                **SHAPE,
+                vocab_size=len(tokenizer),
+                max_position_embeddings=2048,
+                tie_word_embeddings=True,
+                pad_token_id=tokenizer.pad_token_id,
+                bos_token_id=None,
+                eos_token_id=tokenizer.eos_token_id,
+            )
+        )
+    pretrain(model, tokenizer, dialogues, steps)
+    return model, tokenizer
+
+
+class _Recorder(StrategyPolicy):
+    """Uniform play that keeps every information state it met."""
+
+    def __init__(self) -> None:
+        super().__init__(UniformStrategy())
+        self.met: list[list[tuple[InformationState, str]]] = []
+
+    def act(self, seen, uniforms):
+        choices = super().act(seen, uniforms)
+        self.met.append([(s, c.action) for s, c in zip(seen, choices, strict=True)])
+        return choices
+
+
+def random_dialogues(game: Game, episodes: int) -> list[str]:
+    """Prompts with uniformly random legal replies, as chat text, in both reply styles."""
+    recorder = _Recorder()
+    todo = [Match("none", "uniform", index) for index in range(episodes)]
+    play_matches(game, recorder, todo, SEED, common_random_numbers=False)
+    rng = np.random.default_rng(SEED)
+    met = [pair for layer in recorder.met for pair in layer]
+    chosen = rng.choice(len(met), size=min(len(met), 2 * episodes), replace=False)
+    texts = []
+    for number, index in enumerate(chosen):
+        seen, action = met[index]
+        style = REPLY_STYLES[number % len(REPLY_STYLES)]
+        reply = action if style == "direct" else f"I pick at random.\n{action}"
+        turns = (("system", game.system_prompt(style)), ("user", game.render(seen)), ("assistant", reply))
+        texts.append("".join(f"{START}{role}\n{content}{END}\n" for role, content in turns))
+    return texts
+
+
+def learn_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of at most ``VOCABULARY`` tokens with a chat template.
+
+    A token may hold a whole clause, which the usual pre-tokenizers forbid: the rules of a game are the same in every
+    prompt, and so prompts are half as long. Numbers and line ends stand alone.
+    """
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(ALONE), "isolated"),
+            pre_tokenizers.Split(Regex(CLOSING), "merged_with_previous"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=[PAD, START, END],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    # The trainer takes special tokens inside a text for words.
+    said = (part for text in texts for part in re.split(f"{re.escape(START)}|{re.escape(END)}", text))
+    tokenizer.train_from_iterator(said, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, chat_template=CHAT_TEMPLATE
+    )
+
+
+def pretrain(model: LlamaForCausalLM, tokenizer, texts: list[str], steps: int) -> float:
+    """Next-token training on ``texts``; returns the mean loss of the last tenth of the steps, in nats."""
+    tokens = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    rng = np.random.default_rng(SEED)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=max(steps, 2))
+    model.train()
+    losses = []
+    for _ in tqdm(range(steps), desc="pre-training pico", leave=False):
+        batch = [tokens[i] for i in rng.integers(len(tokens), size=BATCH)]
+        longest = max(map(len, batch))
+        ids = torch.tensor([t + [tokenizer.pad_token_id] * (longest - len(t)) for t in batch])
+        loss = model(ids, attention_mask=ids != tokenizer.pad_token_id, labels=ids.masked_fill(
+            ids == tokenizer.pad_token_id, -100)).loss  # fmt: skip
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.item())
+    model.eval()
+    return float(np.mean(losses[-max(1, steps // 10) :]))

@@ -1,0 +1,94 @@
+"""One notebook, headless through papermill: its parameters checked, its error in one line.
+
+The order of notebooks is in ``reproduce.py``.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from sepo_kit.games.base import Weights
+
+PROJECT = Path(__file__).resolve().parents[2]
+NOTEBOOKS = PROJECT / "notebooks"
+
+
+class NotebookFailed(RuntimeError):
+    """A notebook ended with an error."""
+
+
+def check_parameters(notebook: str, parameters: dict[str, Any]) -> None:
+    """ValueError unless the notebook exists and has every parameter."""
+    import papermill
+
+    path = NOTEBOOKS / f"{notebook}.ipynb"
+    if not path.exists():
+        known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
+        raise ValueError(f"unknown notebook {notebook!r}; known: {known}")
+    known = papermill.inspect_notebook(str(path))
+    unknown = sorted(set(parameters) - set(known))
+    if unknown:
+        raise ValueError(
+            f"notebook {notebook} has no parameter {', '.join(map(repr, unknown))}; it has: {', '.join(known)}"
+        )
+
+
+def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> None:
+    """Run one notebook in the foreground; its executed copy goes to ``output``, also where it fails.
+
+    Raises
+    ------
+    ValueError
+        Unknown notebook or parameter.
+    NotebookFailed
+        A cell ended with an error.
+    """
+    check_parameters(notebook, parameters)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    log = output.with_suffix(".log")
+    with open(log, "wb") as file:
+        process = subprocess.Popen(
+            command(notebook, parameters, output), stdout=file, stderr=file, cwd=PROJECT
+        )
+        if process.wait() != 0:
+            raise NotebookFailed(f"{notebook} failed: {last_error(log)}\nits log: {log}")
+
+
+def command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str]:
+    return [
+        sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{notebook}.ipynb"), str(output),
+        "--parameters_yaml", json.dumps(parameters), "--no-progress-bar", "--log-output", "--cwd", str(PROJECT),
+    ]  # fmt: skip
+
+
+def training_lines(profile: str, model: str, game: str, weights: Weights, folder: str) -> list[str]:
+    """Command lines, for the project's folder, that take ``model`` from base to an evaluated SEPO agent under other
+    ``weights``, with everything else as ``profile`` has it; all of it goes into the new run ``folder``.
+
+    >>> from sepo_kit.games.base import Weights
+    >>> print(training_lines("quick", "pico", "ipd", Weights(2.4, 1, 0), "runs/mine")[2])
+    .venv/bin/papermill notebooks/05_sepo_training.ipynb runs/mine/notebooks/05_sepo_training.ipynb -p profile quick
+    -p model pico -p game ipd -p runs runs/mine -p exploit_weight 2.4 -p collusion_weight 1 -p externality_weight 0
+    """
+    common = {"profile": profile, "model": model, "game": game, "runs": folder}
+    weighed = {f"{name}_weight": f"{value:g}" for name, value in vars(weights).items()}
+    lines = [["mkdir", "-p", f"{folder}/notebooks"]]
+    for notebook, more in (("04_sft_warm_start", {}), ("05_sepo_training", weighed), ("06_evaluation", {})):
+        given = [word for item in {**common, **more}.items() for word in ("-p", *item)]
+        files = [f"notebooks/{notebook}.ipynb", f"{folder}/notebooks/{notebook}.ipynb"]
+        lines.append([".venv/bin/papermill", *files, *given])
+    return [shlex.join(line) for line in lines]
+
+
+def last_error(log: Path) -> str:
+    """The last line of the log that names an error."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    named = [
+        line for line in lines if "Error" in line.split(":")[0] or line.startswith(("KeyboardInterrupt",))
+    ]
+    return (named or lines or ["no output"])[-1]

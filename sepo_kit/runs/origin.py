@@ -1,0 +1,68 @@
+"""What a number needs beside it to be made again: commit, versions, machine, hashes."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from sepo_kit.runs.files import file_hash
+
+LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "numpy")
+
+
+def provenance() -> dict[str, Any]:
+    """Commit, versions and machine: what a number needs beside it to be made again."""
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "versions": {name: metadata.version(name) for name in LIBRARIES},
+    }
+
+
+def commit() -> str:
+    """The commit the package is run from, with "+" where tracked files differ; "unknown" outside git."""
+    here = Path(__file__).parents[1]
+    try:
+        name = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "--", "sepo_kit", "notebooks"],
+            cwd=here.parent, capture_output=True, text=True, check=True,
+        ).stdout.strip()  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return name + ("+" if changed else "")
+
+
+def notebook_provenance(
+    started: float,
+    parameters: dict[str, Any],
+    inputs: Iterable[Path | str] = (),
+    outputs: Iterable[Path | str] = (),
+) -> dict[str, Any]:
+    """What the last cell of a notebook shows: commit, versions, parameters, hashes of files, wall time.
+
+    ``started``: ``time.time()`` of the first code cell; hashes are the first 16 digits of SHA-256.
+    """
+
+    def hashes(files: Iterable[Path | str]) -> dict[str, str]:
+        files = [Path(file).resolve() for file in files]
+        shared = len({file.name for file in files}) < len(files)  # then only their paths tell them apart
+        folder = os.path.commonpath(files) if shared else ""
+        return {os.path.relpath(f, folder) if shared else f.name: file_hash(f)[:16] for f in files}
+
+    return {
+        **provenance(),
+        "parameters": parameters,
+        "inputs": hashes(inputs),
+        "outputs": hashes(outputs),
+        "wall_seconds": round(time.time() - started, 1),
+    }

@@ -1,0 +1,232 @@
+"""The same training on a table: one row of logits per state instead of a language model.
+
+Rollouts, credit and objective are those of ``rollouts.py``; only the policy differs, so what a credit mode does can be
+seen in seconds, and against the exact gradient.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+from sepo_kit import exact
+from sepo_kit.engine.episode import Episode
+from sepo_kit.engine.policy import TabularPolicy
+from sepo_kit.engine.rollout import play_matches
+from sepo_kit.games import get_game
+from sepo_kit.games.base import Game, InformationState, Weights
+from sepo_kit.objective.credit import Credit, assign_credit, check_mode, training_matches
+from sepo_kit.objective.limits import DualAscent
+from sepo_kit.objective.terms import objective, results_of, terms_of
+
+Table = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class TabularSettings:
+    """How a table is trained.
+
+    ``row``: attribute of the information state that names its row. ``limits``: instead of fixed weights, what the
+    penalties may at most be; ``horizon``: None for the mode's own. ``log_every``: steps between exact evaluations.
+    """
+
+    steps: int = 400
+    rollouts: int = 8
+    groups: int = 1
+    learning_rate: float = 0.05
+    mode: str = "credited"
+    horizon: str | None = None
+    common_random_numbers: bool = True
+    weights: Weights | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
+    dual_rate: float = 0.5
+    row: str = "key"
+    log_every: int = 10
+
+    def __post_init__(self) -> None:
+        check_mode(self.mode, self.horizon)
+        for name, low in (("steps", 1), ("rollouts", 2), ("groups", 1), ("log_every", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
+        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate!r}")
+
+
+@dataclass(frozen=True)
+class TabularRun:
+    """What training a table gave: the final ``table`` of probabilities and the ``log``, one row per evaluation
+    (step, payoff, exploit, collusion, externality, safety, and the weights in force)."""
+
+    table: Table
+    log: pd.DataFrame
+
+
+class Logits:
+    """A softmax policy over the states of a game, one row of logits per label.
+
+    ``start``: probabilities of the rows that do not begin uniform.
+    """
+
+    def __init__(self, game: Game, row: str, start: Mapping[str, Sequence[float]] | None = None) -> None:
+        self.game = game
+        self.row = row
+        self.logits: Table = {}
+        self.start = {label: np.log(np.maximum(p, 1e-6)) for label, p in (start or {}).items()}
+
+    def label(self, seen: InformationState) -> str:
+        """The row of an information state."""
+        return getattr(seen, self.row)
+
+    def values(self, label: str, count: int) -> np.ndarray:
+        """The logits of a row, made when it is first met; shape (count,)."""
+        if label not in self.logits:
+            self.logits[label] = np.array(self.start.get(label, np.zeros(count)), dtype=float)
+        return self.logits[label]
+
+    def probabilities(self) -> Table:
+        """All rows met so far as probabilities."""
+        return {label: _softmax(values) for label, values in self.logits.items()}
+
+    def policy(self) -> TabularPolicy:
+        """This policy as an agent that makes rows as it meets states."""
+        return _LogitPolicy(self)
+
+
+class _LogitPolicy(TabularPolicy):
+    def __init__(self, logits: Logits) -> None:
+        super().__init__("tabular", {}, logits.label)
+        self.logits = logits
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        return [_softmax(self.logits.values(self.row(s), len(s.legal_actions))) for s in seen]
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    shifted = np.exp(values - values.max())
+    return shifted / shifted.sum()
+
+
+def sampled_gradient(
+    game: Game, logits: Logits, settings: TabularSettings, weights: Weights, seed: int, step: int
+) -> tuple[Table, Credit, list[Episode]]:
+    """One estimate of the gradient of J with respect to the logits, in units of J.
+
+    Returns
+    -------
+    gradient
+        Row label -> array, shape (A,): the sum over decisions of advantage * grad log pi, divided by the rollouts
+        per opponent and multiplied by the batch's scale, which training leaves out.
+    credit, episodes
+        What it was made from.
+    """
+    todo = training_matches(game, settings.mode, settings.rollouts, settings.groups)
+    recorder = _Recorder(logits)
+    episodes = play_matches(
+        game, recorder, todo, seed, step=step, common_random_numbers=settings.common_random_numbers
+    )
+    credit = assign_credit(game.spec, episodes, weights, settings.mode, settings.horizon)
+    count = settings.rollouts * settings.groups
+    gradient: Table = {}
+    number = 0
+    for episode in episodes:
+        for decision in episode.decisions:
+            advantage = credit.advantage[number]
+            number += 1
+            if advantage == 0.0:
+                continue
+            seen, probabilities = recorder.met[decision.information]
+            label = logits.label(seen)
+            score = -probabilities * advantage
+            score[seen.legal_actions.index(decision.action)] += advantage
+            gradient[label] = gradient.get(label, 0.0) + score
+    factor = credit.scale / count
+    return {label: values * factor for label, values in gradient.items()}, credit, episodes
+
+
+class _Recorder(_LogitPolicy):
+    """Keeps, by key, the states it was asked about and what it answered."""
+
+    def __init__(self, logits: Logits) -> None:
+        super().__init__(logits)
+        self.met: dict[str, tuple[InformationState, np.ndarray]] = {}
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        found = super().distributions(seen)
+        self.met.update((s.key, (s, p)) for s, p in zip(seen, found, strict=True))
+        return found
+
+
+def train_tabular(
+    game: Game | str,
+    settings: TabularSettings,
+    seed: int = 0,
+    start: Mapping[str, Sequence[float]] | None = None,
+) -> TabularRun:
+    """Train a tabular softmax policy with Adam on sampled gradients, and evaluate it exactly on the way.
+
+    Raises
+    ------
+    ValueError
+        Unknown game, or information states without the label ``settings.row``.
+    """
+    game = get_game(game)
+    logits = Logits(game, settings.row, start)
+    weights = game.spec.weights if settings.weights is None else settings.weights
+    dual = DualAscent(settings.limits, weights, settings.dual_rate) if settings.limits else None
+    adam = _Adam(settings.learning_rate)
+    rows = []
+    for step in range(settings.steps):
+        if dual is not None:
+            weights = dual.weights
+        if step % settings.log_every == 0:
+            rows.append(_evaluation(game, logits, weights, step))
+        gradient, credit, episodes = sampled_gradient(game, logits, settings, weights, seed, step)
+        adam.ascend(logits.logits, {label: g / credit.scale for label, g in gradient.items()})
+        if dual is not None:
+            dual.update(terms_of(game.spec, results_of(episodes)))
+    rows.append(_evaluation(game, logits, weights, settings.steps))
+    return TabularRun(logits.probabilities(), pd.DataFrame(rows))
+
+
+def _evaluation(game: Game, logits: Logits, weights: Weights, step: int) -> dict:
+    found = exact.terms(game, logits.policy())
+    return {
+        "step": step,
+        "payoff": found.payoff,
+        "exploit": found.exploit,
+        "collusion": found.collusion,
+        "externality": found.externality,
+        "robust": found.robust,
+        "safety": objective(game.spec, found, game.spec.eval_weights),
+        "weight_exploit": weights.exploit,
+        "weight_collusion": weights.collusion,
+        "weight_externality": weights.externality,
+    }
+
+
+class _Adam:
+    """Adam (Kingma and Ba 2015) on a table of arrays, ascending."""
+
+    def __init__(self, rate: float, first: float = 0.9, second: float = 0.999) -> None:
+        self.rate, self.first, self.second = rate, first, second
+        self.steps = 0
+        self.means: Table = {}
+        self.squares: Table = {}
+
+    def ascend(self, values: Table, gradient: Table) -> None:
+        """Move every row of ``values`` along its gradient; rows without one coast on their momentum."""
+        self.steps += 1
+        for label, row in values.items():
+            g = gradient.get(label, 0.0)
+            self.means[label] = self.first * self.means.get(label, 0.0) + (1 - self.first) * g
+            self.squares[label] = self.second * self.squares.get(label, 0.0) + (1 - self.second) * np.square(
+                g
+            )
+            mean = self.means[label] / (1 - self.first**self.steps)
+            square = self.squares[label] / (1 - self.second**self.steps)
+            row += self.rate * mean / (np.sqrt(square) + 1e-8)

@@ -1,0 +1,144 @@
+"""Training in processes of its own: the same run, errors in one line, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import pytest
+
+from sepo_kit.games import Weights
+from sepo_kit.pipeline.launch import TrainingFailed, command, launch
+from sepo_kit.pipeline.profiles import get_profile
+from sepo_kit.runs import read_lines, read_manifest
+from sepo_kit.training.sft import train_sft
+
+SMOKE = get_profile("smoke").plan("pico", "kuhn")
+
+
+@pytest.fixture(scope="module")
+def warm_start(tiny_folder, tmp_path_factory):
+    """A warm start of the tiny model where pico's would be."""
+    root = tmp_path_factory.mktemp("launch")
+    train_sft(tiny_folder, "kuhn", SMOKE.stage_folder(root, "sft", 0), SMOKE.sft, 0)
+    return root
+
+
+@pytest.fixture
+def root(warm_start, tmp_path):
+    """Runs of one's own, up to the warm start."""
+    return shutil.copytree(warm_start, tmp_path / "runs")
+
+
+@pytest.mark.parametrize("processes", [0, 2])
+def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes):
+    seen = []
+    folder = SMOKE.stage_folder(root, "sepo", 0)
+    plan = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2)))
+    found = launch(
+        "sepo", "smoke", plan, root, [0], processes,
+        meanwhile=lambda: seen.append(len(read_lines(folder / "metrics.jsonl"))),
+    )  # fmt: skip
+    assert found == [folder]
+    manifest = read_manifest(folder)
+    assert manifest["status"] == "done"
+    assert manifest["request"]["settings"] == json.loads(json.dumps(plan.sepo.as_request()))
+    assert seen[0] == 0 and seen[-1] == SMOKE.sepo.steps
+
+
+def test_what_was_trained_before_is_not_trained_again(root, monkeypatch):
+    folders = launch("sepo", "smoke", SMOKE, root, [0])
+    other = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2)))
+    with pytest.raises(TrainingFailed, match="was made for another request"):
+        launch("sepo", "smoke", other, root, [0])
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
+    assert launch("sepo", "smoke", SMOKE, root, [0]) == folders
+
+
+def test_an_error_of_the_training_is_named(root):
+    """The folder belongs to another seed's run: the training's own words come through."""
+    folder = SMOKE.stage_folder(root, "sepo", 0)
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(TrainingFailed, match=r"is not empty and has no manifest.json(.|\n)*sepo.log"):
+        launch("sepo", "smoke", SMOKE, root, [0])
+
+
+def test_an_interrupt_ends_the_training_and_the_next_launch_goes_on(root):
+    def interrupted():
+        if (SMOKE.stage_folder(root, "sepo", 0) / "manifest.json").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        launch("sepo", "smoke", SMOKE, root, [0], meanwhile=interrupted)
+    assert not _processes_on(root)
+    [folder] = launch("sepo", "smoke", SMOKE, root, [0])
+    assert [row["step"] for row in read_lines(folder / "metrics.jsonl")] == [1, 2]
+
+
+def test_training_ends_with_whoever_launched_it(root):
+    code = (
+        "import sys; from sepo_kit.pipeline.launch import launch; from sepo_kit.pipeline.profiles import get_profile;"
+        "launch('sepo', 'smoke', get_profile('smoke').plan('pico', 'kuhn'), sys.argv[1], [0],"
+        " meanwhile=lambda: print('on', flush=True))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
+    parent.stdout.readline()
+    assert _processes_on(root)
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.wait()
+    until = time.monotonic() + 30
+    while _processes_on(root) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not _processes_on(root)
+
+
+def test_several_processes_go_through_accelerate(tmp_path):
+    line = command("sepo", "smoke", SMOKE, tmp_path, [3, 4], processes=2)
+    assert line[1:3] == ["-m", "accelerate.commands.launch"]
+    assert line[line.index("--num_processes") + 1] == "2"
+    own = command("sepo", "smoke", SMOKE, tmp_path, [3, 4], processes=1)
+    assert line[-len(own) + 2 :] == own[2:]
+    assert json.dumps(own).count("seed-{seed}") == 2 and own[-2:] == ["3", "4"]
+
+
+def test_several_seeds_share_a_process_and_not_their_runs(root, tmp_path, monkeypatch):
+    shutil.copytree(SMOKE.stage_folder(root, "sft", 0), SMOKE.stage_folder(root, "sft", 1))
+    apart = shutil.copytree(root, tmp_path / "apart")
+    both = launch("sepo", "smoke", SMOKE, root, [0, 1])
+    assert [read_manifest(folder)["request"]["seed"] for folder in both] == [0, 1]
+    [alone] = launch("sepo", "smoke", SMOKE, apart, [1])
+    weights = [folder / "adapter" / "adapter_model.safetensors" for folder in (both[1], alone)]
+    assert weights[0].read_bytes() == weights[1].read_bytes(), "seed 1 knows nothing of seed 0"
+    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
+    assert launch("sepo", "smoke", SMOKE, root, [0, 1]) == both
+
+
+def test_bad_input_is_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(ValueError, match="processes must be >= 0, got -1"):
+        launch("sepo", "smoke", SMOKE, tmp_path, [0], processes=-1)
+    with pytest.raises(
+        ValueError, match=r"sft-seed-0 is missing: train the warm start first \(notebook 04\)"
+    ):
+        launch("sepo", "smoke", replace(SMOKE, seeds=(1,)), tmp_path, [0])
+    assert not list(tmp_path.iterdir())
+
+
+def _processes_on(folder) -> list[str]:
+    """Other processes whose command line names ``folder``."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline") as file:
+                line = file.read().replace("\0", " ")
+        except OSError:
+            continue
+        if f"{folder}/" in line and "train-sepo" in line:
+            found.append(line)
+    return found

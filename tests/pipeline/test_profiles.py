@@ -1,0 +1,51 @@
+"""Profiles: what they promise, and unknown names."""
+
+import pytest
+
+import sepo_kit as sk
+from sepo_kit.pipeline.profiles import GAMES_WITH_CORPUS, PROFILES
+from sepo_kit.training.demonstrations import demonstrations
+
+
+def test_the_profiles_of_the_design_exist():
+    assert list(PROFILES) == ["smoke", "quick", "study", "smollm2", "paper"]
+
+
+@pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
+def test_every_plan_names_a_game_with_a_corpus_and_never_evaluates_on_a_training_seed(profile):
+    assert profile.plans
+    for plan in profile.plans:
+        assert plan.game in GAMES_WITH_CORPUS
+        assert plan.evaluation.seed not in plan.seeds
+
+
+def test_the_paper_profile_has_the_papers_settings():
+    plan = sk.get_profile("paper").plan("Qwen/Qwen3.5-4B", "ipd")
+    kuhn = sk.get_profile("paper").plan("Qwen/Qwen3.5-4B", "kuhn")
+    assert (plan.sepo.learning_rate, plan.sepo.beta, plan.sepo.rollouts) == (1e-5, 0.1, 4)
+    assert (kuhn.sepo.learning_rate, kuhn.sepo.beta) == (3e-6, 0.2)
+    assert (plan.sft.learning_rate, plan.sft.lora_r, plan.sft.epochs) == (2e-5, 32, 3)
+    assert plan.sepo.style == plan.sft.style == plan.evaluation.style == "reasoned"
+
+
+@pytest.mark.parametrize("game", GAMES_WITH_CORPUS)
+def test_no_plan_asks_for_more_demonstrations_than_there_are(game):
+    there = (demonstrations(game)["split"] == "train").sum()
+    asked = [plan.sft.records for p in PROFILES.values() for plan in p.plans if plan.game == game]
+    assert 0 < max(asked) <= there
+
+
+def test_quick_trains_pico_on_three_seeds_and_smollm2_on_kuhn():
+    quick = sk.get_profile("quick")
+    assert quick.plan("pico", "ipd").seeds == quick.plan("pico", "kuhn").seeds == (0, 1, 2)
+    assert quick.plan("pico", "ipd").sepo.steps == 100
+    for game in ("auction", "negotiation_v1", "negotiation_v2"):
+        assert (quick.plan("pico", game).seeds, quick.plan("pico", game).sepo.steps) == ((0,), 60)
+    assert quick.plan("smollm2-135m", "kuhn").sepo.mode == "credited"
+
+
+def test_unknown_profile_and_plan_name_what_exists():
+    with pytest.raises(ValueError, match="known: smoke, quick, study, smollm2, paper"):
+        sk.get_profile("fast")
+    with pytest.raises(ValueError, match="pico on kuhn"):
+        sk.get_profile("smoke").plan("smollm2-135m", "kuhn")

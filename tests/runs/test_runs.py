@@ -1,0 +1,367 @@
+"""Run folders: whole files or none, a manifest that says what was asked, checkpoints that tell damage."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from sepo_kit import runs
+from sepo_kit.runs import (
+    MANIFEST,
+    PROGRESS,
+    WHOLE,
+    Run,
+    RunError,
+    append_line,
+    file_hash,
+    is_whole,
+    last_checkpoint,
+    read_json,
+    read_lines,
+    read_manifest,
+    replacing,
+    replacing_folder,
+    require_space,
+    seal,
+    write_json,
+)
+
+REQUEST = {"stage": "sft", "seed": 0, "settings": {"steps": 3, "betas": [0.9, 0.99]}}
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def message(error) -> str:
+    """The error's text, which must be one line."""
+    text = str(error.value)
+    assert text and "\n" not in text
+    return text
+
+
+# --- files ----------------------------------------------------------------------------------------
+
+
+def test_a_file_takes_its_place_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "deep" / "table.csv"
+    with replacing(path) as temporary:
+        temporary.write_text("one")
+        assert not path.exists() and temporary.parent == path.parent and temporary.suffix == ".csv"
+    assert path.read_text() == "one"
+    with pytest.raises(RuntimeError), replacing(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError("stopped")
+    assert path.read_text() == "one"
+    assert files(tmp_path) == {"deep", "deep/table.csv"}
+    assert path.stat().st_mode & 0o777 == 0o644  # others may read it, as they may any file
+
+
+def test_a_folder_takes_its_place_only_when_it_is_whole(tmp_path):
+    path = tmp_path / "adapter"
+    for text in ("one", "two"):
+        with replacing_folder(path) as temporary:
+            (temporary / "weights").write_text(text)
+            (temporary / f"only-{text}").touch()
+        assert files(path) == {"weights", f"only-{text}"}
+    with pytest.raises(OSError, match="No space left"), replacing_folder(path) as temporary:
+        (temporary / "weights").write_text("half")
+        raise FULL
+    assert (path / "weights").read_text() == "two"
+    assert files(tmp_path) == {"adapter", "adapter/weights", "adapter/only-two"}
+    assert path.stat().st_mode & 0o777 == 0o755
+
+
+def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "value.json"
+    write_json(path, {"b": 1, "a": [1.5, None, "ü"]})
+    assert read_json(path) == {"a": [1.5, None, "ü"], "b": 1}
+    with pytest.raises(TypeError):
+        write_json(path, {"set": {1}})
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(FULL))
+    with pytest.raises(OSError, match="No space left"):
+        write_json(path, {})
+    assert read_json(path)["b"] == 1 and files(tmp_path) == {"value.json"}
+
+
+def test_json_that_cannot_be_read(tmp_path):
+    path = tmp_path / "value.json"
+    with pytest.raises(RunError, match=r"value.json is missing") as error:
+        read_json(path)
+    message(error)
+    for content in (b'{"a": 1', b"", b"\xff\xfe\x00"):
+        path.write_bytes(content)
+        with pytest.raises(
+            RunError, match=r"value.json is not valid JSON .*; delete .* to start again"
+        ) as error:
+            read_json(path)
+        message(error)
+
+
+def test_file_hash(tmp_path):
+    (tmp_path / "abc").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
+    assert file_hash(tmp_path / "abc") == known
+
+
+def test_require_space(tmp_path):
+    require_space(tmp_path / "not" / "there" / "yet", 1)
+    with pytest.raises(OSError, match=r"MiB free and 1099511627776 MiB are needed; free some space") as error:
+        require_space(tmp_path / "not" / "there" / "yet", 2**60)
+    message(error)
+    assert not (tmp_path / "not").exists()
+
+
+# --- provenance -----------------------------------------------------------------------------------
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    for seed in (0, 1):
+        (tmp_path / f"seed-{seed}").mkdir()
+        (tmp_path / f"seed-{seed}" / "weights").write_text(str(seed))
+    files = [tmp_path / f"seed-{seed}" / "weights" for seed in (0, 1)]
+    told = runs.notebook_provenance(0.0, {}, inputs=files, outputs=files[:1])
+    assert list(told["inputs"]) == ["seed-0/weights", "seed-1/weights"]
+    assert list(told["outputs"]) == ["weights"]
+    assert (
+        told["inputs"]["seed-0/weights"] == runs.file_hash(files[0])[:16] != told["inputs"]["seed-1/weights"]
+    )
+
+
+def test_provenance_says_what_made_a_number():
+    import torch
+
+    told = runs.provenance()
+    assert told["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert set(told) == {"commit", "python", "machine", "versions"}
+    assert json.loads(json.dumps(told)) == told
+
+
+def test_commit_marks_changes(monkeypatch):
+    answers = {"rev-parse": "0123456789ab\n", "status": ""}
+
+    def run(command, **kwargs):
+        return subprocess.CompletedProcess(command, 0, stdout=answers[command[1]])
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert runs.commit() == "0123456789ab"
+    answers["status"] = " M sepo_kit/runs/origin.py\n"
+    assert runs.commit() == "0123456789ab+"
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("git"), subprocess.CalledProcessError(128, "git")])
+def test_commit_outside_git(monkeypatch, error):
+    def run(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(subprocess, "run", run)
+    assert runs.commit() == "unknown"
+
+
+# --- run folders ----------------------------------------------------------------------------------
+
+
+def test_a_run_begins_with_its_manifest(tmp_path):
+    run = Run(tmp_path / "a" / "run", REQUEST)
+    manifest = read_manifest(run.path)
+    assert manifest["request"] == REQUEST and manifest["status"] == "started" and not run.done
+    assert manifest["versions"]["numpy"] and manifest["commit"]
+    assert files(run.path) == {MANIFEST}
+
+
+def test_a_finished_run_says_so_when_it_is_opened_again(tmp_path):
+    run = Run(tmp_path, REQUEST)
+    run.finish(final_loss=0.25)
+    again = Run(tmp_path, REQUEST)
+    assert again.done and again.manifest["final_loss"] == 0.25
+    assert again.manifest["wall_seconds"] >= 0
+
+
+def test_wall_time_adds_up_over_resumptions(tmp_path, monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr(time, "time", lambda: clock[0])
+    run = Run(tmp_path, REQUEST)
+    clock[0] += 10
+    run.finish()
+    again = Run(tmp_path, REQUEST)
+    clock[0] += 5
+    again.finish()
+    assert read_manifest(tmp_path)["wall_seconds"] == 15.0
+
+
+def test_progress_can_be_read_at_any_time(tmp_path):
+    run = Run(tmp_path, REQUEST)
+    run.progress(3, 10, "SFT kuhn")
+    told = read_json(tmp_path / PROGRESS)
+    assert (told["step"], told["total"], told["note"]) == (3, 10, "SFT kuhn")
+    assert told["time"] >= told["started"]
+
+
+def test_a_request_is_compared_as_json(tmp_path):
+    """Tuples come back as lists."""
+    Run(tmp_path, {"weights": (1, 2), "nested": {"a": (3,)}})
+    Run(tmp_path, {"weights": [1, 2], "nested": {"a": [3]}})
+
+
+def test_a_folder_of_another_request_is_refused_with_the_differences(tmp_path):
+    run = Run(tmp_path, REQUEST)
+    before = read_manifest(run.path)
+    with pytest.raises(RunError, match="made for another request") as error:
+        Run(tmp_path, {**REQUEST, "seed": 1, "game": "kuhn"})
+    text = message(error)
+    assert "seed was 0, is 1" in text and "game was None, is 'kuhn'" in text and "stage" not in text
+    assert read_manifest(run.path) == before
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "null", '{"format": 1}', '{"format": 0, "status": "done", "request": {}}',
+     '{"format": 1, "status": "done", "request": [1]}', '{"format": 1, "status": "done"}'],
+)  # fmt: skip
+def test_a_broken_manifest_is_refused(tmp_path, content):
+    (tmp_path / MANIFEST).write_text(content)
+    for read in (lambda: Run(tmp_path, REQUEST), lambda: read_manifest(tmp_path)):
+        with pytest.raises(RunError, match=r"manifest\.json.* delete") as error:
+            read()
+        message(error)
+    assert (tmp_path / MANIFEST).read_text() == content
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match=r"is not empty and has no manifest\.json: it is not a run"):
+        Run(tmp_path, REQUEST)
+    with pytest.raises(RunError, match=r"is not a run folder: it has no manifest\.json"):
+        read_manifest(tmp_path)
+    assert files(tmp_path) == {"thesis.tex"}
+    with pytest.raises(RunError, match="is a file; a run needs a folder"):
+        Run(tmp_path / "thesis.tex", REQUEST)
+
+
+def test_a_run_killed_while_it_wrote_its_first_file_can_begin_again(tmp_path):
+    (tmp_path / f".{MANIFEST}.x7.json").write_text('{"for')
+    assert not Run(tmp_path, REQUEST).done
+    assert read_manifest(tmp_path)["request"] == REQUEST
+
+
+def test_without_space_no_run_begins(tmp_path, monkeypatch):
+    def replace(*_):
+        raise FULL
+
+    with monkeypatch.context() as full:
+        full.setattr(os, "replace", replace)
+        with pytest.raises(OSError, match="No space left"):
+            Run(tmp_path / "run", REQUEST)
+    assert files(tmp_path / "run") == set()
+    assert not Run(tmp_path / "run", REQUEST).done
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+
+def test_lines_are_appended_and_read_back(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    assert read_lines(path) == []
+    rows = [{"step": 1, "loss": 0.5}, {"step": 2, "loss": float("inf")}]
+    for row in rows:
+        append_line(path, row)
+    assert read_lines(path) == rows
+
+
+def test_a_last_line_cut_off_by_a_crash_is_left_out(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    assert read_lines(path) == [{"step": 1}, {"step": 2}]
+
+
+def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2 is not JSON; delete") as error:
+        read_lines(path)
+    message(error)
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def checkpoint(folder: Path, step: int, sealed: bool = True) -> Path:
+    path = folder / f"checkpoint-{step}"
+    (path / "deep").mkdir(parents=True)
+    (path / "weights").write_bytes(b"0123456789" * step)
+    (path / "deep" / "state").write_text("state")
+    if sealed:
+        seal(path)
+    return path
+
+
+def test_the_newest_whole_checkpoint_is_found_by_number(tmp_path):
+    assert last_checkpoint(tmp_path / "none") is None
+    for step in (9, 100, 25):
+        checkpoint(tmp_path, step)
+    (tmp_path / "checkpoint-best").mkdir()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-100"
+
+
+def test_half_written_checkpoints_are_removed(tmp_path):
+    checkpoint(tmp_path, 2)
+    checkpoint(tmp_path, 4, sealed=False)
+    checkpoint(tmp_path, 6, sealed=False)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint-2"}
+
+
+def test_with_none_but_half_written_checkpoints_there_is_none(tmp_path):
+    checkpoint(tmp_path, 2, sealed=False)
+    assert last_checkpoint(tmp_path) is None
+
+
+def cut_short(path: Path) -> None:
+    (path / "weights").write_bytes((path / "weights").read_bytes()[:-1])
+
+
+def overwrite(path: Path) -> None:
+    (path / "weights").write_bytes(b"x" * (path / "weights").stat().st_size)
+
+
+def remove(path: Path) -> None:
+    (path / "deep" / "state").unlink()
+
+
+def break_the_seal(path: Path) -> None:
+    (path / WHOLE).write_text("{")
+
+
+def empty_the_seal(path: Path) -> None:
+    (path / WHOLE).write_text("[]")
+
+
+@pytest.mark.parametrize("damage", [cut_short, overwrite, remove, break_the_seal, empty_the_seal])
+def test_a_damaged_checkpoint_is_an_error_that_says_what_to_do(tmp_path, damage):
+    checkpoint(tmp_path, 2)
+    path = checkpoint(tmp_path, 4)
+    assert is_whole(path)
+    damage(path)
+    assert not is_whole(path)
+    with pytest.raises(
+        RunError, match=r"checkpoint-4 is damaged: .*; delete it to go on from the one before"
+    ) as e:
+        last_checkpoint(tmp_path)
+    message(e)
+    assert path.exists()
+    shutil.rmtree(path)
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-2"
+
+
+def test_sealing_twice_is_as_sealing_once(tmp_path):
+    path = checkpoint(tmp_path, 2)
+    seal(path)
+    assert is_whole(path) and set(read_json(path / WHOLE)) == {"weights", "deep/state"}
