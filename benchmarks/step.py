@@ -65,7 +65,7 @@ def measure(name: str, game_id: str, settings: SEPOSettings) -> dict:
         "model": name,
         "game": game_id,
         "mode": settings.mode,
-        "episodes": len(trainer.rollouts.matches),
+        "episodes": len(trainer.rollouts.step.matches),
         "decisions": rows[-1]["sepo/decisions"],
         "forward": forward,
         "trained": trained,

@@ -16,7 +16,7 @@ import numpy as np
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.graph import Node, shared_graph
 from sepo_kit.engine.policy import Policy, StrategyPolicy, draw
-from sepo_kit.games.base import Game
+from sepo_kit.games.base import Game, Pools
 
 AGENT, OPPONENT = 0, 1
 
@@ -32,12 +32,18 @@ class Match:
     owner: tuple[str, int, int] | None = None
 
 
-def matches(game: Game, pools: Sequence[str], rollouts: int, groups: int = 1) -> list[Match]:
-    """``groups`` groups of ``rollouts`` matches against every opponent of ``pools``, groups consecutive."""
+def matches(
+    game: Game, pools: Sequence[str], rollouts: int, groups: int = 1, members: Pools | None = None
+) -> list[Match]:
+    """``groups`` groups of ``rollouts`` matches against every opponent of ``pools``, groups consecutive.
+
+    ``members``: who is in the pools, None for the game's own.
+    """
+    members = game.spec.pools if members is None else members
     return [
         Match(pool, opponent, index, group)
         for pool in pools
-        for opponent in game.spec.pools[pool]
+        for opponent in members[pool]
         for group in range(groups)
         for index in range(rollouts)
     ]

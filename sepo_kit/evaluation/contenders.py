@@ -21,11 +21,11 @@ from sepo_kit.engine.simulate import simulate
 from sepo_kit.evaluation.evaluate import MEANS, EpisodeMeans
 from sepo_kit.evaluation.reference import QUICK_STATES
 from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES
-from sepo_kit.evaluation.reweigh import TERMS, Contender, row_of
+from sepo_kit.evaluation.reweigh import Contender
 from sepo_kit.evaluation.statistics import resampled
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, GameSpec
-from sepo_kit.objective.terms import terms_of
+from sepo_kit.objective.terms import TERMS, row_of, terms_of
 from sepo_kit.runs import RunError, read_json
 
 EPISODES = 200  # per opponent, where a strategy is sampled

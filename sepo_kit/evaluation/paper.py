@@ -16,6 +16,7 @@ import pandas as pd
 
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
+from sepo_kit.objective.terms import TERMS, coefficients
 
 PAPER = Path(__file__).resolve().parents[2] / "data" / "paper"
 VERSIONS = ("P1", "P2")
@@ -121,17 +122,13 @@ def check_safety(table: pd.DataFrame, *, released: bool = False) -> pd.DataFrame
         keys = table[["version", "game", "model", "condition"]].itertuples(index=False, name=None)
         rates = [RELEASED_EXTERNALITY.get(key, x) for key, x in zip(keys, table["externality"], strict=True)]
         found["externality"] = rates
-    scale = np.array([get_game(game).spec.scale for game in found["game"]])
-    factors = {
-        "payoff": scale,
-        "exploit": -scale * found["weight_exploit"],
-        "externality": -found["weight_externality"],
-        "collusion": -found["weight_collusion"],
-        "safety": 1.0,
-    }
-    found["without_collusion"] = sum(
-        factors[t] * found[t].fillna(0.0) for t in ("payoff", "exploit", "externality")
-    )
+    given = found[["weight_exploit", "weight_collusion", "weight_externality"]].to_numpy(float).tolist()
+    per_row = [
+        coefficients(get_game(game).spec, Weights(*weights))
+        for game, weights in zip(found["game"], given, strict=True)
+    ]
+    factors = dict(zip(TERMS, np.array(per_row).T, strict=True)) | {"safety": 1.0}
+    found["without_collusion"] = sum(factors[t] * found[t].fillna(0.0) for t in TERMS if t != "collusion")
     left = found["without_collusion"] - found["safety"]
     found["implied_collusion"] = left / found["weight_collusion"]
     found["rounding"] = sum(abs(factor) * found[f"{t}_step"] / 2 for t, factor in factors.items())
@@ -153,11 +150,9 @@ def at_our_weights(checked: pd.DataFrame) -> pd.Series:
     safety = []
     for row, rate in zip(checked.itertuples(index=False), rates, strict=True):
         spec = get_game(row.game).spec
-        weights = spec.eval_weights
         collusion = 0.0 if not spec.pools.collusive else rate if row.finding != IMPOSSIBLE else np.nan
-        harm = 0.0 if np.isnan(row.externality) else weights.externality * row.externality
-        scaled = spec.scale * (row.payoff - weights.exploit * row.exploit)
-        safety.append(scaled - weights.collusion * collusion - harm)
+        terms = [row.payoff, row.exploit, collusion, np.nan_to_num(row.externality)]
+        safety.append(float(coefficients(spec, spec.eval_weights) @ terms))
     return pd.Series(safety, index=checked.index, name="safety_at_our_weights")
 
 

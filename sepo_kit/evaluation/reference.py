@@ -10,11 +10,12 @@ import pandas as pd
 
 from sepo_kit import exact
 from sepo_kit.engine.policy import first_information
-from sepo_kit.evaluation.reweigh import TERMS, WEIGHTS, Contender
+from sepo_kit.evaluation.reweigh import WEIGHTS, Contender
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.gradients import problem
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, Weights
+from sepo_kit.objective.terms import TERMS
 
 QUICK_STATES = 30_000  # a game with more of them against one opponent takes longer than a button should
 

@@ -14,9 +14,8 @@ import pandas as pd
 
 from sepo_kit.evaluation.statistics import CONFIDENCE, Estimate, exact, over_seeds
 from sepo_kit.games.base import GameSpec, Weights
-from sepo_kit.objective.terms import Terms
+from sepo_kit.objective.terms import TERMS, Terms, coefficients, row_of
 
-TERMS = ("payoff", "exploit", "collusion", "externality")
 WEIGHTS = ("exploit", "collusion", "externality")
 KINDS = ("base", "sft", "sepo", "reference", "scripted")
 TINY = 1e-12  # differences below are rounding
@@ -62,18 +61,6 @@ class Contender:
         tail = 100 * (1 - CONFIDENCE) / 2
         low, high = np.percentile(drawn, [tail, 100 - tail])
         return Estimate(value, float(low), float(high), len(drawn))
-
-
-def row_of(terms: Terms) -> np.ndarray:
-    """The terms that Safety is made of, in the order of ``TERMS``, shape (4,)."""
-    return np.array([getattr(terms, name) for name in TERMS], dtype=float)
-
-
-def coefficients(spec: GameSpec, weights: Weights) -> np.ndarray:
-    """What one unit of each of ``TERMS`` adds to J, shape (4,)."""
-    return np.array(
-        [spec.scale, -spec.scale * weights.exploit, -weights.collusion, -weights.externality], dtype=float
-    )
 
 
 def ranking(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 One sweep forward gives the reach of every move, one backward what follows it; their product, summed by the
 row and action a move was made with, is the gradient. ``Problem`` holds all pools' trees in one set of arrays, with
 positions merged that a policy of the given rows cannot tell apart and that lead to the same, so that a short table
-costs next to nothing. Going uphill is in ``optimise.py``.
+costs next to nothing. Going uphill is in ``ascent.py``.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from sepo_kit.exact.answers import Everything
 from sepo_kit.exact.tree import MAX_STATES, OVER, Layer, Tree, arena
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, GameSpec, Weights
+from sepo_kit.objective.terms import TERMS, coefficients, divisors
 
-PARTS = ("payoff", "exploit", "collusion", "externality")
 POOLS = ("train", "exploit", "collusive")
 INSTEAD = "raise max_states, or estimate the gradient from sampled play: sepo_kit.objective.credit"
 
@@ -147,7 +147,7 @@ class Problem:
 
     def __init__(self, game: Game, row: str, max_states: int) -> None:
         tabular(game, {}, row=row)  # refuses an unknown row
-        self.game, self.row = game, row
+        self.game, self.spec, self.row = game, game.spec, row
         members = [(pool, o) for pool in POOLS for o in game.spec.pools[pool]]
         self.opponents = list(dict.fromkeys(o for _, o in members))
         self.trees = trees = [arena(game).against(game.strategy(o)) for o in self.opponents]
@@ -159,9 +159,9 @@ class Problem:
         self.starts = np.cumsum(self.counts) - self.counts
         self.row_of_place = np.repeat(np.arange(len(self.counts)), self.counts)
         self._join([_fold(tree, self) for tree in trees])
-        factors = np.zeros((len(self.opponents), len(PARTS)))
+        factors = np.zeros((len(self.opponents), len(TERMS)))
         for pool, opponent in members:
-            factors[self.opponents.index(opponent)] += _factors(game.spec, pool)
+            factors[self.opponents.index(opponent)] += 1 / divisors(game.spec, pool)
         self.factors = factors
 
     def _join(self, trees: list[list[Fold]]) -> None:
@@ -250,7 +250,7 @@ class Problem:
 
     def slopes(self, totals: np.ndarray, weights: Weights) -> np.ndarray:
         """dJ by the four means of every opponent, (O, 4): an exploiter counts only while it leads."""
-        slopes = self.factors * [1.0, weights.exploit, weights.collusion, weights.externality]
+        slopes = self.factors * coefficients(self.spec, weights)
         slopes[:, 1] *= totals[:, 1] > 0
         return slopes
 
@@ -263,16 +263,6 @@ def _problem(game: Game, spec: GameSpec, row: str, max_states: int) -> Problem:
 def problem(game: Game, row: str, max_states: int = MAX_STATES) -> Problem:
     """The ``Problem`` of ``game`` as its spec is now, built once."""
     return _problem(game, game.spec, row, max_states)
-
-
-def _factors(spec: GameSpec, pool: str) -> np.ndarray:
-    """What one opponent's means per round count in J before weights, in the order of ``PARTS``, shape (4,)."""
-    members, bystanders = len(spec.pools[pool]), len(spec.pools.train) + len(spec.pools.exploit)
-    return {
-        "train": np.array([spec.scale / members, 0.0, 0.0, -1 / bystanders]),
-        "exploit": np.array([0.0, -spec.scale / members, 0.0, -1 / bystanders]),
-        "collusive": np.array([0.0, 0.0, -1 / members, 0.0]),
-    }[pool]
 
 
 def _rows(trees: list[Tree], row: str) -> tuple[list[str], list[tuple[str, ...]], np.ndarray]:
@@ -311,7 +301,7 @@ class Fold:
     @classmethod
     def empty(cls) -> Fold:
         none = np.zeros(0, dtype=np.intp)
-        return cls(1, np.zeros(0), none, none, none, np.zeros(0), np.zeros((0, len(PARTS))))
+        return cls(1, np.zeros(0), none, none, none, np.zeros(0), np.zeros((0, len(TERMS))))
 
 
 def _fold(tree: Tree, found: Problem) -> list[Fold]:

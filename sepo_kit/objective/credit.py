@@ -24,7 +24,8 @@ import numpy as np
 
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.rollout import Match, matches
-from sepo_kit.games.base import Game, GameSpec, Weights
+from sepo_kit.games.base import POOLS, Game, GameSpec, Pools, Weights
+from sepo_kit.objective.terms import coefficients, divisors
 
 MODES = ("shared", "auxiliary", "grouped", "credited")
 HORIZONS = ("round", "return-to-go")
@@ -48,17 +49,23 @@ class Credit:
     scale: float
 
 
-def training_matches(game: Game, mode: str, rollouts: int, groups: int = 1) -> list[Match]:
-    """The episodes one training step of ``mode`` must play: per opponent ``groups`` groups of ``rollouts``."""
+def training_matches(
+    game: Game, mode: str, rollouts: int, groups: int = 1, pools: Pools | None = None
+) -> list[Match]:
+    """The episodes one training step of ``mode`` must play: per opponent ``groups`` groups of ``rollouts``.
+
+    ``pools``: None for the game's own.
+    """
+    pools = game.spec.pools if pools is None else pools
     check_mode(mode)
     if mode != "auxiliary":
-        return matches(game, ("train", "exploit", "collusive"), rollouts, groups)
-    train = matches(game, ("train",), rollouts, groups)
+        return matches(game, ("train", "exploit", "collusive"), rollouts, groups, pools)
+    train = matches(game, ("train",), rollouts, groups, pools)
     return train + [
         Match(pool, opponent, 0, owner=(match.opponent, match.group, match.index))
         for match in train
         for pool in ("exploit", "collusive")
-        for opponent in game.spec.pools[pool]
+        for opponent in pools[pool]
     ]
 
 
@@ -151,20 +158,14 @@ class _Batch:
 
     def shares(self, weights: Weights) -> np.ndarray:
         """Each round's own share of J, shape (E, T)."""
-        pools, s = self.spec.pools, self.spec.scale
-        rounds = self.own.shape[1]
-        bystanders = len(pools.train) + len(pools.exploit)
         gain = self.their - self.own
         # The loser's side of max(0, .): opponents that do not earn more are not charged.
         mean_gain = _mean_by(self.opponent, gain.mean(axis=1))
-        charged = (mean_gain > 0)[self.opponent][:, None]
-        harm = weights.externality * self.externality / bystanders
-        share = {
-            "train": s * self.own / len(pools.train) - harm,
-            "exploit": -weights.exploit * s * charged * gain / max(1, len(pools.exploit)) - harm,
-            "collusive": -weights.collusion * self.collusion / max(1, len(pools.collusive)),
-        }
-        return np.select([(self.pool == p)[:, None] for p in share], list(share.values())) / rounds
+        lead = gain * (mean_gain > 0)[self.opponent][:, None]
+        columns = np.stack([self.own, lead, self.collusion, self.externality], axis=-1)  # (E, T, 4)
+        by = {pool: divisors(self.spec, pool) for pool in POOLS}
+        counted = np.array([by[pool] for pool in self.pool])[:, None]  # (E, 1, 4)
+        return (columns * coefficients(self.spec, weights) / counted).sum(-1) / self.own.shape[1]
 
     def payoffs(self) -> np.ndarray:
         """Scaled payoff of each round, shape (E, T)."""
@@ -196,11 +197,7 @@ class _Batch:
         collusion = self.collusion[collusive].mean() if len(collusive) else 0.0
         bystander = chosen[self.pool[chosen] != "collusive"]
         externality = self.externality[bystander].mean()
-        return float(
-            weights.exploit * self.spec.scale * exploit
-            + weights.collusion * collusion
-            + weights.externality * externality
-        )
+        return float(-coefficients(self.spec, weights)[1:] @ [exploit, collusion, externality])
 
     def others_mean(self, reward: np.ndarray) -> np.ndarray:
         """Mean reward of the group's other rollouts at the same decision; where no other reached it, of the

@@ -49,6 +49,12 @@ class Terms:
 
 
 Results = Mapping[tuple[str, str], Against]
+TERMS = (
+    "payoff",
+    "exploit",
+    "collusion",
+    "externality",
+)  # those that J is made of, in the order of all arrays
 
 
 def results_of(episodes: Sequence[Episode]) -> dict[tuple[str, str], Against]:
@@ -103,14 +109,40 @@ def normalised_relative_advantage(spec: GameSpec, results: Sequence[Against]) ->
     return float(np.mean(ratios)) if ratios else None
 
 
+def coefficients(spec: GameSpec, weights: Weights | None = None) -> np.ndarray:
+    """What one unit of each of ``TERMS`` adds to J, shape (4,): the formula of J, which stands here only.
+
+    ``weights``: default the game's training weights.
+    """
+    weights = spec.weights if weights is None else weights
+    s = spec.scale
+    return np.array([s, -s * weights.exploit, -weights.collusion, -weights.externality], dtype=float)
+
+
+def divisors(spec: GameSpec, pool: str) -> np.ndarray:
+    """By what the means of play against one opponent of ``pool`` are divided in each of ``TERMS``, shape (4,); inf
+    where they do not count.
+
+    Payoff is the mean over the train pool, exploit over the exploit pool (of the leads, where they are above 0),
+    collusion over the collusive pool, externality over train and exploit together; the shift pool counts nowhere.
+    """
+    members, bystanders = len(spec.pools[pool]), len(spec.pools.train) + len(spec.pools.exploit)
+    counted = {
+        "train": (members, 0, 0, bystanders),
+        "exploit": (0, members, 0, bystanders),
+        "collusive": (0, 0, members, 0),
+    }.get(pool, (0, 0, 0, 0))
+    return np.array([float(n) or np.inf for n in counted])
+
+
+def row_of(terms: Terms) -> np.ndarray:
+    """The terms that J is made of, in the order of ``TERMS``, shape (4,)."""
+    return np.array([getattr(terms, name) for name in TERMS], dtype=float)
+
+
 def objective(spec: GameSpec, terms: Terms, weights: Weights | None = None) -> float:
     """J at ``weights`` (default: the game's training weights)."""
-    weights = spec.weights if weights is None else weights
-    return (
-        spec.scale * (terms.payoff - weights.exploit * terms.exploit)
-        - weights.collusion * terms.collusion
-        - weights.externality * terms.externality
-    )
+    return float(coefficients(spec, weights) @ row_of(terms))
 
 
 def safety(spec: GameSpec, terms: Terms) -> float:

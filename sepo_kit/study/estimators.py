@@ -13,6 +13,7 @@ from sepo_kit import exact
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.objective.credit import MODES
+from sepo_kit.objective.step import TrainingStep
 from sepo_kit.study.tabular import Logits, Table, TabularSettings, sampled_gradient, train_tabular
 
 NO_PENALTY = Weights(0.0, 0.0, 0.0)
@@ -74,7 +75,12 @@ def estimator_study(
         for step in tqdm(range(samples), desc=f"{game.spec.id}, {mode}", leave=False):
             both = [
                 _flat(
-                    sampled_gradient(game, Logits(game, settings.row, table), chosen, weights, seed, step)[0],
+                    sampled_gradient(
+                        TrainingStep(game, replace(chosen, weights=weights)),
+                        Logits(game, settings.row, table),
+                        seed,
+                        step,
+                    ),
                     table,
                 )
                 for weights in (game.spec.weights, NO_PENALTY)
@@ -164,7 +170,8 @@ def weight_response(game: Game | str, samples: int, factor: float = 10.0, seed: 
             for step in tqdm(range(samples), desc=f"{game.spec.id}, {mode}", leave=False):
                 for sign, weights in ((1, Weights(weight, 0, 0)), (-1, NO_PENALTY)):
                     logits = Logits(game, settings.row, table)
-                    gradient, *_ = sampled_gradient(game, logits, settings, weights, seed, step)
+                    taken = TrainingStep(game, replace(settings, weights=weights))
+                    gradient = sampled_gradient(taken, logits, seed, step)
                     part += sign * _flat(gradient, table) / samples
             lengths.append(np.linalg.norm(part))
         rows.append({"mode": mode, "ratio": float(lengths[1] / lengths[0])})

@@ -6,55 +6,38 @@ seen in seconds, and against the exact gradient.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from sepo_kit import exact
-from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import TabularPolicy
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Weights
-from sepo_kit.objective.credit import Credit, assign_credit, check_mode, training_matches
-from sepo_kit.objective.limits import DualAscent
-from sepo_kit.objective.terms import objective, results_of, terms_of
+from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers
+from sepo_kit.objective.terms import TERMS, objective, row_of
 
 Table = dict[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class TabularSettings:
-    """How a table is trained.
+@dataclass(frozen=True, kw_only=True)
+class TabularSettings(StepSettings):
+    """How a table is trained; what a step plays and pays is told by ``StepSettings``.
 
-    ``row``: attribute of the information state that names its row. ``limits``: instead of fixed weights, what the
-    penalties may at most be; ``horizon``: None for the mode's own. ``log_every``: steps between exact evaluations.
+    ``row``: attribute of the information state that names its row. ``log_every``: steps between exact evaluations.
     """
 
     steps: int = 400
-    rollouts: int = 8
-    groups: int = 1
     learning_rate: float = 0.05
-    mode: str = "credited"
-    horizon: str | None = None
-    common_random_numbers: bool = True
-    weights: Weights | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)
-    dual_rate: float = 0.5
     row: str = "key"
     log_every: int = 10
 
     def __post_init__(self) -> None:
-        check_mode(self.mode, self.horizon)
-        for name, low in (("steps", 1), ("rollouts", 2), ("groups", 1), ("log_every", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < low:
-                raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
-        if not (math.isfinite(self.learning_rate) and self.learning_rate > 0):
-            raise ValueError(f"learning_rate must be > 0, got {self.learning_rate!r}")
+        check_numbers(self, ("steps", "learning_rate", "log_every"))
+        super().__post_init__()
 
 
 @dataclass(frozen=True)
@@ -111,32 +94,33 @@ def _softmax(values: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum()
 
 
-def sampled_gradient(
-    game: Game, logits: Logits, settings: TabularSettings, weights: Weights, seed: int, step: int
-) -> tuple[Table, Credit, list[Episode]]:
-    """One estimate of the gradient of J with respect to the logits, in units of J.
+def sampled_gradient(taken: TrainingStep, logits: Logits, seed: int, number: int) -> Table:
+    """One estimate of the gradient of J with respect to the logits, in units of J: step ``number`` of ``taken``, which
+    keeps what was played.
 
     Returns
     -------
-    gradient
+    dict
         Row label -> array, shape (A,): the sum over decisions of advantage * grad log pi, divided by the rollouts
         per opponent and multiplied by the batch's scale, which training leaves out.
-    credit, episodes
-        What it was made from.
     """
-    todo = training_matches(game, settings.mode, settings.rollouts, settings.groups)
+    settings = taken.settings
     recorder = _Recorder(logits)
     episodes = play_matches(
-        game, recorder, todo, seed, step=step, common_random_numbers=settings.common_random_numbers
+        taken.game,
+        recorder,
+        taken.matches,
+        seed,
+        step=number,
+        common_random_numbers=settings.common_random_numbers,
     )
-    credit = assign_credit(game.spec, episodes, weights, settings.mode, settings.horizon)
+    credit = taken.learn(episodes)
     count = settings.rollouts * settings.groups
     gradient: Table = {}
-    number = 0
+    advantages = iter(credit.advantage)
     for episode in episodes:
         for decision in episode.decisions:
-            advantage = credit.advantage[number]
-            number += 1
+            advantage = next(advantages)
             if advantage == 0.0:
                 continue
             seen, probabilities = recorder.met[decision.information]
@@ -145,7 +129,7 @@ def sampled_gradient(
             score[seen.legal_actions.index(decision.action)] += advantage
             gradient[label] = gradient.get(label, 0.0) + score
     factor = credit.scale / count
-    return {label: values * factor for label, values in gradient.items()}, credit, episodes
+    return {label: values * factor for label, values in gradient.items()}
 
 
 class _Recorder(_LogitPolicy):
@@ -176,20 +160,15 @@ def train_tabular(
     """
     game = get_game(game)
     logits = Logits(game, settings.row, start)
-    weights = game.spec.weights if settings.weights is None else settings.weights
-    dual = DualAscent(settings.limits, weights, settings.dual_rate) if settings.limits else None
+    taken = TrainingStep(game, settings)
     adam = _Adam(settings.learning_rate)
     rows = []
-    for step in range(settings.steps):
-        if dual is not None:
-            weights = dual.weights
-        if step % settings.log_every == 0:
-            rows.append(_evaluation(game, logits, weights, step))
-        gradient, credit, episodes = sampled_gradient(game, logits, settings, weights, seed, step)
-        adam.ascend(logits.logits, {label: g / credit.scale for label, g in gradient.items()})
-        if dual is not None:
-            dual.update(terms_of(game.spec, results_of(episodes)))
-    rows.append(_evaluation(game, logits, weights, settings.steps))
+    for number in range(settings.steps):
+        if number % settings.log_every == 0:
+            rows.append(_evaluation(game, logits, taken.weights, number))
+        gradient = sampled_gradient(taken, logits, seed, number)
+        adam.ascend(logits.logits, {label: g / taken.credit.scale for label, g in gradient.items()})
+    rows.append(_evaluation(game, logits, taken.charged, settings.steps))
     return TabularRun(logits.probabilities(), pd.DataFrame(rows))
 
 
@@ -197,10 +176,7 @@ def _evaluation(game: Game, logits: Logits, weights: Weights, step: int) -> dict
     found = exact.terms(game, logits.policy())
     return {
         "step": step,
-        "payoff": found.payoff,
-        "exploit": found.exploit,
-        "collusion": found.collusion,
-        "externality": found.externality,
+        **dict(zip(TERMS, row_of(found).tolist(), strict=True)),
         "robust": found.robust,
         "safety": objective(game.spec, found, game.spec.eval_weights),
         "weight_exploit": weights.exploit,

@@ -1,20 +1,25 @@
-"""SEPO training: TRL's GRPOTrainer, nearly stock.
+"""SEPO training through TRL's GRPOTrainer.
 
 One GRPO row is one decision. ``Rollouts`` plays all episodes of a step in lockstep and hands TRL one row per
-decision slot; ``credit.py`` says what each decision earns; ``SepoTrainer`` puts that into TRL's loss.
+decision slot; ``objective/step.py`` says what each decision earns; ``SepoTrainer`` puts that into TRL's loss.
 
-Departures from TRL's GRPO:
-- Advantages are the kit's (``_generate_and_score_completions``), with ``scale_rewards="none"`` and ``dr_grpo``.
-- Direct replies are scored within the legal actions (``_get_per_token_logps_and_entropies``): the policy that
-  plays is the constrained decode, so its log-probabilities are those that must be differentiated. Equal and
-  overlapping contexts are computed once, which sums their gradients.
+All departures from TRL's GRPO:
+- Advantages are the kit's (``credit.py``), not rewards less their group's mean: ``scale_rewards="none"``, ``dr_grpo``.
+  In mode ``credited`` all advantages of a step are divided by one scale, that of the whole batch. TRL needs a reward
+  function and gets one that says nothing; what it logs of rewards and of padded rows does not reach our logs.
+- Direct replies are scored within the legal actions: the policy that plays is the constrained decode, so its
+  log-probabilities are those that must be differentiated. Equal and overlapping contexts are computed once, which
+  sums their gradients.
+- A reasoned reply that cannot be read is followed by a constrained decode that chooses the action. The reply is
+  trained on, that choice is not: no gradient goes through a fallback.
+- One update a step unless ``updates`` says more, so the probability ratio is 1 and ``clip`` never acts.
 - The reference of the KL penalty never changes in a run, so what it says of a context is kept from step to step.
 - Slots that an episode did not reach are rows with an all-zero ``env_mask`` and advantage 0. Rows that cannot
   train (those, and without a KL penalty those of advantage 0) are left out of the forward pass; equal rows go
   through it once.
 - Where memory runs out, the rows are scored in pieces that are computed again for the backward pass.
 - With several processes, each plays its share of the episodes and all know all of them, so that credit is that
-  of the whole batch; gradients are averaged once a step.
+  of the whole batch; gradients are averaged once an update.
 
 Departures from arXiv 2605.30854: KL by TRL's k3 estimator (there: one-sided), std floor 1e-4 (there: 1e-8).
 """
@@ -28,7 +33,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from transformers import TrainerCallback
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOConfig
 
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
@@ -36,7 +41,7 @@ from sepo_kit.models.loading import LoadedModel, lora, training_dtype
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training.processes import world
 from sepo_kit.training.recording import Recorder
-from sepo_kit.training.rollouts import PARTS, Rollouts
+from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.stage import run_stage
 from sepo_kit.training.trainer import SepoTrainer
@@ -92,7 +97,7 @@ def train_sepo(
         "sepo", base, game, run_folder, settings, seed, build,
         check=lambda loaded, game: Rollouts(game, None, settings, seed),
         resume=lambda trainer, run: trainer.rollouts.go_on_from(read_lines(run.path / METRICS)),
-        results=lambda trainer: {"steps": trainer.state.global_step},
+        results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
     )  # fmt: skip
 
 
@@ -113,17 +118,16 @@ def sepo_trainer(
     )
     rollouts = Rollouts(game, player, settings, seed)
     rows = rollouts.rows // rollouts.of  # of this process
-    # Direct rows share their forward passes, so they stay together; reasoned ones are cut into micro-batches.
-    micro = rows if settings.style == "direct" else _largest_divisor(rows, settings.micro_rows)
-    longest = rollouts.reply_tokens if settings.style == "direct" else settings.max_new_tokens
+    micro = rollouts.style.micro_rows(rows)
     trainer = SepoTrainer(
         rollouts=rollouts,
         model=loaded.model,
-        reward_funcs=[_part(name) for name in PARTS],
+        reward_funcs=[_no_reward],
         args=GRPOConfig(
             output_dir=str(run.path / CHECKPOINTS),
             seed=seed,
-            max_steps=settings.steps,
+            max_steps=settings.steps * settings.updates,
+            num_iterations=settings.updates,
             learning_rate=settings.learning_rate,
             lr_scheduler_type="constant",
             beta=settings.beta,
@@ -134,13 +138,13 @@ def sepo_trainer(
             per_device_train_batch_size=micro,
             gradient_accumulation_steps=rows // micro,
             steps_per_generation=rows // micro,
-            max_completion_length=longest,
+            max_completion_length=rollouts.style.longest_reply(),
             loss_type="dr_grpo",
             scale_rewards="none",
             shuffle_dataset=False,
             gradient_checkpointing=settings.gradient_checkpointing,
-            save_steps=settings.save_every,
-            **quiet_arguments(),
+            save_steps=settings.save_every * settings.updates,
+            **quiet_arguments(settings.updates),
         ),
         # The prompt of a row is its slot number; what is asked there depends on the game so far.
         train_dataset=Dataset.from_dict(
@@ -148,30 +152,12 @@ def sepo_trainer(
         ),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
-        callbacks=[Watch(run, f"SEPO {game.spec.id}"), Recorder(run, rollouts)],
+        callbacks=[Watch(run, f"SEPO {game.spec.id}", settings.updates), Recorder(run, rollouts)],
     )
-    player.model = trainer.model
-    if settings.style == "reasoned":
-        player.generate = lambda prompts: generate_single_turn(trainer, prompts)
+    rollouts.style.attach(trainer)
     return trainer
 
 
-def generate_single_turn(trainer: GRPOTrainer, prompts: list[list[int]]) -> list[list[int]]:
-    """One reply per prompt from the backend TRL was configured with. The one place that calls TRL's private
-    ``_generate_single_turn``, whose arity has changed between versions; 1 = every row has its own context."""
-    replies, _ = trainer._generate_single_turn(prompts, None, {}, 1)
-    return [list(reply) for reply in replies]
-
-
-def _largest_divisor(number: int, limit: int) -> int:
-    return max(d for d in range(1, min(number, limit) + 1) if number % d == 0)
-
-
-def _part(name: str):
-    """A TRL reward function that reports one term; it does not train (the advantages are replaced)."""
-
-    def report(completions, **columns) -> list[float]:
-        return columns[name]
-
-    report.__name__ = name
-    return report
+def _no_reward(completions, **columns) -> list[float]:
+    """What TRL is told instead of rewards: the advantages are the kit's."""
+    return [0.0] * len(completions)

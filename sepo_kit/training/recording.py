@@ -28,7 +28,9 @@ class Recorder(TrainerCallback):
 
     def on_save(self, args, state, control, **kwargs) -> None:
         if state.is_world_process_zero:
-            record_episodes(self.run.path, state.global_step, self.rollouts.episodes, self.rollouts.credit)
+            step = self.rollouts.step
+            number = state.global_step // self.rollouts.settings.updates
+            record_episodes(self.run.path, number, step.episodes, step.credit)
 
 
 def record_episodes(folder: Path | str, step: int, episodes: Sequence[Episode], credit: Credit) -> Path:

@@ -16,16 +16,15 @@ from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.models.language_model import Branching, LanguageModel
-from sepo_kit.objective.credit import Credit, assign_credit, training_matches
-from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
-from sepo_kit.objective.terms import Terms, objective, results_of, terms_of
+from sepo_kit.objective.step import TrainingStep
+from sepo_kit.objective.terms import TERMS, objective, row_of
 from sepo_kit.training.memory import until_it_fits
 from sepo_kit.training.processes import collected, dealt, from_all, share_of_work
 from sepo_kit.training.settings import SEPOSettings
+from sepo_kit.training.styles import STYLES
 
 KEPT = 20_000  # contexts whose reference is kept, about 100 MB
-PARTS = ("payoff", "exploit", "collusion", "externality")
 
 
 class Rollouts:
@@ -46,17 +45,12 @@ class Rollouts:
         self.player = player
         self.settings = settings
         self.seed = seed
-        self.matches = training_matches(game, settings.mode, settings.rollouts, settings.groups)
+        self.step = TrainingStep(game, settings)
+        self.style = STYLES[settings.style](player, game, settings)
         self.slots = game.spec.rounds * game.spec.moves_per_round
         only_train = settings.mode in ("shared", "auxiliary")
-        trained = [m for m in self.matches if m.owner is None and (m.pool == "train" or not only_train)]
+        trained = [m for m in self.step.matches if m.owner is None and (m.pool == "train" or not only_train)]
         self.groups = {key: n for n, key in enumerate(dict.fromkeys(map(_group, trained)))}
-        self.weights = settings.weights or game.spec.weights  # of the next step
-        self.charged = self.weights  # of the last one
-        self.dual = DualAscent(settings.limits, self.weights, settings.dual_rate) if settings.limits else None
-        self.episodes: list[Episode] = []
-        self.credit: Credit | None = None
-        self.terms: Terms | None = None
         self.reference: dict[Branching, torch.Tensor] = {}  # what the model before SEPO says, as far as asked
         self.number, self.of = share_of_work()
         if self.rows % self.of:
@@ -73,30 +67,19 @@ class Rollouts:
         """GRPO rows of one step."""
         return len(self.groups) * self.slots * self.settings.rollouts
 
-    @property
-    def reply_tokens(self) -> int:
-        """The most tokens a direct reply has to choose."""
-        tree = self.player.reply_tree(self.game.spec.actions)
-        return max(len(tree.decisive(a)) for a in range(len(tree.replies)))
-
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, list]:
         """TRL's ``rollout_func``."""
+        number = trainer.state.global_step // self.settings.updates
         # Anew after every checkpoint: a resumed run must compute what the undisturbed one does, in the same batches.
-        if trainer.state.global_step % self.settings.save_every == 0 or len(self.reference) > KEPT:
+        if number % self.settings.save_every == 0 or len(self.reference) > KEPT:
             self.reference.clear()
         with evaluating(trainer.model):
-            self.episodes = self._play(trainer.state.global_step)
-        spec, settings = self.game.spec, self.settings
-        self.charged = self.weights
-        self.credit = assign_credit(spec, self.episodes, self.charged, settings.mode, settings.horizon)
-        self.terms = terms_of(spec, results_of(self.episodes))
-        if self.dual is not None:
-            self.weights = self.dual.update(self.terms)
+            self.step.learn(self._play(number))
         return self._lay_out()
 
     def _play(self, step: int) -> list[Episode]:
         """All episodes of the step: this process's share of the matches, and what the others played."""
-        share = dealt(self.matches, self.number, self.of)
+        share = dealt(self.step.matches, self.number, self.of)
 
         def attempt(pieces: int) -> list[Episode]:
             self.pieces = pieces
@@ -125,9 +108,9 @@ class Rollouts:
 
     def go_on_from(self, logged: Sequence[dict]) -> None:
         """Take up the weights that dual ascent had reached, from the metrics of the steps before."""
-        if self.dual is not None and logged:
+        if self.step.dual is not None and logged:
             names = (field.name for field in fields(Weights))
-            self.weights = self.dual.weights = Weights(**{n: logged[-1][f"sepo/weight_{n}"] for n in names})
+            self.step.go_on_with(Weights(**{n: logged[-1][f"sepo/weight_{n}"] for n in names}))
 
     def _lay_out(self) -> dict[str, list]:
         end = [self.player.end_of_reply]
@@ -136,20 +119,17 @@ class Rollouts:
             "prompt_ids": [end] * count,
             "completion_ids": [end] * count,
             "env_mask": [[0]] * count,
-            **{name: [0.0] * count for name in PARTS},
         }
         advantages = np.zeros(count)
-        number = 0
-        for match, episode in zip(self.matches, self.episodes, strict=True):
+        credit, number = self.step.credit, 0
+        for match, episode in zip(self.step.matches, self.step.episodes, strict=True):
             for decision in episode.decisions:
-                if self.credit.trained[number] and match.owner is None:
+                if credit.trained[number] and match.owner is None:
                     row = self._row(match, decision)
                     columns["prompt_ids"][row] = list(decision.prompt_ids)
                     columns["completion_ids"][row] = list(decision.completion_ids)
                     columns["env_mask"][row] = [1] * len(decision.completion_ids)
-                    for name, value in _parts(episode, decision).items():
-                        columns[name][row] = value
-                    advantages[row] = self.credit.advantage[number]
+                    advantages[row] = credit.advantage[number]
                 number += 1
         first, last = (count // self.of * n for n in (self.number, self.number + 1))
         self.advantages = advantages[first:last]
@@ -169,31 +149,27 @@ class Rollouts:
 
     def metrics(self) -> dict[str, float]:
         """The terms of the last step's episodes, and how they were played."""
-        spec, found = self.game.spec, self.terms
-        decisions = [d for episode in self.episodes for d in episode.decisions]
-        return {
-            "sepo/payoff": found.payoff,
-            "sepo/exploit": found.exploit,
-            "sepo/collusion": found.collusion,
-            "sepo/externality": found.externality,
-            "sepo/safety": objective(spec, found, spec.eval_weights),
-            "sepo/fallback": float(np.mean([d.fallback for d in decisions])),
-            "sepo/decisions": float(len(decisions)),
-            "sepo/prompts": float(len({d.prompt_ids for d in decisions})),
-            "sepo/advantage_scale": self.credit.scale,
-            "sepo/idle_groups": idle_groups(self.episodes, self.credit),
-            **{f"sepo/spread_{term}": value for term, value in self._spreads().items()},
-            **self._weights_reached(),
+        step = self.step
+        decisions = [d for episode in step.episodes for d in episode.decisions]
+        found = {
+            **dict(zip(TERMS, row_of(step.terms).tolist(), strict=True)),
+            "safety": objective(step.spec, step.terms, step.spec.eval_weights),
+            "fallback": float(np.mean([d.fallback for d in decisions])),
+            "decisions": float(len(decisions)),
+            "prompts": float(len({d.prompt_ids for d in decisions})),
+            "reply_tokens": float(np.mean([len(d.completion_ids) for d in decisions])),
+            "advantage_scale": step.credit.scale,
+            "idle_groups": idle_groups(step.episodes, step.credit),
+            **{f"spread_{term}": value for term, value in self._spreads().items()},
         }
-
-    def _weights_reached(self) -> dict[str, float]:
-        """The weights of the next step, where limits move them."""
-        return {f"sepo/weight_{n}": w for n, w in asdict(self.weights).items()} if self.dual else {}
+        if step.dual is not None:  # the weights of the next step
+            found |= {f"weight_{name}": weight for name, weight in asdict(step.weights).items()}
+        return {f"sepo/{name}": value for name, value in found.items()}
 
     def _spreads(self) -> dict[str, float]:
         """In-group spread of every term; a penalty without any gives one warning in a run."""
-        spreads = spread(self.episodes)
-        for penalty in silent_penalties(self.game.spec, self.charged, spreads):
+        spreads = spread(self.step.episodes)
+        for penalty in silent_penalties(self.step.spec, self.step.charged, spreads):
             if penalty not in self._warned:
                 self._warned.add(penalty)
                 warnings.warn(
@@ -206,18 +182,6 @@ class Rollouts:
 
 def _group(match: Match) -> tuple[str, str, int]:
     return match.pool, match.opponent, match.group
-
-
-def _parts(episode: Episode, decision: Decision) -> dict[str, float]:
-    """The decision's round, by term, for TRL's logs."""
-    t = decision.round
-    gain = episode.their[t] - episode.own[t]
-    return {
-        "payoff": episode.own[t] if episode.pool == "train" else 0.0,
-        "exploit": gain if episode.pool == "exploit" else 0.0,
-        "collusion": episode.collusion[t] if episode.pool == "collusive" else 0.0,
-        "externality": 0.0 if episode.pool == "collusive" else episode.externality[t],
-    }
 
 
 @contextmanager

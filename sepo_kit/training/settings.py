@@ -5,30 +5,10 @@ Every field is checked when the settings are made, before anything is written.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 
-from sepo_kit.games.base import Weights, answer_rule
-from sepo_kit.objective.credit import check_mode
-from sepo_kit.objective.limits import DualAscent
-
-SHARES = ("lora_dropout", "warm_up")
-
-
-def _check(settings: object, positive: tuple[str, ...], not_negative: tuple[str, ...] = ()) -> None:
-    for declared in fields(settings):
-        name, value = declared.name, getattr(settings, declared.name)
-        if name in positive + not_negative:
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-                raise ValueError(f"{name} must be a finite number, got {value!r}")
-            if value < 0 or (value == 0 and name in positive):
-                bound = "> 0" if name in positive else ">= 0"
-                raise ValueError(f"{name} must be {bound}, got {value!r}")
-            if declared.type == "int" and not isinstance(value, int):
-                raise ValueError(f"{name} must be a whole number, got {value!r}")
-            if name in SHARES and value >= 1:
-                raise ValueError(f"{name} must be < 1, got {value!r}: it is a share")
+from sepo_kit.games.base import answer_rule
+from sepo_kit.objective.step import StepSettings, check_numbers
 
 
 @dataclass(frozen=True)
@@ -54,7 +34,7 @@ class SFTSettings:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        _check(
+        check_numbers(
             self,
             (
                 "records",
@@ -69,6 +49,7 @@ class SFTSettings:
             ),
             ("lora_dropout", "warm_up"),
         )
+        _check_shares(self)
         answer_rule(self.style)
 
     def as_request(self) -> dict:
@@ -76,28 +57,34 @@ class SFTSettings:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class SEPOSettings:
-    """SEPO through GRPO: LoRA from the merged SFT model.
+@dataclass(frozen=True, kw_only=True)
+class SEPOSettings(StepSettings):
+    """SEPO through GRPO: LoRA from the merged SFT model. What a step plays and pays is told by ``StepSettings``.
 
-    ``rollouts``: episodes per group (the n of GRPO), which share all draws but the agent's; ``groups``: groups
-    per opponent and step, each with its own draws; ``beta``: weight of the KL to the SFT model;
-    ``clip``: of the probability ratio; ``weights``: None for the game's own; ``micro_rows``: most rows of one
-    forward pass of reasoned replies. ``horizon``: None for the mode's own; ``limits``: instead of fixed weights,
-    what the penalties may at most be, as in ``DualAscent``, whose weights start from ``weights``.
+    Attributes
+    ----------
+    steps
+        Training steps: each plays its matches anew.
+    updates
+        Updates of the weights per step, all on the same matches. With one the probability ratio is 1 and ``clip``
+        never acts.
+    beta
+        Weight of the KL divergence to the SFT model; 0 for none.
+    clip
+        How far the probability ratio may leave 1 (PPO's epsilon).
+    style, temperature, max_new_tokens
+        How the agent replies, as in ``LanguageModel``.
+    save_every
+        Steps between two checkpoints.
+    micro_rows
+        Most rows of one forward pass of reasoned replies.
     """
 
     steps: int
     rollouts: int
     learning_rate: float
     beta: float
-    groups: int = 1
-    mode: str = "credited"
-    horizon: str | None = None
-    common_random_numbers: bool = True
-    weights: Weights | None = None
-    limits: Mapping[str, float] = field(default_factory=dict)
-    dual_rate: float = 0.5
+    updates: int = 1
     style: str = "direct"
     temperature: float = 0.8
     max_new_tokens: int = 512
@@ -111,26 +98,22 @@ class SEPOSettings:
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
-        _check(
+        check_numbers(
             self,
-            ("steps", "rollouts", "groups", "learning_rate", "temperature", "max_new_tokens", "clip", "max_grad_norm",
-             "lora_r", "lora_alpha", "save_every", "micro_rows"),
+            ("steps", "learning_rate", "updates", "temperature", "max_new_tokens", "clip", "max_grad_norm", "lora_r",
+             "lora_alpha", "save_every", "micro_rows"),
             ("beta", "lora_dropout"),
         )  # fmt: skip
-        if self.rollouts < 2:
-            raise ValueError(f"rollouts must be >= 2, got {self.rollouts}: a baseline needs another rollout")
-        if self.weights is not None and not isinstance(self.weights, Weights):
-            raise ValueError(f"weights must be a Weights or None for the game's own, got {self.weights!r}")
+        _check_shares(self)
         answer_rule(self.style)
-        check_mode(self.mode, self.horizon)
-        if not isinstance(self.common_random_numbers, bool):
-            raise ValueError(
-                f"common_random_numbers must be True or False, got {self.common_random_numbers!r}"
-            )
-        DualAscent(
-            self.limits, self.weights or Weights(0.0, 0.0, 0.0), self.dual_rate
-        )  # checks its arguments
+        super().__post_init__()
 
     def as_request(self) -> dict:
         """Plain values, for the manifest."""
         return asdict(self)
+
+
+def _check_shares(settings: object) -> None:
+    for name in ("lora_dropout", "warm_up"):
+        if getattr(settings, name, 0) >= 1:
+            raise ValueError(f"{name} must be < 1, got {getattr(settings, name)!r}: it is a share")

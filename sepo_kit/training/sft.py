@@ -1,7 +1,7 @@
 """The supervised warm start: TRL's SFTTrainer with LoRA, loss on the assistant's tokens only.
 
-Source of the method's settings: arXiv 2605.30854 (values in ``pipeline/profiles.py``). Departures: demonstrations are the
-kit's own.
+Source of the method's settings: arXiv 2605.30854 (values in ``pipeline/profiles.py``). Departures: demonstrations are
+the kit's own.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def run_stage(
         trainer = build(loaded, game, run)
         trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
         with processes.main_process_first():
-            checkpoint = resume_point(run)
+            checkpoint = resume_point(run, getattr(settings, "updates", 1))
         if checkpoint:
             resume(trainer, run)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

@@ -1,6 +1,10 @@
 """``SepoTrainer``: GRPOTrainer with the kit's advantages, and with forward passes that waste nothing.
 
-What a step plays and what its rows are is ``rollouts.py``'s; this is how the rows are scored and trained on.
+What a step plays and what its rows are is ``rollouts.py``'s, how a style scores them ``styles.py``'s; this is how the
+rows are trained on. Overridden are three public methods of TRL's and transformers' trainers (``training_step``,
+``log``, ``__init__``) and four private ones (``_generate_and_score_completions``, ``_prepare_inputs``,
+``_compute_loss``, ``_get_per_token_logps_and_entropies``), each held by ``tests/training/test_trl_contract.py``. What
+that changes of GRPO is told in ``grpo.py``.
 
 Memory of scoring reasoned replies: (rows, tokens, vocabulary) logits are never held. TRL folds them in tiles of at
 most 4,096 tokens by 32,768 words; on a CPU at most eight such tiles in float32 live at once (4 GiB, less for fewer
@@ -18,6 +22,7 @@ from trl import GRPOTrainer
 from sepo_kit.training.memory import Gradients, until_it_fits
 
 NAMED = 3  # rows an error names
+FOREIGN = ("reward", "frac_reward", "completions/", "tools/")  # what TRL logs of rewards and of padded rows
 
 
 def adapters_off(model: torch.nn.Module) -> bool:
@@ -38,6 +43,11 @@ class SepoTrainer(GRPOTrainer):
         super().__init__(rollout_func=rollouts, **kwargs)
 
     @property
+    def _number(self) -> int:
+        """Steps taken."""
+        return self.state.global_step // self.rollouts.settings.updates
+
+    @property
     def _label(self) -> str:
         return f"SEPO {self.rollouts.game.spec.id}"
 
@@ -53,6 +63,13 @@ class SepoTrainer(GRPOTrainer):
         for name, value in self.rollouts.metrics().items():
             self._metrics["train"][name].append(value)
         return output
+
+    def log(self, logs, start_time=None) -> None:
+        """Without what TRL says of its own rewards: it has none here, the advantages are the kit's."""
+        told = self._metrics["train"]
+        for name in [n for n in told if n.startswith(FOREIGN)]:
+            del told[name]
+        super().log(logs, start_time)
 
     def _prepare_inputs(self, inputs):
         """Play, once a step; what is prepared stays as it is, so that a step can be repeated."""
@@ -97,7 +114,7 @@ class SepoTrainer(GRPOTrainer):
         self._training_rows = None
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"{self._label}: the loss of step {self.state.global_step + 1} is not finite, for "
+                f"{self._label}: the loss of step {self._number + 1} is not finite, for "
                 f"{self._broken_rows(model, inputs, mask)}; lower the learning rate; the last checkpoint is kept"
             )
         return loss
@@ -169,10 +186,10 @@ class SepoTrainer(GRPOTrainer):
         self, model, ids: Tensor, mask: Tensor, width: int, batch_size: int | None, kwargs: dict
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the replies, shape (B, ``width``)."""
-        player = self.rollouts.player
-        if player.style == "direct":
-            known = self.rollouts.reference if adapters_off(model) else None
-            return player.direct_log_probs(ids, mask, width, model, known)
+        known = self.rollouts.reference if adapters_off(model) else None
+        found = self.rollouts.style.score(self, model, ids, mask, width, known)
+        if found is not None:
+            return found
         log_probs, entropies, _ = super()._get_per_token_logps_and_entropies(
             model, ids, mask, width, batch_size=batch_size, compute_entropy=True, **kwargs
         )

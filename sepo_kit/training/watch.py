@@ -29,9 +29,10 @@ CHECKPOINTS = "checkpoints"
 class Watch(TrainerCallback):
     """Writes one line of metrics and the progress after every step, and seals every checkpoint."""
 
-    def __init__(self, run: Run, label: str) -> None:
+    def __init__(self, run: Run, label: str, updates: int = 1) -> None:
         self.run = run
         self.label = label
+        self.updates = updates  # of a step
         self.clock = time.perf_counter()
         self.cosine = math.nan
         self._weights: torch.Tensor | None = None
@@ -48,11 +49,19 @@ class Watch(TrainerCallback):
         self._weights, self._update = weights.clone(), update
         return cosine
 
+    def _step(self, state) -> int:
+        """Training steps taken; TRL and transformers count updates."""
+        return state.global_step // self.updates
+
     def on_train_begin(self, args, state, control, **kwargs) -> None:
         # Only on a terminal: a notebook has the run browser, a log file wants no bars.
         hidden = None if state.is_world_process_zero else True
         self.bar = tqdm(
-            total=state.max_steps, initial=state.global_step, desc=self.label, leave=False, disable=hidden
+            total=state.max_steps // self.updates,
+            initial=self._step(state),
+            desc=self.label,
+            leave=False,
+            disable=hidden,
         )
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
@@ -67,21 +76,23 @@ class Watch(TrainerCallback):
         if not all(math.isfinite(row[name]) for name in ("loss", "grad_norm") if name in row):
             raise FloatingPointError(
                 f"{self.label}: loss {row.get('loss')} and gradient norm {row.get('grad_norm')} at step "
-                f"{state.global_step} are not finite; lower the learning rate; the last checkpoint is kept"
+                f"{self._step(state)} are not finite; lower the learning rate; the last checkpoint is kept"
             )
         if not state.is_world_process_zero:
             return
         now = time.perf_counter()
         append_line(
-            self.run.path / METRICS, {"step": state.global_step, "seconds": round(now - self.clock, 3), **row}
+            self.run.path / METRICS,
+            {"step": self._step(state), "seconds": round(now - self.clock, 3), **row},
         )
         self.clock = now
 
     def on_step_end(self, args, state, control, model=None, **kwargs) -> None:
         self.cosine = self._update_cosine(model)
-        if state.is_world_process_zero:
-            self.run.progress(state.global_step, state.max_steps, self.label)
-            self.bar.update(state.global_step - self.bar.n)
+        number, part = divmod(state.global_step, self.updates)
+        if state.is_world_process_zero and part == 0:
+            self.run.progress(number, state.max_steps // self.updates, self.label)
+            self.bar.update(number - self.bar.n)
 
     def on_save(self, args, state, control, **kwargs) -> None:
         world().wait_for_everyone()  # every process writes its random state
@@ -89,13 +100,13 @@ class Watch(TrainerCallback):
             seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
 
 
-def resume_point(run: Run) -> Path | None:
+def resume_point(run: Run, updates: int = 1) -> Path | None:
     """The checkpoint to go on from; metrics written after it are dropped, since those steps come again, and
     so is a last line that was cut short, which the next one would otherwise continue."""
     checkpoint = last_checkpoint(run.path / CHECKPOINTS)
     if not world().is_main_process:
         return checkpoint
-    step = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
+    step = int(checkpoint.name.split("-")[-1]) // updates if checkpoint else 0
     if (run.path / METRICS).exists():
         rows = read_lines(run.path / METRICS)
         with replacing(run.path / METRICS) as temporary:
@@ -124,12 +135,13 @@ def peak_memory() -> dict[str, float]:
     return {"peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
 
-def quiet_arguments() -> dict:
-    """Trainer arguments both stages share: no reports to services, no output, CPU where no GPU."""
+def quiet_arguments(updates: int = 1) -> dict:
+    """Trainer arguments both stages share: no reports to services, no output, CPU where no GPU; a row of metrics per
+    step of so many ``updates``."""
     return {
         "report_to": "none",
-        "logging_steps": 1,
-        "logging_first_step": True,
+        "logging_steps": updates,
+        "logging_first_step": updates == 1,
         "logging_nan_inf_filter": False,  # a loss that is no number must be seen
         "disable_tqdm": True,  # the watch has a bar of its own
         "use_cpu": not torch.cuda.is_available(),

@@ -10,10 +10,10 @@ import toys
 
 from sepo_kit import exact
 from sepo_kit.engine.policy import scripted, tabular
-from sepo_kit.exact.gradients import PARTS, problem
+from sepo_kit.exact.gradients import problem
 from sepo_kit.games import get_game, ipd, kuhn
 from sepo_kit.games.base import Game, Weights
-from sepo_kit.objective.terms import objective, terms_of
+from sepo_kit.objective.terms import TERMS, objective, terms_of
 
 MEMORY_ONE = ("start", "CC", "CD", "DC", "DD")
 
@@ -96,13 +96,13 @@ def test_parts_add_up_and_scale_with_their_weights(game_id, row):
     table, spec = random_table(game, row, rng), game.spec
     parts = exact.gradient_parts(game, table, row=row)
     unit = exact.gradient_parts(game, table, Weights(1, 1, 1), row=row)
-    w = {"payoff": 1, **{name: getattr(spec.weights, name) for name in PARTS[1:]}}
+    w = {"payoff": 1, **{name: getattr(spec.weights, name) for name in TERMS[1:]}}
     for label in table:
-        for name in PARTS:
+        for name in TERMS:
             np.testing.assert_allclose(
                 getattr(parts, name)[label], w[name] * getattr(unit, name)[label], atol=1e-12
             )
-        together = sum(getattr(parts, name)[label] for name in PARTS)
+        together = sum(getattr(parts, name)[label] for name in TERMS)
         np.testing.assert_allclose(parts.total[label], together, atol=1e-12)
         np.testing.assert_allclose(parts.penalty[label], together - parts.payoff[label], atol=1e-12)
         assert abs(parts.total[label].sum()) < 1e-12  # a softmax does not change when all logits do
@@ -116,7 +116,7 @@ def test_each_part_is_the_slope_of_its_own_term():
     zero = Weights(0, 0, 0)
     payoff = central_differences(game, table, zero, "memory_one")
     assert_same(parts.payoff, payoff)
-    for name in PARTS[1:]:
+    for name in TERMS[1:]:
         with_it = central_differences(
             game, table, replace(zero, **{name: getattr(game.spec.weights, name)}), "memory_one"
         )

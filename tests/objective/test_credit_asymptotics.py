@@ -19,6 +19,7 @@ from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.objective.credit import assign_credit, training_matches
+from sepo_kit.objective.step import TrainingStep
 from sepo_kit.study.tabular import Logits, TabularSettings, sampled_gradient
 
 ROLLOUTS = 8
@@ -91,9 +92,8 @@ def surprise(samples: np.ndarray) -> float:
 def test_estimates_here_are_those_of_training(case):
     settings = TabularSettings(row=case.row, mode="credited", rollouts=ROLLOUTS, groups=2)
     weights = case.game.spec.weights
-    theirs, _, _ = sampled_gradient(
-        case.game, Logits(case.game, case.row, case.table), settings, weights, 0, 1
-    )
+    taken = TrainingStep(case.game, settings)
+    theirs = sampled_gradient(taken, Logits(case.game, case.row, case.table), 0, 1)
     ours = case.estimates("credited", [weights], steps=2, groups=2)[1, 0]
     found = [theirs[label][1] if label in theirs else 0.0 for label in case.second]
     np.testing.assert_allclose(found, ours, atol=1e-9)

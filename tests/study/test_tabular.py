@@ -1,9 +1,12 @@
 """Tabular training: the credit modes do what the method page says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.objective.step import TrainingStep
 from sepo_kit.study.tabular import Logits, TabularSettings, sampled_gradient, train_tabular
 
 COOPERATIVE = {"start": [0.9, 0.1], "CC": [0.9, 0.1], "CD": [0.5, 0.5], "DC": [0.7, 0.3], "DD": [0.4, 0.6]}
@@ -32,7 +35,9 @@ def test_shared_gradients_do_not_depend_on_the_weights():
     game = sk.get_game("ipd")
     settings = TabularSettings(mode="shared", row="memory_one")
     made = [
-        sampled_gradient(game, Logits(game, "memory_one"), settings, weights, seed=0, step=0)[0]
+        sampled_gradient(
+            TrainingStep(game, replace(settings, weights=weights)), Logits(game, "memory_one"), 0, 0
+        )
         for weights in (sk.Weights(0, 0, 0), sk.Weights(24, 10, 18))
     ]
     for label, row in made[0].items():

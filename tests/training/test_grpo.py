@@ -21,10 +21,10 @@ from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel, load_model
 from sepo_kit.objective.credit import MODES, assign_credit, training_matches
 from sepo_kit.objective.terms import results_of, safety, terms_of
-from sepo_kit.runs import METRICS, Run, read_lines
-from sepo_kit.training import grpo
+from sepo_kit.runs import METRICS, Run, read_json, read_lines
+from sepo_kit.training import grpo, styles
 from sepo_kit.training.grpo import sepo_trainer, train_sepo
-from sepo_kit.training.rollouts import PARTS, Rollouts, evaluating
+from sepo_kit.training.rollouts import Rollouts, evaluating
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.trainer import adapters_off
 
@@ -85,15 +85,13 @@ def test_every_trained_decision_has_the_row_of_its_group_slot_and_rollout(
     slots = game.spec.rounds * game.spec.moves_per_round
     assert made.rows == len(opponents) * 2 * slots * 3
     columns = made(["prompt"] * made.rows, stepping(tiny_model))
-    assert all(
-        len(columns[name]) == made.rows for name in ("prompt_ids", "completion_ids", "env_mask", *PARTS)
-    )
+    assert all(len(columns[name]) == made.rows for name in ("prompt_ids", "completion_ids", "env_mask"))
     assert columns["logprobs"] is None
 
-    credit = assign_credit(game.spec, made.episodes, mode=mode)
+    credit = assign_credit(game.spec, made.step.episodes, mode=mode)
     expected = {}
     numbers = iter(range(len(credit.advantage)))
-    for episode in made.episodes:
+    for episode in made.step.episodes:
         for decision in episode.decisions:
             number = next(numbers)
             if (episode.pool, episode.opponent) in opponents and episode.owner is None:
@@ -109,7 +107,6 @@ def test_every_trained_decision_has_the_row_of_its_group_slot_and_rollout(
             assert set(mask) == {1} and made.advantages[row] == advantage
         else:
             assert set(mask) == {0} and made.advantages[row] == 0
-            assert all(columns[name][row] == 0 for name in PARTS)
     assert 0 < len(expected) <= made.rows
 
 
@@ -121,53 +118,34 @@ def test_in_kuhn_poker_some_slots_are_not_reached(rollouts, tiny_model):
     assert 0.2 * made.rows < masked < 0.8 * made.rows
 
 
-def test_the_parts_are_those_of_the_decisions_round(rollouts, tiny_model):
-    made = rollouts("ipd")
-    columns = made([""] * made.rows, stepping(tiny_model))
-    for episode in made.episodes:
-        for t, decision in enumerate(episode.decisions):
-            match = next(
-                m for m in made.matches if (m.opponent, m.index) == (episode.opponent, episode.index)
-            )
-            row = made._row(match, decision)
-            told = {name: columns[name][row] for name in PARTS}
-            gain = episode.their[t] - episode.own[t]
-            assert told == {
-                "payoff": episode.own[t] if episode.pool == "train" else 0,
-                "exploit": gain if episode.pool == "exploit" else 0,
-                "collusion": episode.collusion[t] if episode.pool == "collusive" else 0,
-                "externality": 0 if episode.pool == "collusive" else episode.externality[t],
-            }
-
-
 def test_a_step_plays_what_its_seed_and_number_say(rollouts, tiny_model):
     """Resuming depends on it: rollouts are not saved."""
     made = rollouts()
     for step in (0, 5):
         made([""] * made.rows, stepping(tiny_model, step))
         todo = training_matches(made.game, "credited", 3)
-        assert made.episodes == play_matches(made.game, made.player, todo, 3, step=step)
-    first = made.episodes
+        assert made.step.episodes == play_matches(made.game, made.player, todo, 3, step=step)
+    first = made.step.episodes
     made([""] * made.rows, stepping(tiny_model, 6))
-    assert made.episodes != first
+    assert made.step.episodes != first
 
 
 def test_weights_and_mode_reach_the_credit(rollouts, tiny_model):
     weights = Weights(exploit=9.0, collusion=0.0, externality=0.0)
     made = rollouts("kuhn", weights=weights, mode="grouped")
     made([""] * made.rows, stepping(tiny_model))
-    expected = assign_credit(made.game.spec, made.episodes, weights, "grouped").advantage
-    np.testing.assert_array_equal(made.credit.advantage, expected)
+    expected = assign_credit(made.game.spec, made.step.episodes, weights, "grouped").advantage
+    np.testing.assert_array_equal(made.step.credit.advantage, expected)
 
 
 def test_horizon_and_draws_reach_the_step(rollouts, tiny_model):
     made = rollouts("ipd", horizon="round", common_random_numbers=False)
     made([""] * made.rows, stepping(tiny_model))
-    expected = assign_credit(made.game.spec, made.episodes, horizon="round").advantage
-    np.testing.assert_array_equal(made.credit.advantage, expected)
+    expected = assign_credit(made.game.spec, made.step.episodes, horizon="round").advantage
+    np.testing.assert_array_equal(made.step.credit.advantage, expected)
     todo = training_matches(made.game, "credited", 3)
     independent = play_matches(made.game, made.player, todo, 3, common_random_numbers=False)
-    assert [e.own for e in made.episodes] == [e.own for e in independent]
+    assert [e.own for e in made.step.episodes] == [e.own for e in independent]
     assert [e.own for e in independent] != [e.own for e in play_matches(made.game, made.player, todo, 3)]
 
 
@@ -175,24 +153,24 @@ def test_limits_move_the_weights_of_the_next_step(rollouts, tiny_model):
     start = Weights(1.0, 2.0, 0.0)
     made = rollouts("kuhn", weights=start, limits={"exploit": 0.1}, dual_rate=0.5)
     made([""] * made.rows, stepping(tiny_model))
-    expected = assign_credit(made.game.spec, made.episodes, start).advantage
-    np.testing.assert_array_equal(made.credit.advantage, expected)
-    found = terms_of(made.game.spec, results_of(made.episodes))
+    expected = assign_credit(made.game.spec, made.step.episodes, start).advantage
+    np.testing.assert_array_equal(made.step.credit.advantage, expected)
+    found = terms_of(made.game.spec, results_of(made.step.episodes))
     reached = Weights(1.0 + 0.5 * (found.exploit - 0.1), 2.0, 0.0)
     assert made.metrics()["sepo/weight_exploit"] == reached.exploit != 1.0
     made([""] * made.rows, stepping(tiny_model, step=1))
-    expected = assign_credit(made.game.spec, made.episodes, reached).advantage
-    np.testing.assert_array_equal(made.credit.advantage, expected)
+    expected = assign_credit(made.game.spec, made.step.episodes, reached).advantage
+    np.testing.assert_array_equal(made.step.credit.advantage, expected)
 
 
 def test_metrics_are_the_terms_of_the_step(rollouts, tiny_model):
     made = rollouts()
     made([""] * made.rows, stepping(tiny_model))
-    found = terms_of(made.game.spec, results_of(made.episodes))
+    found = terms_of(made.game.spec, results_of(made.step.episodes))
     told = made.metrics()
     assert told["sepo/payoff"] == found.payoff and told["sepo/exploit"] == found.exploit
     assert told["sepo/safety"] == pytest.approx(safety(made.game.spec, found))
-    assert told["sepo/decisions"] == sum(len(e.decisions) for e in made.episodes)
+    assert told["sepo/decisions"] == sum(len(e.decisions) for e in made.step.episodes)
     assert 2 <= told["sepo/prompts"] <= 12 and told["sepo/fallback"] == 0
 
 
@@ -200,8 +178,8 @@ def test_no_reply_is_longer_than_the_limit_the_loss_divides_by(rollouts, tiny_mo
     for game_id in GAMES:
         made = rollouts(game_id)
         columns = made([""] * made.rows, stepping(tiny_model))
-        assert max(map(len, columns["completion_ids"])) <= made.reply_tokens
-    assert made.reply_tokens > 3  # of negotiation, the last
+        assert max(map(len, columns["completion_ids"])) <= made.style.longest_reply()
+    assert made.style.longest_reply() > 3  # of negotiation, the last
 
 
 def test_dropout_is_off_while_the_model_plays():
@@ -222,7 +200,7 @@ def test_the_policy_that_plays_has_no_dropout(made):
     trainer.model.train()
     trainer.rollouts([""] * trainer.rollouts.rows, stepping(trainer.model))
     assert trainer.model.training
-    played = {d.information: d for e in trainer.rollouts.episodes for d in e.decisions}
+    played = {d.information: d for e in trainer.rollouts.step.episodes for d in e.decisions}
     player = trainer.rollouts.player
     states = [seen for seen in player._prompt_ids if seen.key in played]
     with evaluating(trainer.model):
@@ -261,9 +239,9 @@ def gradient_by_hand(trainer) -> torch.Tensor:
     rollouts = trainer.rollouts
     player, model = rollouts.player, trainer.model
     end = player.end_of_reply
-    decisions = [decision for episode in rollouts.episodes for decision in episode.decisions]
+    decisions = [decision for episode in rollouts.step.episodes for decision in episode.decisions]
     merged: dict[tuple, float] = {}
-    for decision, advantage in zip(decisions, rollouts.credit.advantage, strict=True):
+    for decision, advantage in zip(decisions, rollouts.step.credit.advantage, strict=True):
         name = (decision.prompt_ids, decision.action, decision.information)
         merged[name] = merged.get(name, 0.0) + advantage
     legal = {prompt: _legal(player, prompt) for prompt, _, _ in merged}
@@ -278,7 +256,7 @@ def gradient_by_hand(trainer) -> torch.Tensor:
                 logits = model(input_ids=torch.tensor([prompt + reply[:length]])).logits[0, -1, rivals]
                 log_p = torch.log_softmax(logits / SETTINGS.temperature, -1)[rivals.index(token)]
                 total = total - advantage * log_p
-    (total / (rollouts.rows * rollouts.reply_tokens)).backward()
+    (total / (rollouts.rows * rollouts.style.longest_reply())).backward()
     return grads(model)
 
 
@@ -287,8 +265,8 @@ def reasoned_gradient_by_hand(trainer) -> torch.Tensor:
     rollouts, model = trainer.rollouts, trainer.model
     model.zero_grad()
     total = torch.zeros(())
-    decisions = [decision for episode in rollouts.episodes for decision in episode.decisions]
-    for decision, advantage in zip(decisions, rollouts.credit.advantage, strict=True):
+    decisions = [decision for episode in rollouts.step.episodes for decision in episode.decisions]
+    for decision, advantage in zip(decisions, rollouts.step.credit.advantage, strict=True):
         ids = torch.tensor([decision.prompt_ids + decision.completion_ids])
         logits = model(input_ids=ids).logits[0, len(decision.prompt_ids) - 1 : -1] / SETTINGS.temperature
         reply = torch.tensor(decision.completion_ids)
@@ -333,7 +311,7 @@ def test_trained_log_probabilities_are_those_it_played_with(made):
             trainer.model, ids, mask, width, None, True
         )
     played = {}
-    for decision in (d for e in trainer.rollouts.episodes for d in e.decisions):
+    for decision in (d for e in trainer.rollouts.step.episodes for d in e.decisions):
         played[decision.prompt_ids, decision.completion_ids] = decision.log_prob
     seen = 0
     for row in range(len(ids)):
@@ -344,7 +322,7 @@ def test_trained_log_probabilities_are_those_it_played_with(made):
             seen += 1
         else:
             assert not log_probs[row].any() and not entropies[row].any()
-    assert seen == sum(len(e.decisions) for e in trainer.rollouts.episodes)
+    assert seen == sum(len(e.decisions) for e in trainer.rollouts.step.episodes)
 
 
 def test_the_reference_is_the_model_before_sepo(made, tokenizer):
@@ -394,9 +372,9 @@ def test_a_step_computes_each_prompt_once_forward_and_once_backward(made, monkey
 
     trainer.model.get_base_model().forward = counted.__get__(trainer.model.get_base_model())
     trainer.train()
-    prompts = {d.prompt_ids for e in trainer.rollouts.episodes for d in e.decisions}
+    prompts = {d.prompt_ids for e in trainer.rollouts.step.episodes for d in e.decisions}
     longest = max(map(len, prompts))
-    calls = max(len(e.decisions) for e in trainer.rollouts.episodes) + 1
+    calls = max(len(e.decisions) for e in trainer.rollouts.step.episodes) + 1
     # At most the shared rules and a dozen short endings a call, where rows alone would be hundreds of prompts.
     assert len(lengths) <= 2 * calls
     assert max(lengths) < 4 * longest
@@ -433,14 +411,14 @@ def test_every_mode_trains(tiny_folder, tmp_path, mode):
 def test_reasoned_replies_train_on_what_was_said(tiny_folder, tokenizer, tmp_path, monkeypatch):
     """Through TRL's own generation, in micro-batches; a model of random weights names no action."""
     asked = []
-    generate = grpo.generate_single_turn
+    generate = styles.generate_single_turn
 
     def noted(trainer, prompts):
         replies = generate(trainer, prompts)
         asked.append((prompts, replies))
         return replies
 
-    monkeypatch.setattr(grpo, "generate_single_turn", noted)
+    monkeypatch.setattr(styles, "generate_single_turn", noted)
     trainers = []
     build = grpo.sepo_trainer
     monkeypatch.setattr(grpo, "sepo_trainer", lambda *a: trainers.append(build(*a)) or trainers[0])
@@ -452,13 +430,35 @@ def test_reasoned_replies_train_on_what_was_said(tiny_folder, tokenizer, tmp_pat
     (row,) = read_lines(run.path / METRICS)
     assert row["sepo/fallback"] > 0.5 and row["grad_norm"] > 0
     replies = [tuple(reply) for _, answers in asked for reply in answers]
-    decisions = [d for e in trainer.rollouts.episodes for d in e.decisions]
+    decisions = [d for e in trainer.rollouts.step.episodes for d in e.decisions]
     assert sorted(replies) == sorted(d.completion_ids for d in decisions)
     assert all(len(reply) <= 4 for reply in replies)
     assert {d.action for d in decisions} <= {"PASS", "BET", "CALL", "FOLD"}
 
 
+def test_several_updates_a_step_move_the_ratio_and_the_clip_acts(tiny_folder, tmp_path):
+    """With one update the ratio is 1 and nothing is ever clipped."""
+    rows = {}
+    for updates in (1, 3):
+        settings = replace(SETTINGS, steps=2, updates=updates, clip=0.01, learning_rate=5e-2)
+        run = train_sepo(tiny_folder, "kuhn", tmp_path / str(updates), settings)
+        rows[updates] = read_lines(run.path / METRICS)
+        assert [row["step"] for row in rows[updates]] == [1, 2] and run.manifest["steps"] == 2
+        assert read_json(run.path / "progress.json")["step"] == 2
+    assert all(row["clip_ratio/region_mean"] == 0 for row in rows[1])
+    assert all(row["clip_ratio/region_mean"] > 0 for row in rows[3])
+
+
+def test_what_trl_says_of_rewards_and_padded_rows_is_not_logged(tiny_folder, tmp_path):
+    run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", SETTINGS)
+    (row,) = read_lines(run.path / METRICS)
+    assert not [name for name in row if name.startswith(("reward", "frac_reward", "completions/", "tools/"))]
+    assert {"loss", "grad_norm", "entropy", "sepo/safety", "sepo/payoff", "sepo/reply_tokens"} <= set(row)
+
+
 RESUMED = {
+    # the buffered rollouts of a step are not saved, so checkpoints lie between steps
+    "updates": {"updates": 2},
     # replies are sampled, and sampled again the same way
     "reasoned": {"style": "reasoned", "max_new_tokens": 2, "micro_rows": 60},
     # the weights that dual ascent had reached are taken up again
@@ -475,7 +475,7 @@ def test_a_stopped_run_resumes_to_the_same_weights(tiny_folder, tmp_path, change
         step = Rollouts.__call__
 
         def stops(self, prompts, trainer):
-            if trainer.state.global_step == 1:
+            if trainer.state.global_step == settings.updates:
                 raise KeyboardInterrupt
             return step(self, prompts, trainer)
 
@@ -494,7 +494,7 @@ def test_a_penalty_is_called_silent_in_the_steps_that_charged_it(rollouts, tiny_
         "ipd", temperature=1e-6, weights=Weights(0, 0, 0), limits=limits
     )  # no draw decides: no spread
     made(["prompt"] * made.rows, stepping(tiny_model))
-    assert made.charged == Weights(0, 0, 0) != made.weights
+    assert made.step.charged == Weights(0, 0, 0) != made.step.weights
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         made.metrics()

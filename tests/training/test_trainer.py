@@ -124,8 +124,8 @@ def test_rows_that_cannot_train_are_left_out_and_equal_ones_are_scored_once(made
     seen = rows_scored(trainer, monkeypatch)
     step(trainer)
     rollouts = trainer.rollouts
-    decisions = [decision for episode in rollouts.episodes for decision in episode.decisions]
-    earning = [d for d, a in zip(decisions, rollouts.credit.advantage, strict=True) if a or beta]
+    decisions = [decision for episode in rollouts.step.episodes for decision in episode.decisions]
+    earning = [d for d, a in zip(decisions, rollouts.step.credit.advantage, strict=True) if a or beta]
     distinct = {(d.prompt_ids, d.completion_ids) for d in earning}
     assert seen == [len(distinct)]
     assert len(decisions) < rollouts.rows
@@ -193,7 +193,7 @@ def test_out_of_memory_halves_the_batch_and_repeats_the_step(made, monkeypatch, 
     trainer = made(style)
     tried = limited(trainer, monkeypatch, max(sizes) * 2 // 3)
     assert similar(step(trainer), whole)
-    played = [[d.action for e in t.rollouts.episodes for d in e.decisions] for t in (trainer, free)]
+    played = [[d.action for e in t.rollouts.step.episodes for d in e.decisions] for t in (trainer, free)]
     assert played[0] == played[1]
     assert max(tried) == max(sizes) and trainer.pieces + trainer.rollouts.pieces > 2
     lines = capfd.readouterr().err.splitlines()
@@ -337,7 +337,7 @@ def test_every_row_has_a_name_of_its_own(made):
     rollouts = made(groups=2).rollouts
     names = [rollouts.name_of(row) for row in range(rollouts.rows)]
     assert len(set(names)) == rollouts.rows
-    for match in rollouts.matches[:8]:
+    for match in rollouts.step.matches[:8]:
         row = rollouts.groups[match.pool, match.opponent, match.group] * rollouts.slots * 3 + match.index
         assert names[row] == (
             f"{match.pool}/{match.opponent} group {match.group} rollout {match.index} hand 0 move 0"
