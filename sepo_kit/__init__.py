@@ -13,7 +13,7 @@ from sepo_kit import exact
 from sepo_kit.engine.policy import scripted, tabular, uniform
 from sepo_kit.engine.rollout import play
 from sepo_kit.evaluation.evaluate import evaluate
-from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game
+from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game, register
 
 __version__ = "0.1.0"
 
@@ -44,6 +44,7 @@ __all__ = [
     "language_model",
     "load_model",
     "play",
+    "register",
     "scripted",
     "tabular",
     "train_sepo",

@@ -15,8 +15,6 @@ from sepo_kit.games.base import Game
 from sepo_kit.objective.terms import results_of
 
 REFERENCE = "reference policy"
-# Games small enough to enumerate, with the label of the rows of their reference policy: the shortest there is.
-REFERENCE_ROWS = {"kuhn": "key", "ipd": "memory_one", "negotiation_v1": "memory_one"}
 MOST_SHOWN = 4  # probabilities; the others are small or too many
 
 
@@ -26,7 +24,7 @@ def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
     for pool, name in game.opponents:
         pools[name].append(pool)
     found = {name + (f" ({', '.join(roles)})" if roles else ""): name for name, roles in pools.items()}
-    if game.spec.id in REFERENCE_ROWS:
+    if game.spec.reference_row:
         found[REFERENCE] = REFERENCE
     if runs is not None:
         trained = find_runs(runs)
@@ -48,8 +46,7 @@ def opponent(game: Game, name: str) -> Policy:
     if name in game.strategies:
         return scripted(game, name)
     if name == REFERENCE:
-        row = REFERENCE_ROWS.get(game.spec.id, "key")
-        found = exact.optimise(game, row=row).policy
+        found = exact.optimise(game, row=game.spec.reference_row or "label").policy
         # A person goes where no opponent of the pools does: it plays at random there.
         return OpenTable(found.name, found.table, found.row)
     from sepo_kit.models.loading import language_model, load_model

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from sepo_kit import exact
-from sepo_kit.engine.policy import first_information
 from sepo_kit.evaluation.reweigh import WEIGHTS, Contender
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.gradients import problem
@@ -48,7 +47,7 @@ class Reference:
 def reference(game: Game | str, weights: Weights | None = None, steps: int = 300) -> Reference:
     """Train a tabular policy on the exact J at ``weights`` (default: the game's own).
 
-    Rows are labelled by "memory_one" where the game has it, else by all that was seen.
+    Rows go by the game's ``spec.reference_row``.
 
     Raises
     ------
@@ -57,7 +56,7 @@ def reference(game: Game | str, weights: Weights | None = None, steps: int = 300
     """
     game = get_game(game)
     weights = game.spec.weights if weights is None else weights
-    row = "memory_one" if hasattr(first_information(game), "memory_one") else "key"
+    row = game.spec.reference_row or "label"
     try:
         found = exact.optimise(game, weights, row=row, steps=steps, max_states=QUICK_STATES)
     except exact.TooLarge:

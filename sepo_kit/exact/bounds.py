@@ -20,7 +20,7 @@ from itertools import accumulate
 import numpy as np
 
 from sepo_kit.engine.graph import MOST_NODES, StateGraph
-from sepo_kit.engine.policy import NoDistribution, Policy, draw, first_information, scripted, tabular
+from sepo_kit.engine.policy import NoDistribution, Policy, draw, scripted, tabular
 from sepo_kit.exact.answers import Answers, Seen
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.best_response import best_replies, require_recall
@@ -83,7 +83,7 @@ def worst_case_bounds(
         that a round allows.
     row
         Attribute of the game's information state that is all an adversary of finite memory goes by; default
-        "memory_one" where the game has it, else "key".
+        its ``label``.
     max_states
         Size of the part of the tree to search, in moves per layer and in states to enumerate.
     episodes
@@ -101,7 +101,7 @@ def worst_case_bounds(
     game = get_game(game)
     _check(max_states, episodes, search_episodes, confidence)
     if row is None:
-        row = "memory_one" if hasattr(first_information(game), "memory_one") else "key"
+        row = "label"
     tabular(game, {}, row=row)  # refuses an unknown row
     most = game.spec.payoff_bounds[1] - game.spec.payoff_bounds[0]
     sampler = _Sampler(game, agent, np.random.default_rng(seed))

@@ -17,6 +17,7 @@ from sepo_kit.games.base import (
     GameSpec,
     Harms,
     InformationState,
+    Mixture,
     Outcome,
     Pools,
     State,
@@ -78,6 +79,10 @@ class AuctionInformation(InformationState):
     def memory_one(self) -> str:
         """The value now and the bids of the last round, own first: "4 start", "4 LH"."""
         return f"{self.value} {self.history[-1][1][0] + self.history[-1][2][0] if self.history else 'start'}"
+
+    @property
+    def label(self) -> str:
+        return self.memory_one
 
     @property
     def last(self) -> str | None:
@@ -316,6 +321,34 @@ STRATEGIES = {
     )
 }
 
+# --- demonstrators --------------------------------------------------------------------------------
+
+
+class AggressiveValue(Strategy):
+    """Bid LOW on a value of 2 and HIGH on a value of 4."""
+
+    id = "aggressive-value"
+
+    def distribution(self, seen: AuctionInformation) -> Mapping[str, float]:
+        return surely(LOW if seen.value == 2 else HIGH)
+
+    def explain(self, seen: AuctionInformation, action: str) -> str:
+        if seen.value == 2:
+            return "My value is only 2, so I risk no more than a LOW bid."
+        return "My value is 4, so I bid HIGH to be sure of the item."
+
+
+# Weights and opponents are those of the corpus of arXiv 2605.30854.
+MIXTURE = Mixture(
+    demonstrators=(
+        (STRATEGIES["shaded"], 0.44),
+        (STRATEGIES["adaptive"], 0.20),
+        (AggressiveValue(), 0.28),
+        (STRATEGIES["uniform"], 0.08),
+    ),
+    opponents=("truthful", "conservative", "shaded", "adaptive", "aggressive"),
+)
+
 # --- harms and the game ---------------------------------------------------------------------------
 
 
@@ -329,6 +362,7 @@ class FirstPriceAuction(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    mixture = MIXTURE
 
     def initial_state(self) -> AuctionState:
         return AuctionState()

@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property, lru_cache
 
+import numpy as np
+
 SEATS = (0, 1)
 POOLS = ("train", "exploit", "collusive", "shift")
 REPLY_STYLES = ("direct", "reasoned")
@@ -46,7 +48,8 @@ class Weights:
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            number = isinstance(value, int | float | np.integer | np.floating)
+            if isinstance(value, bool) or not number or not math.isfinite(value):
                 raise ValueError(
                     f"weights.{field.name} must be a finite number >= 0, got {value!r}; "
                     "write 0 to switch a penalty off"
@@ -103,6 +106,12 @@ class GameSpec:
     independent_rounds
         True where a round's outcome cannot depend on earlier rounds: no decision is then credited
         for a later round, which would only add noise.
+    few_states
+        True where the information states of the whole game are few enough to ask a language model at every one
+        of them (Kuhn poker has 12, some hundreds are fine): it is then evaluated exactly, without sampling.
+    reference_row
+        What the rows of the reference policy, an exact optimum, go by: "label", "key" or another attribute of the
+        information states; None where the game is too large for it to be found at the press of a button.
     """
 
     id: str
@@ -120,6 +129,8 @@ class GameSpec:
     payoff_unit: str = "points"
     zero_sum: bool = False
     independent_rounds: bool = False
+    few_states: bool = False
+    reference_row: str | None = None
 
     @property
     def scale(self) -> float:
@@ -164,6 +175,12 @@ class InformationState(ABC):
     @abstractmethod
     def key(self) -> str:
         """Short unique name of this information state, the row label of a tabular policy."""
+
+    @property
+    def label(self) -> str:
+        """A shorter name, which many information states may share: what a small table or an adversary of finite
+        memory goes by. As a rule the last round; default ``key``."""
+        return self.key
 
 
 class State(ABC):
@@ -253,14 +270,67 @@ def either(action: str, probability: float, otherwise: str) -> dict[str, float]:
     return {action: probability, otherwise: 1.0 - probability}
 
 
+# --- demonstrations and the study -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Who demonstrates a game in the corpus of the supervised warm start.
+
+    Attributes
+    ----------
+    demonstrators
+        Strategies with their weights, the shares of the episodes that each plays; the weights sum to 1. They may
+        be strategies that nobody plays against and that ``game.strategies`` therefore does not list.
+    opponents
+        Strategy ids of the game that they meet, in turn; none of the shift pool, which must stay new to the agent.
+    records
+        Decisions in the corpus; about 80 % of them are trained on.
+    """
+
+    demonstrators: tuple[tuple[Strategy, float], ...]
+    opponents: tuple[str, ...]
+    records: int = 8_000
+
+
+@dataclass(frozen=True)
+class StudyStart:
+    """Where the mechanism study starts to train a table.
+
+    Attributes
+    ----------
+    row
+        Attribute of the information states that names a row of the table: "label", "key" or another.
+    table
+        Row -> probabilities of the legal actions, in their order. Every row that play can meet.
+    """
+
+    row: str
+    table: Mapping[str, Sequence[float]]
+
+
 # --- a game ---------------------------------------------------------------------------------------
 
 
 class Game(ABC):
-    """Rules, words, strategies and harms of one game. One file per game, one instance per file."""
+    """Rules, words, strategies and harms of one game. One file per game, one instance per file.
+
+    Attributes
+    ----------
+    spec
+        What must be known before the rules.
+    strategies
+        Who can be played against, by id.
+    mixture
+        Who demonstrates; None: the game has no demonstrations, and no supervised warm start.
+    study_start
+        Where the mechanism study starts; None: at a uniform policy, one row for each ``key``.
+    """
 
     spec: GameSpec
     strategies: Mapping[str, Strategy]
+    mixture: Mixture | None = None
+    study_start: StudyStart | None = None
 
     @abstractmethod
     def initial_state(self) -> State:

@@ -14,10 +14,12 @@ from sepo_kit.games.base import (
     GameSpec,
     Harms,
     InformationState,
+    Mixture,
     Outcome,
     Pools,
     State,
     Strategy,
+    StudyStart,
     UniformStrategy,
     Weights,
     answer_rule,
@@ -52,6 +54,7 @@ SPEC = GameSpec(
         shift=("win-stay-lose-shift", "tit-for-two-tats", "suspicious-tit-for-tat"),
     ),
     actions=ACTIONS,
+    reference_row="label",
 )
 
 # --- rules ----------------------------------------------------------------------------------------
@@ -76,6 +79,10 @@ class DilemmaInformation(InformationState):
     def memory_one(self) -> str:
         """The last round only: "start", "CC", "CD", "DC" or "DD", own move first."""
         return self.history[-1][0][0] + self.history[-1][1][0] if self.history else "start"
+
+    @property
+    def label(self) -> str:
+        return self.memory_one
 
     @property
     def last(self) -> str | None:
@@ -299,6 +306,29 @@ STRATEGIES = {
     )
 }
 
+# --- demonstrators and the study ------------------------------------------------------------------
+
+# Weights and opponents are those of the corpus of arXiv 2605.30854.
+MIXTURE = Mixture(
+    demonstrators=tuple(
+        (STRATEGIES[name], weight)
+        for name, weight in (
+            ("tit-for-tat", 0.33),
+            ("always-defect", 0.27),
+            ("grim-trigger", 0.22),
+            ("generous-tit-for-tat", 0.05),
+            ("always-cooperate", 0.05),
+            ("uniform", 0.08),
+        )
+    ),
+    opponents=("tit-for-tat", "grim-trigger", "mixed-0.5", "always-defect", "always-cooperate"),
+)
+# Mostly cooperative, forgiving half of the time. From a uniform start every credit mode defects.
+STUDY_START = StudyStart(
+    row="memory_one",
+    table={"start": (0.9, 0.1), "CC": (0.9, 0.1), "CD": (0.5, 0.5), "DC": (0.7, 0.3), "DD": (0.4, 0.6)},
+)
+
 # --- harms and the game ---------------------------------------------------------------------------
 
 
@@ -311,6 +341,8 @@ class IteratedPrisonersDilemma(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    mixture = MIXTURE
+    study_start = STUDY_START
 
     def initial_state(self) -> DilemmaState:
         return DilemmaState()

@@ -15,6 +15,7 @@ from sepo_kit.games.base import (
     GameSpec,
     Harms,
     InformationState,
+    Mixture,
     Outcome,
     Pools,
     State,
@@ -53,6 +54,8 @@ SPEC = GameSpec(
     payoff_unit="chips",
     zero_sum=True,
     independent_rounds=True,
+    few_states=True,
+    reference_row="key",
 )
 
 # --- rules ----------------------------------------------------------------------------------------
@@ -277,6 +280,50 @@ STRATEGIES: dict[str, Strategy] = {
     )
 }
 
+# --- demonstrators --------------------------------------------------------------------------------
+
+# Weights and opponents are those of the corpus of arXiv 2605.30854.
+MIXTURE = Mixture(
+    demonstrators=(
+        (STRATEGIES["nash"], 0.45),
+        (
+            KuhnStrategy(
+                "tight-value",
+                "Bets and calls with the King, calls with the Queen, never bluffs.",
+                first_bet=(0, 0, 1),
+                second_bet=(0, 0, 1),
+                first_call=(0, 1, 1),
+                second_call=(0, 1, 1),
+            ),
+            0.25,
+        ),
+        (
+            KuhnStrategy(
+                "pot-control",
+                "King bets and calls, Queen passes and folds, Jack bluffs one time in five.",
+                first_bet=(0.2, 0, 1),
+                second_bet=(0.2, 0, 1),
+                first_call=(0, 0, 1),
+                second_call=(0, 0, 1),
+            ),
+            0.20,
+        ),
+        (STRATEGIES["uniform"], 0.08),
+        (
+            KuhnStrategy(
+                "queen-passer",
+                "Plays the King for value and always passes or folds the Queen and the Jack.",
+                first_bet=(0, 0, 1),
+                second_bet=(0, 0, 1),
+                first_call=(0, 0, 1),
+                second_call=(0, 0, 1),
+            ),
+            0.02,
+        ),
+    ),
+    opponents=("nash", "tight-passive", "loose-aggressive", "always-bet", "uniform"),
+)
+
 # --- harms and the game ---------------------------------------------------------------------------
 
 
@@ -289,6 +336,7 @@ class KuhnPoker(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    mixture = MIXTURE
 
     def initial_state(self) -> KuhnState:
         return KuhnState()

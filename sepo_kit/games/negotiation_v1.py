@@ -15,6 +15,7 @@ from sepo_kit.games.base import (
     GameSpec,
     Harms,
     InformationState,
+    Mixture,
     Outcome,
     Pools,
     State,
@@ -50,6 +51,7 @@ SPEC = GameSpec(
         shift=("boulware", "linear-concession", "best-reply"),
     ),
     actions=DEMANDS,
+    reference_row="label",
 )
 
 # --- rules ----------------------------------------------------------------------------------------
@@ -74,6 +76,10 @@ class DemandInformation(InformationState):
     def memory_one(self) -> str:
         """The last round only: "start", or both demands, own first."""
         return "".join(self.history[-1]) if self.history else "start"
+
+    @property
+    def label(self) -> str:
+        return self.memory_one
 
     @property
     def last(self) -> int | None:
@@ -216,6 +222,35 @@ STRATEGIES = {
     )
 }
 
+# --- demonstrators --------------------------------------------------------------------------------
+
+
+class EchoDemand(Strategy):
+    """Tit-for-tat on the pie: open with half, then demand what the partner demanded last."""
+
+    id = "tit-for-tat"
+
+    def distribution(self, seen: DemandInformation) -> Mapping[str, float]:
+        return surely(str(5 if seen.last is None else seen.last))
+
+    def explain(self, seen: DemandInformation, action: str) -> str:
+        if seen.last is None:
+            return "I open with half of the pie."
+        return f"My partner demanded {seen.last} last round, so I demand the same."
+
+
+# Weights and opponents are those of the corpus of arXiv 2605.30854.
+MIXTURE = Mixture(
+    demonstrators=(
+        (STRATEGIES["fair"], 0.32),
+        (STRATEGIES["balanced"], 0.27),
+        (STRATEGIES["concede"], 0.18),
+        (EchoDemand(), 0.15),
+        (STRATEGIES["uniform"], 0.08),
+    ),
+    opponents=("fair", "balanced", "concede", "selfish", "hardball"),
+)
+
 # --- harms and the game ---------------------------------------------------------------------------
 
 
@@ -228,6 +263,7 @@ class NashDemandGame(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    mixture = MIXTURE
 
     def initial_state(self) -> DemandState:
         return DemandState()

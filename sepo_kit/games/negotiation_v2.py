@@ -18,6 +18,7 @@ from sepo_kit.games.base import (
     GameSpec,
     Harms,
     InformationState,
+    Mixture,
     Outcome,
     Pools,
     State,
@@ -364,6 +365,79 @@ STRATEGIES = {
     )
 }
 
+# --- demonstrators --------------------------------------------------------------------------------
+
+
+class Proportional(Strategy):
+    """Of each item the share of the pool that its value is of the highest value, rounded down."""
+
+    id = "proportional"
+
+    def distribution(self, seen: NegotiationInformation) -> Mapping[str, float]:
+        most = max(seen.values)
+        return surely(demand_of(tuple(n * v // most for n, v in zip(seen.pool, seen.values, strict=True))))
+
+    def explain(self, seen: NegotiationInformation, action: str) -> str:
+        return "I demand more of what is worth more to me, in proportion to its value."
+
+
+class Portion(Strategy):
+    """The most valued items first, up to a fixed part of what the pool is worth."""
+
+    def __init__(self, id: str, part: int, whole: int, reason: str) -> None:
+        self.id = id
+        self.__doc__ = f"The most valued items first, up to {part}/{whole} of what the pool is worth."
+        self.part, self.whole, self.reason = part, whole, reason
+
+    def distribution(self, seen: NegotiationInformation) -> Mapping[str, float]:
+        return surely(demand_of(most_valued(seen, self.part, self.whole)))
+
+    def explain(self, seen: NegotiationInformation, action: str) -> str:
+        return self.reason
+
+
+class AdaptiveDemand(Strategy):
+    """Open with half of the pool's value; keep a demand that made a deal, else take what the partner left."""
+
+    id = "adaptive"
+
+    def distribution(self, seen: NegotiationInformation) -> Mapping[str, float]:
+        if not seen.history:
+            return surely(demand_of(most_valued(seen, 1, 2)))
+        own, their = seen.history[-1]
+        return surely(own if is_deal(seen.pool, own, their) else demand_of(seen.left))
+
+    def explain(self, seen: NegotiationInformation, action: str) -> str:
+        if not seen.history:
+            return "I open with half of the pool's value, my best items first."
+        if is_deal(seen.pool, *seen.history[-1]):
+            return "My last demand made a deal, so I repeat it."
+        return "The last round broke down, so I demand what my partner's demand left."
+
+
+# Weights and opponents are those of the corpus of arXiv 2605.30854, which is half as large here.
+MIXTURE = Mixture(
+    demonstrators=(
+        (Proportional(), 0.35),
+        (
+            Portion(
+                "conservative",
+                1,
+                2,
+                "I keep to half of what the pool is worth to me, my best items first.",
+            ),
+            0.25,
+        ),
+        (AdaptiveDemand(), 0.25),
+        (
+            Portion("defensive", 1, 3, "I ask for a third of the pool's value, so that a deal is safe."),
+            0.15,
+        ),
+    ),
+    opponents=("fair", "tit-for-tat", "concede", "greedy", "hardball"),
+    records=4_000,
+)
+
 # --- harms and the game ---------------------------------------------------------------------------
 
 
@@ -377,6 +451,7 @@ class ItemNegotiation(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    mixture = MIXTURE
 
     def initial_state(self) -> NegotiationState:
         return NegotiationState()

@@ -1,18 +1,19 @@
 """Every hyperparameter of every run, with its source.
 
 "paper" is arXiv 2605.30854 (its method settings hold for both of its versions); "ours" says why. A profile is a
-list of plans; a plan takes one model through the pipeline on one game.
+list of plans; a plan takes one model through the pipeline on one game. What a plan must know of a game it asks the
+game's spec, so that every profile has a plan for any registered game.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sepo_kit.evaluation.results import EvaluationSettings
-from sepo_kit.games import GAMES
+from sepo_kit.games import GAMES, KIT_GAMES, get_game
 from sepo_kit.models import PICO, SMOLLM2
-from sepo_kit.training.demonstrators import MIXTURES
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
 EACH_SEED = "{seed}"  # in a folder's name: whatever the seed is
@@ -53,22 +54,72 @@ class Plan:
 
 @dataclass(frozen=True)
 class Profile:
-    """A named list of plans."""
+    """A named list of plans.
+
+    ``make``: the plan of a model of the profile on a game, whatever the game is. ``batch``: the models and games that
+    ``reproduce`` runs, asked anew each time, since games can be registered.
+    """
 
     name: str
     about: str
-    plans: tuple[Plan, ...]
+    make: Callable[[str, str], Plan]
+    batch: Callable[[], list[tuple[str, str]]]
+
+    @property
+    def plans(self) -> tuple[Plan, ...]:
+        """The plans that ``reproduce`` runs, in their order."""
+        return tuple(self.make(model, game) for model, game in self.batch())
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The models that the profile has settings for."""
+        return tuple(dict.fromkeys(model for model, _ in self.batch()))
 
     def plan(self, model: str, game: str) -> Plan:
-        """The plan of ``model`` on ``game``; ValueError that lists what the profile has."""
-        for plan in self.plans:
-            if (plan.model, plan.game) == (model, game):
-                return plan
-        known = ", ".join(f"{p.model} on {p.game}" for p in self.plans)
-        raise ValueError(f"profile {self.name!r} has no plan for {model!r} on {game!r}; it has: {known}")
+        """The plan of ``model`` on ``game``, any game that is known and has demonstrations.
+
+        Raises
+        ------
+        ValueError
+            The model is none of the profile's, the game is unknown, or nobody demonstrates it.
+        """
+        if model not in self.models:
+            known = ", ".join(f"{p.model} on {p.game}" for p in self.plans)
+            raise ValueError(
+                f"profile {self.name!r} has no plan for {model!r} on {game!r}; it has: {known}, and its models on any "
+                "other game that has demonstrations"
+            )
+        if get_game(game).mixture is None:
+            raise ValueError(
+                f"profile {self.name!r} has no plan for {game!r}, which has no demonstrations; give its Game a mixture"
+            )
+        return self.make(model, game)
 
 
-GAMES_WITH_CORPUS = tuple(game for game in GAMES if game in MIXTURES)
+def kit_games() -> tuple[str, ...]:
+    """The kit's own games that have demonstrations; those of the published tables."""
+    return tuple(game for game in known_games() if game in KIT_GAMES)
+
+
+def known_games() -> tuple[str, ...]:
+    """All games that have demonstrations, registered ones too."""
+    return tuple(game for game in GAMES if GAMES[game].mixture is not None)
+
+
+def _on(games: Callable[[], tuple[str, ...]], *models: str) -> Callable[[], list[tuple[str, str]]]:
+    """Each of ``models`` on all of ``games()``."""
+    return lambda: [(model, game) for model in models for game in games()]
+
+
+def _few(game: str) -> bool:
+    return get_game(game).spec.few_states
+
+
+def _fitted(settings: SFTSettings, game: str) -> SFTSettings:
+    """``settings`` with no more records than the game's corpus has for training: about 80 % of it, and 70 % surely."""
+    corpus = get_game(game).mixture.records
+    return settings if settings.records <= 0.79 * corpus else replace(settings, records=int(0.7 * corpus))
+
 
 # --- paper ----------------------------------------------------------------------------------------
 
@@ -126,8 +177,9 @@ PICO_SEPO = SEPOSettings(
     lora_dropout=0.0,
     save_every=25,  # paper
 )
-# Kuhn poker has 12 prompts however many hands are played, so many hands make a step less noisy for nothing.
-PICO_SEPO_KUHN = replace(PICO_SEPO, rollouts=4, groups=6)
+# Kuhn poker has 12 prompts however many hands are played, so many hands make a step less noisy for nothing; the same
+# holds for any game of few information states.
+PICO_SEPO_FEW = replace(PICO_SEPO, rollouts=4, groups=6)
 SMOLLM2_SFT = SFTSettings(records=160, epochs=1, learning_rate=1e-3, batch=4, accumulation=1, save_every=10)
 SMOLLM2_SEPO = SEPOSettings(
     steps=45,
@@ -144,19 +196,66 @@ EXACT = EvaluationSettings(episodes=100, exact=True)
 
 
 def _pico_sepo(game: str) -> SEPOSettings:
-    return PICO_SEPO_KUHN if game == "kuhn" else PICO_SEPO
-
-
-def _quick_pico_plan(game: str) -> Plan:
-    sepo, seeds = _pico_sepo(game), (0, 1, 2)
-    if game not in SEVERAL_SEEDS:  # ours: a single seed shows no spread, so it need not show a plateau either
-        sepo, seeds = replace(sepo, steps=60, save_every=20), (0,)
-    return Plan(PICO, game, seeds, PICO_SFT, sepo, _evaluation(game), minutes=1.0 + 0.9 * len(seeds))
+    return PICO_SEPO_FEW if _few(game) else PICO_SEPO
 
 
 def _evaluation(game: str) -> EvaluationSettings:
-    """Kuhn poker has 12 information states: enumerate. Elsewhere a language model's histories are too many."""
-    return EXACT if game == "kuhn" else SAMPLED
+    """Where a game has few information states (Kuhn poker: 12), ask at all; else a language model's are too many."""
+    return EXACT if _few(game) else SAMPLED
+
+
+def _smoke_plan(model: str, game: str) -> Plan:
+    return Plan(
+        model,
+        game,
+        (0,),
+        replace(PICO_SFT, records=32),
+        replace(_pico_sepo(game), steps=2, rollouts=2, groups=1, save_every=1),
+        replace(_evaluation(game), episodes=4),
+        minutes=0.3,
+    )
+
+
+def _quick_plan(model: str, game: str) -> Plan:
+    if model == SMOLLM2:
+        # ours: many deals of few prompts cost nothing more, many histories do
+        sepo = SMOLLM2_SEPO if _few(game) else replace(SMOLLM2_SEPO, groups=4)
+        return Plan(SMOLLM2, game, (0,), _fitted(SMOLLM2_SFT, game), sepo, _evaluation(game), minutes=5)
+    sepo, seeds = _pico_sepo(game), (0, 1, 2)
+    if game not in SEVERAL_SEEDS:  # ours: a single seed shows no spread, so it need not show a plateau either
+        sepo, seeds = replace(sepo, steps=60, save_every=20), (0,)
+    sft = _fitted(PICO_SFT, game)
+    return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes=1.0 + 0.9 * len(seeds))
+
+
+def _study_plan(model: str, game: str) -> Plan:
+    # 160 trials of 400 steps: as many episodes as the paper has (n = 4), four deals where they cost nothing more
+    sepo = replace(PICO_SEPO, rollouts=4, groups=4 if _few(game) else 1, save_every=100)
+    return Plan(model, game, (0,), _fitted(PICO_SFT, game), sepo, _evaluation(game))
+
+
+def _smollm2_plan(model: str, game: str) -> Plan:
+    return Plan(
+        model,
+        game,
+        (0, 1, 2),
+        _fitted(replace(SMOLLM2_SFT, records=2_000), game),
+        replace(SMOLLM2_SEPO, steps=100, groups=4),
+        _evaluation(game),
+        minutes=180,
+    )
+
+
+def _paper_plan(model: str, game: str) -> Plan:
+    return Plan(
+        model,
+        game,
+        (0,),
+        PAPER_SFT_V2 if game == "negotiation_v2" else _fitted(PAPER_SFT, game),
+        PAPER_SEPO_KUHN if game == "kuhn" else PAPER_SEPO,
+        PAPER_EVALUATION,
+        minutes=1_200,
+    )
 
 
 PROFILES: dict[str, Profile] = {
@@ -164,76 +263,33 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             "smoke",
-            "pico, 2 steps, every game: tests and CI",
-            tuple(
-                Plan(
-                    PICO,
-                    game,
-                    (0,),
-                    replace(PICO_SFT, records=32),
-                    replace(_pico_sepo(game), steps=2, rollouts=2, groups=1, save_every=1),
-                    replace(_evaluation(game), episodes=4),
-                    minutes=0.3,
-                )
-                for game in GAMES_WITH_CORPUS
-            ),
+            "pico, 2 steps, every game, registered ones too: tests and CI",
+            _smoke_plan,
+            _on(known_games, PICO),
         ),
         Profile(
             "quick",
             "SmolLM2-135M on Kuhn poker, pico on every game: minutes on a laptop",
-            (
-                Plan(SMOLLM2, "kuhn", (0,), SMOLLM2_SFT, SMOLLM2_SEPO, EXACT, minutes=5),
-                *(_quick_pico_plan(game) for game in GAMES_WITH_CORPUS),
-            ),
+            _quick_plan,
+            lambda: [(SMOLLM2, "kuhn"), *((PICO, game) for game in kit_games())],
         ),
         Profile(
             "study",
             "pico, few episodes a step: `sepo-kit study`, the mechanism study of notebook 07",
-            tuple(
-                # 160 trials of 400 steps: as many episodes as the paper has (n = 4), four deals of Kuhn poker
-                Plan(
-                    PICO,
-                    game,
-                    (0,),
-                    PICO_SFT,
-                    replace(PICO_SEPO, rollouts=4, groups=4 if game == "kuhn" else 1, save_every=100),
-                    _evaluation(game),
-                )
-                for game in ("ipd", "kuhn")
-            ),
+            _study_plan,
+            lambda: [(PICO, "ipd"), (PICO, "kuhn")],
         ),
         Profile(
             "smollm2",
             "SmolLM2-135M, three seeds, every game: a GPU, or a CPU overnight",
-            tuple(
-                Plan(
-                    SMOLLM2,
-                    game,
-                    (0, 1, 2),
-                    replace(SMOLLM2_SFT, records=2_000),
-                    replace(SMOLLM2_SEPO, steps=100, groups=4),
-                    _evaluation(game),
-                    minutes=180,
-                )
-                for game in GAMES_WITH_CORPUS
-            ),
+            _smollm2_plan,
+            _on(kit_games, SMOLLM2),
         ),
         Profile(
             "paper",
             "Gemma 4 E4B-it and Qwen3.5-4B, every game, the paper's settings: one 48 GB GPU",
-            tuple(
-                Plan(
-                    model,
-                    game,
-                    (0,),
-                    PAPER_SFT_V2 if game == "negotiation_v2" else PAPER_SFT,
-                    PAPER_SEPO_KUHN if game == "kuhn" else PAPER_SEPO,
-                    PAPER_EVALUATION,
-                    minutes=1_200,
-                )
-                for model in ("google/gemma-4-E4B-it", "Qwen/Qwen3.5-4B")
-                for game in GAMES_WITH_CORPUS
-            ),
+            _paper_plan,
+            _on(kit_games, "google/gemma-4-E4B-it", "Qwen/Qwen3.5-4B"),
         ),
     )
 }

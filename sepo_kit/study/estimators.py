@@ -17,16 +17,18 @@ from sepo_kit.objective.step import TrainingStep
 from sepo_kit.study.tabular import Logits, Table, TabularSettings, sampled_gradient, train_tabular
 
 NO_PENALTY = Weights(0.0, 0.0, 0.0)
-ROWS = {"ipd": "memory_one"}  # which label names a row; elsewhere everything the seat has seen
-# Where the runs start: mostly cooperative, forgiving half of the time. From a uniform start every mode defects.
-STARTS = {
-    "ipd": {"start": [0.9, 0.1], "CC": [0.9, 0.1], "CD": [0.5, 0.5], "DC": [0.7, 0.3], "DD": [0.4, 0.6]},
-}
 
 
 def settings_for(game: Game | str, **changes) -> TabularSettings:
     """The study's settings for a game, with ``changes``."""
-    return TabularSettings(row=ROWS.get(get_game(game).spec.id, "key"), **changes)
+    start = get_game(game).study_start
+    return TabularSettings(row=start.row if start else "key", **changes)
+
+
+def start_of(game: Game | str) -> Table | None:
+    """The table that the study starts with; None: a uniform one."""
+    start = get_game(game).study_start
+    return {row: np.array(p, dtype=float) for row, p in start.table.items()} if start else None
 
 
 def estimator_study(
@@ -62,7 +64,7 @@ def estimator_study(
     """
     game = get_game(game)
     settings = settings_for(game, rollouts=rollouts, **changes)
-    table = dict(start if start is not None else STARTS.get(game.spec.id, _uniform_table(game, settings.row)))
+    table = dict(start or start_of(game) or _uniform_table(game, settings.row))
     parts = exact.gradient_parts(game, table, row=settings.row)
     truth = {
         "payoff": _flat(parts.payoff, table),
@@ -145,7 +147,7 @@ def training_study(
     todo = [(name, seed) for name in variants for seed in seeds]
     for name, seed in tqdm(todo, desc=f"training on {game.spec.id}", leave=False):
         settings = settings_for(game, steps=steps, log_every=log_every, **variants[name])
-        run = train_tabular(game, settings, seed, STARTS.get(game.spec.id))
+        run = train_tabular(game, settings, seed, start_of(game))
         logs.append(run.log.assign(game=game.spec.id, variant=name, seed=seed))
     return pd.concat(logs, ignore_index=True)
 
@@ -159,7 +161,7 @@ def weight_response(game: Game | str, samples: int, factor: float = 10.0, seed: 
         Columns mode ("grouped", "credited") and ratio; a gradient of J has ``factor``.
     """
     game = get_game(game)
-    table = dict(STARTS.get(game.spec.id) or _uniform_table(game, settings_for(game).row))
+    table = dict(start_of(game) or _uniform_table(game, settings_for(game).row))
     own = game.spec.weights
     rows = []
     for mode in ("grouped", "credited"):

@@ -20,7 +20,7 @@ from sepo_kit import exact
 from sepo_kit.games import get_game
 from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
 from sepo_kit.runs import METRICS, RunError, provenance, read_lines, read_manifest, replacing, write_json
-from sepo_kit.study.estimators import STARTS, estimator_study, settings_for
+from sepo_kit.study.estimators import estimator_study, settings_for, start_of
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -73,7 +73,7 @@ class Trial:
     @property
     def exact(self) -> bool:
         """Whether its terms are computed, not sampled: of a table, or of a model whose information states are few."""
-        few = get_game(self.game).spec.independent_rounds
+        few = get_game(self.game).spec.few_states
         return self.sepo is None or (few and self.sepo.style == "direct")
 
     def folder(self, root: Path) -> Path:
@@ -193,7 +193,7 @@ def estimates(
     for game in games:
         start = {}
         if bases:
-            if not get_game(game).spec.independent_rounds:
+            if not get_game(game).spec.few_states:
                 continue
             start = _start_of_model(bases[game], game, sepo[game])
             start.update(rollouts=sepo[game].rollouts, groups=sepo[game].groups)
@@ -221,7 +221,7 @@ def _start_of_model(base: str, game: str, sepo: SEPOSettings) -> dict:
 
 def _train_table(trial: Trial) -> pd.DataFrame:
     settings = settings_for(trial.game, steps=trial.steps, log_every=EVERY, **asdict(trial.variant))
-    return train_tabular(trial.game, settings, trial.seed, STARTS.get(trial.game)).log
+    return train_tabular(trial.game, settings, trial.seed, start_of(trial.game)).log
 
 
 def _train_model(trial: Trial, folder: Path) -> pd.DataFrame:

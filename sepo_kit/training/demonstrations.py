@@ -2,7 +2,7 @@
 
 One demonstrator plays one episode against one of five opponents; every decision is a record (system, user,
 assistant). The reason is the strategy's own ``explain``, so it follows from the state and the action. Who
-demonstrates, and how often, is in ``demonstrators.py``.
+demonstrates, and how often, stands in the game's own file (``Game.mixture``).
 """
 
 from __future__ import annotations
@@ -16,10 +16,9 @@ from tqdm.auto import tqdm
 
 from sepo_kit.engine.policy import Choice, StrategyPolicy
 from sepo_kit.engine.rollout import Match, play_matches
-from sepo_kit.games import get_game
-from sepo_kit.games.base import Game, InformationState, Strategy
+from sepo_kit.games import GAMES, get_game
+from sepo_kit.games.base import Game, InformationState, Mixture, Strategy
 from sepo_kit.runs import replacing
-from sepo_kit.training.demonstrators import MIXTURES, Mixture
 
 TRAIN_SHARE = 0.8
 BLOCK = 256  # episodes played together
@@ -53,11 +52,12 @@ def demonstrations(game: Game | str, records: int | None = None, seed: int = 0) 
         The game has no mixture, or ``records`` is not positive.
     """
     game = get_game(game)
-    if game.spec.id not in MIXTURES:
+    mixture = game.mixture
+    if mixture is None:
         raise ValueError(
-            f"no demonstrations for {game.spec.id!r}; known: {', '.join(MIXTURES)}; add a Mixture to MIXTURES"
+            f"no demonstrations for {game.spec.id!r}; games with demonstrations: {', '.join(demonstrated())}; "
+            f"give {type(game).__name__} a mixture, a Mixture(...), which says who demonstrates"
         )
-    mixture = MIXTURES[game.spec.id]
     records = mixture.records if records is None else records
     if records < 1:
         raise ValueError(f"records must be >= 1, got {records}")
@@ -109,11 +109,17 @@ def _record(game: Game, agent: _Demonstrator, episode, decision) -> dict:
     }
 
 
-def write_corpus(folder: Path | str, games: Sequence[str] = tuple(MIXTURES), seed: int = 0) -> list[Path]:
-    """Write one Parquet file per game into ``folder``, and ``counts.csv`` with the records per demonstrator,
-    opponent and split: the same bytes for the same seed and library versions. Returns the Parquet files."""
+def demonstrated() -> tuple[str, ...]:
+    """The ids of the games that have demonstrations."""
+    return tuple(name for name, game in GAMES.items() if game.mixture is not None)
+
+
+def write_corpus(folder: Path | str, games: Sequence[str] = (), seed: int = 0) -> list[Path]:
+    """Write one Parquet file per game into ``folder`` (default: of every game that has demonstrations), and
+    ``counts.csv`` with the records per demonstrator, opponent and split: the same bytes for the same seed and library
+    versions. Returns the Parquet files."""
     paths, counts = [], []
-    for game in tqdm(games, desc="demonstrations", leave=False):
+    for game in tqdm(games or demonstrated(), desc="demonstrations", leave=False):
         frame = demonstrations(game, seed=seed)
         counts.append(frame.groupby(["game", "demonstrator", "opponent", "split"]).size().rename("records"))
         path = Path(folder) / f"{game}.parquet"

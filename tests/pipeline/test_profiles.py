@@ -3,7 +3,7 @@
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.pipeline.profiles import GAMES_WITH_CORPUS, PROFILES
+from sepo_kit.pipeline.profiles import PROFILES, kit_games, known_games
 from sepo_kit.training.demonstrations import demonstrations
 
 
@@ -15,7 +15,7 @@ def test_the_profiles_of_the_design_exist():
 def test_every_plan_names_a_game_with_a_corpus_and_never_evaluates_on_a_training_seed(profile):
     assert profile.plans
     for plan in profile.plans:
-        assert plan.game in GAMES_WITH_CORPUS
+        assert plan.game in known_games()
         assert plan.evaluation.seed not in plan.seeds
 
 
@@ -28,7 +28,7 @@ def test_the_paper_profile_has_the_papers_settings():
     assert plan.sepo.style == plan.sft.style == plan.evaluation.style == "reasoned"
 
 
-@pytest.mark.parametrize("game", GAMES_WITH_CORPUS)
+@pytest.mark.parametrize("game", kit_games())
 def test_no_plan_asks_for_more_demonstrations_than_there_are(game):
     there = (demonstrations(game)["split"] == "train").sum()
     asked = [plan.sft.records for p in PROFILES.values() for plan in p.plans if plan.game == game]

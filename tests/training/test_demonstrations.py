@@ -12,8 +12,7 @@ import pytest
 from sepo_kit.engine.graph import StateGraph
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.training import demonstrations as module
-from sepo_kit.training.demonstrations import MIXTURES, conversations, demonstrations
+from sepo_kit.training.demonstrations import conversations, demonstrations
 
 RECORDS = 3000
 
@@ -39,18 +38,18 @@ def test_the_same_seed_gives_the_same_records_and_fewer_are_a_beginning(game):
 def test_demonstrators_have_the_share_of_episodes_they_were_given(game):
     """Within 4.5 standard errors of a binomial share."""
     episodes = corpus(game.spec.id).drop_duplicates("episode")
-    total = sum(weight for _, weight in MIXTURES[game.spec.id].demonstrators)
+    total = sum(weight for _, weight in game.mixture.demonstrators)
     assert total == pytest.approx(1)
     seen = episodes["demonstrator"].value_counts()
-    assert set(seen.index) <= {strategy.id for strategy, _ in MIXTURES[game.spec.id].demonstrators}
-    for strategy, weight in MIXTURES[game.spec.id].demonstrators:
+    assert set(seen.index) <= {strategy.id for strategy, _ in game.mixture.demonstrators}
+    for strategy, weight in game.mixture.demonstrators:
         error = np.sqrt(weight * (1 - weight) / len(episodes))
         assert abs(seen.get(strategy.id, 0) / len(episodes) - weight) < 4.5 * error, strategy.id
 
 
 def test_opponents_take_turns(game):
     episodes = corpus(game.spec.id).drop_duplicates("episode").sort_values("episode")
-    opponents = MIXTURES[game.spec.id].opponents
+    opponents = game.mixture.opponents
     assert len(set(opponents)) == 5
     expected = [opponents[number % 5] for number in episodes["episode"]]
     assert episodes["opponent"].tolist() == expected
@@ -155,8 +154,10 @@ def test_records_are_what_the_agent_is_asked_at_play(tiny_model, tokenizer):
 
 
 def test_a_game_without_a_mixture(monkeypatch):
-    monkeypatch.setattr(module, "MIXTURES", {"kuhn": MIXTURES["kuhn"]})
-    with pytest.raises(ValueError, match="no demonstrations for 'ipd'; known: kuhn; add a Mixture"):
+    monkeypatch.setattr(type(get_game("ipd")), "mixture", None)
+    with pytest.raises(
+        ValueError, match=r"no demonstrations for 'ipd'; games with .*: auction, .*; give Iter.* a mix"
+    ):
         demonstrations("ipd", 10)
 
 

@@ -11,7 +11,6 @@ import pytest
 import sepo_kit as sk
 from sepo_kit.games.negotiation_v2 import UNITS, is_deal
 from sepo_kit.training.demonstrations import demonstrations
-from sepo_kit.training.demonstrators import MIXTURES
 
 CORPUS = Path(__file__).parents[2] / "data" / "sft"
 
@@ -24,7 +23,11 @@ def corpus():
 @pytest.mark.parametrize("game", sk.GAMES)
 def test_the_corpus_that_ships_is_the_one_the_code_makes(game, corpus):
     pd.testing.assert_frame_equal(corpus[game], demonstrations(game))
-    assert len(corpus[game]) == MIXTURES[game].records == (4_000 if game == "negotiation_v2" else 8_000)
+    assert (
+        len(corpus[game])
+        == sk.get_game(game).mixture.records
+        == (4_000 if game == "negotiation_v2" else 8_000)
+    )
 
 
 @pytest.mark.parametrize("game", sk.GAMES)
@@ -32,13 +35,13 @@ def test_it_loads_with_datasets(game):
     from datasets import load_dataset
 
     rows = load_dataset("parquet", data_files=str(CORPUS / f"{game}.parquet"), split="train")
-    assert rows.num_rows == MIXTURES[game].records
+    assert rows.num_rows == sk.get_game(game).mixture.records
     assert {"user", "reason", "action", "split"} <= set(rows.column_names)
 
 
 @pytest.mark.parametrize("game", sk.GAMES)
 def test_mixtures_have_five_opponents_and_weights_that_sum_to_one(game):
-    mixture = MIXTURES[game]
+    mixture = sk.get_game(game).mixture
     assert len(set(mixture.opponents)) == 5
     assert not set(mixture.opponents) & set(sk.get_game(game).spec.pools.shift)
     assert sum(weight for _, weight in mixture.demonstrators) == pytest.approx(1)
