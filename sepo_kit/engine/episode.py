@@ -14,22 +14,38 @@ import pandas as pd
 
 @dataclass(slots=True)
 class Decision:
-    """One move of the agent.
+    """One move of one seat: what a policy did, and, once the engine has placed it, where.
 
-    ``log_prob`` is that of the action under the agent's distribution (natural log; None where the agent
+    ``log_prob`` is that of the action under the policy's distribution (natural log; None where the policy
     cannot state one). ``reply`` is the text a language model gave, ``fallback`` whether it could not be
     read and a constrained decode chose instead. ``prompt_ids`` and ``completion_ids`` are its tokens.
+    ``round``, ``move`` (within the round) and ``information`` (the key of what was seen) are the engine's: a
+    policy leaves them out, and may give equal states one and the same record.
     """
 
-    round: int
-    move: int
-    information: str
     action: str
     log_prob: float | None = None
     reply: str | None = None
     fallback: bool = False
     prompt_ids: tuple[int, ...] = ()
     completion_ids: tuple[int, ...] = ()
+    round: int = 0
+    move: int = 0
+    information: str = ""
+
+    def placed(self, round: int, move: int, information: str) -> Decision:
+        """A copy of this record where it was made."""
+        return Decision(
+            self.action,
+            self.log_prob,
+            self.reply,
+            self.fallback,
+            self.prompt_ids,
+            self.completion_ids,
+            round,
+            move,
+            information,
+        )
 
 
 @dataclass(slots=True)

@@ -81,12 +81,12 @@ def play_matches(
             live = [seat for seat in live if seat.waiting]
             if not live:
                 break
-            choices = agent.act(
+            decisions = agent.act(
                 [seat.node.seen[AGENT] for seat in live],
                 [seat.draws.agent[seat.node.round][seat.move] for seat in live],
             )
-            for seat, choice in zip(live, choices, strict=True):
-                seat.decide(choice)
+            for seat, decision in zip(live, decisions, strict=True):
+                seat.decide(decision)
             moves += 1
             if on_round is not None:
                 on_round(moves)
@@ -182,27 +182,15 @@ class _Seat:
             else:
                 self._enter(node.after((self._opponent_action(),)))
 
-    def decide(self, choice) -> None:
-        """Play the agent's choice, with the opponent's where both move at once."""
+    def decide(self, decision: Decision) -> None:
+        """Play the agent's decision, with the opponent's where both move at once."""
         node = self.node
-        self.episode.decisions.append(
-            Decision(
-                node.round,
-                self.move,
-                node.seen[AGENT].key,
-                choice.action,
-                choice.log_prob,
-                choice.reply,
-                choice.fallback,
-                choice.prompt_ids,
-                choice.completion_ids,
-            )
-        )
+        self.episode.decisions.append(decision.placed(node.round, self.move, node.seen[AGENT].key))
         self.move += 1
         if OPPONENT in node.actors:
-            self._enter(node.after((choice.action, self._opponent_action())))
+            self._enter(node.after((decision.action, self._opponent_action())))
         else:
-            self._enter(node.after((choice.action,)))
+            self._enter(node.after((decision.action,)))
 
     def _opponent_action(self) -> str:
         node = self.node
