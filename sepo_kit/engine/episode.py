@@ -6,6 +6,7 @@ Training, evaluation, sliders and figures are different sums over these records.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -52,6 +53,9 @@ class Decision:
 class Episode:
     """One match of the agent (seat 0) against one opponent.
 
+    ``decisions``: the agent's. ``answers``: the other seat's, where it is not a strategy of the game; they stand apart,
+    so that no sum over decisions and no loss can meet them.
+
     ``own``, ``their``: payoffs by round, shape (T,), in the game's payoff unit. ``collusion``,
     ``externality``: harms by round, shape (T,), in [0, 1]. ``index`` numbers the rollouts of ``group``, which
     numbers the groups against one opponent; ``seed`` is the run seed the draws were made from. ``owner`` is set
@@ -71,21 +75,19 @@ class Episode:
     collusion: list[float] = field(default_factory=list)
     externality: list[float] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    answers: list[Decision] = field(default_factory=list)
 
 
 def decision_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
-    """One row per decision, with its episode's name and its round's payoffs and harms.
+    """One row per decision, with its episode's name and its round's payoffs and harms (the agent's view of them).
 
-    The columns are those that ``Report`` and the figures sum over; tokens are left out.
+    ``seat`` is 0 for the agent, 1 for an opponent that is not a strategy; tokens are left out. Payoffs are summed over
+    ``round_frame``, since a round may pass without a decision.
     """
     rows = [
         {
-            "game": episode.game,
-            "pool": episode.pool,
-            "opponent": episode.opponent,
-            "group": episode.group,
-            "index": episode.index,
-            "seed": episode.seed,
+            **_name(episode),
+            "seat": seat,
             "round": decision.round,
             "move": decision.move,
             "information": decision.information,
@@ -99,6 +101,41 @@ def decision_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
             "externality": episode.externality[decision.round],
         }
         for episode in episodes
-        for decision in episode.decisions
+        for seat, made in enumerate((episode.decisions, episode.answers))
+        for decision in made
     ]
     return pd.DataFrame(rows)
+
+
+def round_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
+    """One row per round, whether or not anybody decided in it: its payoffs and harms, and as ``decisions`` how many
+    the agent made."""
+    rows = []
+    for episode in episodes:
+        made = Counter(decision.round for decision in episode.decisions)
+        columns = zip(episode.own, episode.their, episode.collusion, episode.externality, strict=True)
+        for number, (own, their, collusion, externality) in enumerate(columns):
+            rows.append(
+                {
+                    **_name(episode),
+                    "round": number,
+                    "own": own,
+                    "their": their,
+                    "collusion": collusion,
+                    "externality": externality,
+                    "decisions": made[number],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _name(episode: Episode) -> dict[str, object]:
+    """What tells an episode from the others."""
+    return {
+        "game": episode.game,
+        "pool": episode.pool,
+        "opponent": episode.opponent,
+        "group": episode.group,
+        "index": episode.index,
+        "seed": episode.seed,
+    }

@@ -16,10 +16,11 @@ from sepo_kit import exact as enumeration
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import matches, play_matches
+from sepo_kit.engine.tables import EPISODE
 from sepo_kit.evaluation.statistics import Estimate, bootstrap
 from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.games import get_game
-from sepo_kit.games.base import POOLS, Game, Weights
+from sepo_kit.games.base import POOLS, Game, GameSpec, Weights
 from sepo_kit.objective.terms import Against, Terms, objective, terms_of
 
 METRICS = (
@@ -122,7 +123,7 @@ def report(
 ) -> Report:
     """The report of episodes that were played against all four pools."""
     weights = game.spec.eval_weights if weights is None else weights
-    means = EpisodeMeans.of_episodes(game, episodes)
+    means = EpisodeMeans.of_episodes(game.spec, episodes)
     found, fallback = means.terms()
     values = _values(game, found, weights, fallback)
 
@@ -166,7 +167,7 @@ class EpisodeMeans:
     decisions an episode has, and how many of them could not be read, shape (E,).
     """
 
-    game: Game
+    spec: GameSpec
     names: list[tuple[str, str]]
     group: np.ndarray
     means: np.ndarray
@@ -174,12 +175,12 @@ class EpisodeMeans:
     unread: np.ndarray
 
     @classmethod
-    def of_episodes(cls, game: Game, episodes: Sequence[Episode]) -> EpisodeMeans:
+    def of_episodes(cls, spec: GameSpec, episodes: Sequence[Episode]) -> EpisodeMeans:
         """From episodes as they were played."""
         names = list(dict.fromkeys((e.pool, e.opponent) for e in episodes))
         number = {name: i for i, name in enumerate(names)}
         return cls(
-            game,
+            spec,
             names,
             np.array([number[e.pool, e.opponent] for e in episodes]),
             np.array([[np.mean(getattr(e, name)) for name in MEANS] for e in episodes]),
@@ -188,35 +189,38 @@ class EpisodeMeans:
         )
 
     @classmethod
-    def of_decisions(cls, game: Game, decisions: pd.DataFrame) -> EpisodeMeans:
-        """From stored decisions (``play.episode.decision_frame``), in a fraction of a second for a hundred thousand.
+    def of_tables(cls, spec: GameSpec, rounds: pd.DataFrame, decisions: pd.DataFrame) -> EpisodeMeans:
+        """From stored rounds and decisions (``engine.episode``), a fraction of a second for a hundred thousand.
 
         Raises
         ------
         ValueError
-            Columns are missing, or rounds: where the agent does not move in a round, its payoff is not stored.
+            Columns, rounds or decisions are missing.
         """
-        keys = ["pool", "opponent", "group", "index"]
-        missing = sorted({*keys, "round", "fallback", *MEANS} - set(decisions.columns))
-        if missing:
-            raise ValueError(f"the table of decisions has no column {', '.join(missing)}")
-        episode = decisions.groupby(keys, sort=False, observed=True).ngroup().to_numpy()
-        once = decisions.assign(episode=episode).drop_duplicates(["episode", "round"])
-        each = once.groupby("episode")
-        if not (each.size() == game.spec.rounds).all():
-            raise ValueError(
-                f"an episode of {game.spec.id} has {game.spec.rounds} rounds, and some are missing"
-            )
-        first = once.drop_duplicates("episode")
-        pairs = list(zip(first["pool"], first["opponent"], strict=True))
+        keys = list(EPISODE)
+        wanted = {"rounds": (rounds, {*keys, "round", "decisions", *MEANS}),
+                  "decisions": (decisions, {*keys, "seat", "fallback"})}  # fmt: skip
+        for name, (frame, columns) in wanted.items():
+            if missing := sorted(columns - set(frame.columns)):
+                raise ValueError(f"the table of {name} has no column {', '.join(missing)}")
+        each = rounds.drop_duplicates([*keys, "round"]).groupby(keys, sort=False, observed=True)
+        if not (each.size() == spec.rounds).all():
+            raise ValueError(f"an episode of {spec.id} has {spec.rounds} rounds, and some are missing")
+        means = each[list(MEANS)].mean()
+        pairs = [(pool, opponent) for pool, opponent, *_ in means.index]
         names = list(dict.fromkeys(pairs))
+        mine = decisions[decisions["seat"] == 0]
+        episode = means.index.get_indexer(pd.MultiIndex.from_frame(mine[keys]))
+        counted = np.bincount(episode[episode >= 0], minlength=len(means))
+        if (episode < 0).any() or (counted != each["decisions"].sum().to_numpy()).any():
+            raise ValueError("the decisions are not those of the rounds, and some are missing")
         return cls(
-            game,
+            spec,
             names,
             np.array([names.index(pair) for pair in pairs]),
-            each[list(MEANS)].mean().to_numpy(float),
-            np.bincount(episode),
-            np.bincount(episode, decisions["fallback"].to_numpy(float)).astype(int),
+            means.to_numpy(float),
+            counted,
+            np.bincount(episode, mine["fallback"].to_numpy(float), minlength=len(means)).astype(int),
         )
 
     def terms(self, counts: np.ndarray | None = None) -> tuple[Terms, float]:
@@ -225,6 +229,4 @@ class EpisodeMeans:
         total = np.bincount(self.group, weights=counts)
         columns = [np.bincount(self.group, weights=counts * column) / total for column in self.means.T]
         results = {name: Against(*(float(c[i]) for c in columns)) for i, name in enumerate(self.names)}
-        return terms_of(self.game.spec, results), float(
-            counts @ self.unread / max(counts @ self.decisions, 1)
-        )
+        return terms_of(self.spec, results), float(counts @ self.unread / max(counts @ self.decisions, 1))

@@ -1,6 +1,6 @@
 """The table: sit down and play any game against any strategy, the reference policy or a trained run.
 
-A thin layer: playing is ``engine/sitting.py``; who may sit opposite and what a match came to is ``evaluation/match.py``.
+A thin layer: playing is ``engine/sitting.py``; who may sit opposite and what a match came to: ``evaluation/match.py``.
 """
 
 from __future__ import annotations
