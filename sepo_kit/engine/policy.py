@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 import numpy as np
 
 from sepo_kit.engine.episode import Decision
+from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Strategy, UniformStrategy
 
 TOLERANCE = 1e-6
@@ -144,18 +145,19 @@ def _checked(label: str, values: Sequence[float]) -> np.ndarray:
     return row / row.sum()
 
 
-def scripted(game: Game, strategy: str) -> StrategyPolicy:
+def scripted(game: Game | str, strategy: str) -> StrategyPolicy:
     """The game's strategy ``strategy`` as an agent; ValueError that lists the known ids."""
-    return StrategyPolicy(game.strategy(strategy))
+    return StrategyPolicy(get_game(game).strategy(strategy))
 
 
-def uniform(game: Game) -> StrategyPolicy:
+def uniform(game: Game | str) -> StrategyPolicy:
     """The agent that plays every legal action with the same probability."""
+    get_game(game)  # refuses an unknown one
     return StrategyPolicy(UniformStrategy())
 
 
 def tabular(
-    game: Game,
+    game: Game | str,
     table: Mapping[str, Sequence[float]],
     *,
     row: str = "key",
@@ -177,11 +179,11 @@ def tabular(
         A row is not a distribution, a state has no row (raised when it is met), or the game's
         information states have no attribute ``row``.
 
-    >>> from sepo_kit.games import get_game
     >>> rows = {"start": [1, 0], "CC": [1, 0], "CD": [0, 1], "DC": [1, 0], "DD": [0, 1]}
-    >>> tabular(get_game("ipd"), rows, row="memory_one").name
+    >>> tabular("ipd", rows, row="memory_one").name
     'tabular'
     """
+    game = get_game(game)
     probe = first_information(game)
     if not isinstance(getattr(probe, row, None), str):
         raise ValueError(f"information states of {game.spec.id} have no label {row!r}; 'key' always works")

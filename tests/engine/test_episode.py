@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from sepo_kit.adversaries.play import play
 from sepo_kit.engine.episode import Decision, decision_frame, round_frame
 from sepo_kit.engine.policy import scripted, uniform
-from sepo_kit.engine.rollout import play
 from sepo_kit.games import get_game
 
 
