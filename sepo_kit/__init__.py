@@ -10,8 +10,9 @@ from importlib import import_module
 from typing import Any
 
 from sepo_kit import exact
+from sepo_kit.adversaries.play import play
 from sepo_kit.engine.policy import scripted, tabular, uniform
-from sepo_kit.engine.rollout import play
+from sepo_kit.evaluation.cross_play import cross_play
 from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game, register
 
@@ -37,6 +38,7 @@ __all__ = [
     "SFTSettings",
     "Weights",
     "check_game",
+    "cross_play",
     "evaluate",
     "exact",
     "get_game",

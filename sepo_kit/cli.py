@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from sepo_kit.games.base import POOLS
+
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
 
@@ -61,12 +63,22 @@ def _parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="evaluate a model or a strategy on a game")
     evaluate.add_argument("game")
-    evaluate.add_argument("agent", help="a strategy id of the game, a model name, or a run folder")
+    evaluate.add_argument(
+        "agent", help="a strategy id of the game, run:PATH[@STEP], model:NAME, a model's name or folder"
+    )
+    evaluate.add_argument(
+        "--opponent", nargs="+", metavar="NAME",
+        help="play against these alone: a strategy id, self, worst-case, run:PATH[@STEP], model:NAME",
+    )  # fmt: skip
+    for pool in POOLS:
+        evaluate.add_argument(
+            f"--{pool}-pool", nargs="+", metavar="NAME", help=f"opponents in place of the game's {pool} pool"
+        )
     evaluate.add_argument("--episodes", type=int, default=20, help="per opponent (default: 20)")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--exact", action="store_true", help="enumerate instead of sampling")
-    evaluate.add_argument("--style", default="direct", help="direct (default) or reasoned")
-    evaluate.add_argument("--temperature", type=float, default=0.8)
+    evaluate.add_argument("--style", help="of a model: direct or reasoned")
+    evaluate.add_argument("--temperature", type=float, help="of a model")
     for name in ("exploit", "collusion", "externality"):
         evaluate.add_argument(f"--{name}-weight", type=float, help="default: the game's evaluation weight")
     evaluate.set_defaults(run=_evaluate)
@@ -145,22 +157,28 @@ def _notebook(options: argparse.Namespace) -> None:
 
 def _evaluate(options: argparse.Namespace) -> None:
     import sepo_kit as sk
+    from sepo_kit.adversaries.opponents import resolve_agent, resolve_all
+    from sepo_kit.evaluation.cross_play import against
 
     game = sk.get_game(options.game)
     own = game.spec.eval_weights
     given = {n: getattr(options, f"{n}_weight") for n in ("exploit", "collusion", "externality")}
     weights = sk.Weights(**{n: getattr(own, n) if v is None else v for n, v in given.items()})
-    if options.agent in game.strategies:
-        agent = sk.scripted(game, options.agent)
+    how = {n: v for n in ("style", "temperature") if (v := getattr(options, n)) is not None}
+    agent = resolve_agent(game, options.agent, **how)
+    named = {pool: tuple(chosen) for pool in POOLS if (chosen := getattr(options, f"{pool}_pool"))}
+    if options.opponent and (named or options.exact):
+        raise ValueError("--opponent plays and prints its matches alone; leave out --exact and the pools")
+    if options.opponent:
+        found = against(
+            agent, resolve_all(game, options.opponent, agent), game, options.episodes, options.seed
+        )
     else:
-        known = ", ".join(game.strategies)
-        try:
-            model = sk.load_model(options.agent)
-        except ValueError as error:
-            raise ValueError(f"{error}; or a strategy of {game.spec.id}: {known}") from None
-        agent = sk.language_model(model, game, temperature=options.temperature, style=options.style)
-    report = sk.evaluate(agent, game, options.episodes, options.seed, weights, exact=options.exact)
-    print(report.to_frame().to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+        pools = replace(game.spec.pools, **named) if named else None
+        found = sk.evaluate(
+            agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact
+        ).to_frame()
+    print(found.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -7,6 +7,18 @@ from sepo_kit.cli import main
 MISTAKES = {
     "unknown game": (["evaluate", "chess", "nash"], "unknown game 'chess'; known: ipd"),
     "unknown strategy or model": (["evaluate", "kuhn", "nsh"], "or a strategy of kuhn: nash"),
+    "unknown opponent": (
+        ["evaluate", "kuhn", "nash", "--opponent", "nsh"],
+        "unknown strategy 'nsh' in kuhn; known: nash",
+    ),
+    "unknown member of a pool": (
+        ["evaluate", "kuhn", "nash", "--exploit-pool", "worst-case", "run:nowhere"],
+        "there is no run nowhere; name a run folder",
+    ),
+    "an opponent and pools": (
+        ["evaluate", "kuhn", "nash", "--opponent", "nash", "--train-pool", "nash"],
+        "leave out --exact and the pools",
+    ),
     "unknown profile": (["reproduce", "--profile", "fast"], "unknown profile 'fast'; known: smoke"),
     "negative weight": (
         ["evaluate", "kuhn", "nash", "--exploit-weight", "-1"],
@@ -50,6 +62,25 @@ def test_evaluate_prints_the_exact_table(capsys):
     assert main(["evaluate", "ipd", "tit-for-tat", "--exact"]) == 0
     out = capsys.readouterr().out
     assert "1.7391" in out and "2.7891" in out
+
+
+def test_evaluate_plays_the_opponents_it_is_given(capsys):
+    assert (
+        main(["evaluate", "ipd", "tit-for-tat", "--opponent", "always-defect", "self", "--episodes", "2"])
+        == 0
+    )
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert rows[0][:3] == ["agent", "opponent", "payoff"]
+    assert [row[:3] for row in rows[1:]] == [
+        ["tit-for-tat", "always-defect", "0.8750"], ["tit-for-tat", "self", "3.0000"],
+    ]  # fmt: skip
+
+
+def test_evaluate_takes_other_pools(capsys):
+    assert main(["evaluate", "kuhn", "nash", "--exploit-pool", "worst-case", "--exact"]) == 0
+    assert main(["evaluate", "kuhn", "uniform", "--exploit-pool", "worst-case", "--exact"]) == 0
+    found = [line.split() for line in capsys.readouterr().out.splitlines() if " exploit " in line]
+    assert [row[3] for row in found] == ["0.0000", "0.9167"]
 
 
 def test_games_lists_games_and_pools(capsys):

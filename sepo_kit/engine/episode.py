@@ -6,6 +6,7 @@ Training, evaluation, sliders and figures are different sums over these records.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -14,27 +15,46 @@ import pandas as pd
 
 @dataclass(slots=True)
 class Decision:
-    """One move of the agent.
+    """One move of one seat: what a policy did, and, once the engine has placed it, where.
 
-    ``log_prob`` is that of the action under the agent's distribution (natural log; None where the agent
+    ``log_prob`` is that of the action under the policy's distribution (natural log; None where the policy
     cannot state one). ``reply`` is the text a language model gave, ``fallback`` whether it could not be
     read and a constrained decode chose instead. ``prompt_ids`` and ``completion_ids`` are its tokens.
+    ``round``, ``move`` (within the round) and ``information`` (the key of what was seen) are the engine's: a
+    policy leaves them out, and may give equal states one and the same record.
     """
 
-    round: int
-    move: int
-    information: str
     action: str
     log_prob: float | None = None
     reply: str | None = None
     fallback: bool = False
     prompt_ids: tuple[int, ...] = ()
     completion_ids: tuple[int, ...] = ()
+    round: int = 0
+    move: int = 0
+    information: str = ""
+
+    def placed(self, round: int, move: int, information: str) -> Decision:
+        """A copy of this record where it was made."""
+        return Decision(
+            self.action,
+            self.log_prob,
+            self.reply,
+            self.fallback,
+            self.prompt_ids,
+            self.completion_ids,
+            round,
+            move,
+            information,
+        )
 
 
 @dataclass(slots=True)
 class Episode:
     """One match of the agent (seat 0) against one opponent.
+
+    ``decisions``: the agent's. ``answers``: the other seat's, where it is not a strategy of the game; they stand apart,
+    so that no sum over decisions and no loss can meet them.
 
     ``own``, ``their``: payoffs by round, shape (T,), in the game's payoff unit. ``collusion``,
     ``externality``: harms by round, shape (T,), in [0, 1]. ``index`` numbers the rollouts of ``group``, which
@@ -55,21 +75,19 @@ class Episode:
     collusion: list[float] = field(default_factory=list)
     externality: list[float] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
+    answers: list[Decision] = field(default_factory=list)
 
 
 def decision_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
-    """One row per decision, with its episode's name and its round's payoffs and harms.
+    """One row per decision, with its episode's name and its round's payoffs and harms (the agent's view of them).
 
-    The columns are those that ``Report`` and the figures sum over; tokens are left out.
+    ``seat`` is 0 for the agent, 1 for an opponent that is not a strategy; tokens are left out. Payoffs are summed over
+    ``round_frame``, since a round may pass without a decision.
     """
     rows = [
         {
-            "game": episode.game,
-            "pool": episode.pool,
-            "opponent": episode.opponent,
-            "group": episode.group,
-            "index": episode.index,
-            "seed": episode.seed,
+            **_name(episode),
+            "seat": seat,
             "round": decision.round,
             "move": decision.move,
             "information": decision.information,
@@ -83,6 +101,41 @@ def decision_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
             "externality": episode.externality[decision.round],
         }
         for episode in episodes
-        for decision in episode.decisions
+        for seat, made in enumerate((episode.decisions, episode.answers))
+        for decision in made
     ]
     return pd.DataFrame(rows)
+
+
+def round_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
+    """One row per round, whether or not anybody decided in it: its payoffs and harms, and as ``decisions`` how many
+    the agent made."""
+    rows = []
+    for episode in episodes:
+        made = Counter(decision.round for decision in episode.decisions)
+        columns = zip(episode.own, episode.their, episode.collusion, episode.externality, strict=True)
+        for number, (own, their, collusion, externality) in enumerate(columns):
+            rows.append(
+                {
+                    **_name(episode),
+                    "round": number,
+                    "own": own,
+                    "their": their,
+                    "collusion": collusion,
+                    "externality": externality,
+                    "decisions": made[number],
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def _name(episode: Episode) -> dict[str, object]:
+    """What tells an episode from the others."""
+    return {
+        "game": episode.game,
+        "pool": episode.pool,
+        "opponent": episode.opponent,
+        "group": episode.group,
+        "index": episode.index,
+        "seed": episode.seed,
+    }

@@ -1,7 +1,7 @@
 """Who plays: the ``Policy`` protocol, and the policies that are not language models.
 
 A policy sees information states only. Most can state an exact distribution over the legal actions
-(``distributions``); ``act`` turns it into a choice by inverse CDF from a given uniform number, so that the
+(``distributions``); ``act`` turns it into a decision by inverse CDF from a given uniform number, so that the
 engine owns all randomness. Language models are in ``language_model.py``.
 """
 
@@ -11,25 +11,14 @@ from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 
 import numpy as np
 
+from sepo_kit.engine.episode import Decision
+from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Strategy, UniformStrategy
 
 TOLERANCE = 1e-6
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """What a policy did at one information state; the fields are those of ``episode.Decision``."""
-
-    action: str
-    log_prob: float | None
-    reply: str | None = None
-    fallback: bool = False
-    prompt_ids: tuple[int, ...] = ()
-    completion_ids: tuple[int, ...] = ()
 
 
 class NoDistribution(ValueError):
@@ -55,12 +44,12 @@ class Policy(ABC):
         """A block in which the policy does not change, so that it may keep what it has computed."""
         return nullcontext()
 
-    def choice(self, seen: InformationState, index: int, probability: float) -> Choice:
+    def choice(self, seen: InformationState, index: int, probability: float) -> Decision:
         """The record of playing legal action ``index``."""
-        return Choice(seen.legal_actions[index], float(np.log(probability)))
+        return Decision(seen.legal_actions[index], float(np.log(probability)))
 
-    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
-        """One choice per state, drawn by inverse CDF from ``uniforms`` in [0, 1).
+    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
+        """One decision per state, drawn by inverse CDF from ``uniforms`` in [0, 1).
 
         A state that occurs several times is computed once.
         """
@@ -68,16 +57,16 @@ class Policy(ABC):
         unique = {id(state): state for state in seen}
         table = dict(zip(unique, self.distributions(list(unique.values())), strict=True))
         cumulative = {key: np.cumsum(p).tolist() for key, p in table.items()}
-        made: dict[tuple[int, int], Choice] = {}
-        choices = []
+        made: dict[tuple[int, int], Decision] = {}
+        decisions = []
         for state, uniform in zip(seen, uniforms, strict=True):
             key = id(state)
             index = draw(cumulative[key], uniform)
-            choice = made.get((key, index))
-            if choice is None:
-                choice = made[key, index] = self.choice(state, index, table[key][index])
-            choices.append(choice)
-        return choices
+            decision = made.get((key, index))
+            if decision is None:
+                decision = made[key, index] = self.choice(state, index, table[key][index])
+            decisions.append(decision)
+        return decisions
 
 
 def draw(cumulative: Sequence[float], uniform: float) -> int:
@@ -156,18 +145,19 @@ def _checked(label: str, values: Sequence[float]) -> np.ndarray:
     return row / row.sum()
 
 
-def scripted(game: Game, strategy: str) -> StrategyPolicy:
+def scripted(game: Game | str, strategy: str) -> StrategyPolicy:
     """The game's strategy ``strategy`` as an agent; ValueError that lists the known ids."""
-    return StrategyPolicy(game.strategy(strategy))
+    return StrategyPolicy(get_game(game).strategy(strategy))
 
 
-def uniform(game: Game) -> StrategyPolicy:
+def uniform(game: Game | str) -> StrategyPolicy:
     """The agent that plays every legal action with the same probability."""
+    get_game(game)  # refuses an unknown one
     return StrategyPolicy(UniformStrategy())
 
 
 def tabular(
-    game: Game,
+    game: Game | str,
     table: Mapping[str, Sequence[float]],
     *,
     row: str = "key",
@@ -189,11 +179,11 @@ def tabular(
         A row is not a distribution, a state has no row (raised when it is met), or the game's
         information states have no attribute ``row``.
 
-    >>> from sepo_kit.games import get_game
     >>> rows = {"start": [1, 0], "CC": [1, 0], "CD": [0, 1], "DC": [1, 0], "DD": [0, 1]}
-    >>> tabular(get_game("ipd"), rows, row="memory_one").name
+    >>> tabular("ipd", rows, row="memory_one").name
     'tabular'
     """
+    game = get_game(game)
     probe = first_information(game)
     if not isinstance(getattr(probe, row, None), str):
         raise ValueError(f"information states of {game.spec.id} have no label {row!r}; 'key' always works")

@@ -1,14 +1,15 @@
-"""Play in lockstep: all live episodes of all pools move together, one batch of the agent a round.
+"""Play in lockstep: all live episodes of all pools move together, one batch of every policy a move.
 
-Randomness is passed in as uniform numbers. An episode's draws are a function of (run seed, step, pool,
-opponent, group, index) only; the rollouts of one group share every chance draw and every opponent draw (common random
-numbers), so that they differ by the agent's choices alone.
+Randomness is passed in as uniform numbers. A seat's draws in an episode are a function of (run seed, step, pool,
+opponent, group, index) and of the seat only; the rollouts of one group share every chance draw and every opponent draw
+(common random numbers), so that they differ by the agent's choices alone.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,6 +56,7 @@ def play_matches(
     todo: Sequence[Match],
     seed: int,
     *,
+    opponents: Mapping[str, Policy] | None = None,
     step: int = 0,
     common_random_numbers: bool = True,
     on_round: Callable[[int], None] | None = None,
@@ -65,54 +67,93 @@ def play_matches(
     ----------
     seed, step
         The run seed, and the training step where there is one.
+    opponents
+        Who plays seat 1 under which name, ``agent`` itself too: then both seats are asked in one batch. Other names are
+        strategies of the game. What they do is kept in ``Episode.answers``, strategies' moves are not.
     common_random_numbers
         Whether the rollouts of a group share the draws of nature and of the opponent.
     on_round
-        Called with the round number each time all live episodes have moved.
+        Called with the number of the tick each time all waiting seats have moved.
+
+    Raises
+    ------
+    ValueError
+        An opponent is neither in ``opponents`` nor a strategy of the game.
     """
     graph = shared_graph(game)
-    opponents = {o: StrategyPolicy(game.strategy(o)) for o in dict.fromkeys(m.opponent for m in todo)}
-    episodes = [Episode(game.spec.id, m.pool, m.opponent, m.index, seed, m.group, m.owner) for m in todo]
-    live = [
-        _Seat(graph.root, episode, opponents[episode.opponent], draws)
-        for episode, draws in zip(
-            episodes, _draws(game, todo, seed, step, common_random_numbers), strict=True
-        )
-    ]
+    scripts, others = _seated(game, todo, opponents or {})
+    live = []
+    episodes = []
+    for match, draws in zip(todo, _draws(game, todo, seed, step, common_random_numbers), strict=True):
+        name = match.opponent
+        episode = Episode(game.spec.id, match.pool, name, match.index, seed, match.group, match.owner)
+        episodes.append(episode)
+        live.append(_Live(graph.root, episode, scripts.get(name), others.get(name), draws))
+    tick = _tick if others else _agents_tick
     moves = 0
-    with agent.remember():
+    with ExitStack() as stack:
+        for policy in {id(p): p for p in (agent, *others.values())}.values():
+            stack.enter_context(policy.remember())
         while live:
-            for seat in live:
-                seat.let_others_move()
-            live = [seat for seat in live if seat.waiting]
+            for match in live:
+                match.let_others_move()
+            live = [match for match in live if match.waiting]
             if not live:
                 break
-            choices = agent.act(
-                [seat.node.seen[AGENT] for seat in live],
-                [seat.draws.agent[seat.node.round][seat.move] for seat in live],
-            )
-            for seat, choice in zip(live, choices, strict=True):
-                seat.decide(choice)
+            tick(live, agent)
             moves += 1
             if on_round is not None:
                 on_round(moves)
     return episodes
 
 
-def play(
-    game: Game, agent: Policy, opponent: str, episodes: int = 20, seed: int = 0, pool: str | None = None
-) -> list[Episode]:
-    """Play ``episodes`` independent episodes against one opponent.
+def _seated(
+    game: Game, todo: Sequence[Match], opponents: Mapping[str, Policy]
+) -> tuple[dict[str, StrategyPolicy], dict[str, Policy]]:
+    """Who sits in seat 1, by name: strategies of the game, which move by themselves, and policies to be asked."""
+    scripts, others = {}, {}
+    for name in dict.fromkeys(match.opponent for match in todo):
+        policy = opponents.get(name)
+        known = game.strategies.get(name)
+        if policy is None or (type(policy) is StrategyPolicy and policy.strategy is known):
+            scripts[name] = StrategyPolicy(game.strategy(name))
+        else:
+            others[name] = policy
+    return scripts, others
 
-    ``pool`` labels them; without it, the first pool that holds the opponent, else "none".
-    """
-    game.strategy(opponent)
-    if episodes < 1:
-        raise ValueError(f"episodes must be >= 1, got {episodes}")
-    if pool is None:
-        pool = next((p for p, o in game.opponents if o == opponent), "none")
-    todo = [Match(pool, opponent, index) for index in range(episodes)]
-    return play_matches(game, agent, todo, seed, common_random_numbers=False)
+
+def _agents_tick(live: Sequence[_Live], agent: Policy) -> None:
+    """One move of the agent in every match, where nobody else has to be asked."""
+    decisions = agent.act(
+        [match.node.seen[AGENT] for match in live],
+        [match.draws.agent[match.node.round][match.move] for match in live],
+    )
+    for match, decision in zip(live, decisions, strict=True):
+        match.decide(decision)
+
+
+def _tick(live: Sequence[_Live], agent: Policy) -> None:
+    """One move of every waiting seat of every match: one batch for each policy, whichever seats it has."""
+    batches: dict[int, tuple[Policy, list[tuple[_Live, int]]]] = {}
+    for match in live:
+        for seat in match.node.actors:
+            policy = agent if seat == AGENT else match.other
+            if policy is not None:
+                batches.setdefault(id(policy), (policy, []))[1].append((match, seat))
+    for policy, waiting in batches.values():
+        decisions = policy.act(
+            [match.node.seen[seat] for match, seat in waiting],
+            [match.uniform(seat) for match, seat in waiting],
+        )
+        for (match, seat), decision in zip(waiting, decisions, strict=True):
+            match.made[seat] = decision
+    for match in live:  # all seats have answered: nobody has seen what another does at the same time
+        match.move_on()
+
+
+def pool_of(game: Game, opponent: str) -> str:
+    """What matches against ``opponent`` are called if nobody says: the first pool that holds it, else "none"."""
+    return next((pool for pool, member in game.opponents if member == opponent), "none")
 
 
 @dataclass(slots=True)
@@ -156,29 +197,52 @@ def _draws(game: Game, todo: Sequence[Match], seed: int, step: int, common: bool
     return result
 
 
-class _Seat:
-    """One live episode: where it stands, and what it has drawn."""
+class _Live:
+    """One live episode: where it stands, and what it has drawn.
 
-    __slots__ = ("chance_move", "draws", "episode", "move", "node", "opponent", "opponent_move")
+    Seat 1 is played by ``script``, or by ``other``, which has to be asked.
+    """
 
-    def __init__(self, node: Node, episode: Episode, opponent: StrategyPolicy, draws: _Draws) -> None:
+    __slots__ = (
+        "chance_move",
+        "draws",
+        "episode",
+        "made",
+        "move",
+        "node",
+        "opponent_move",
+        "other",
+        "script",
+    )
+
+    def __init__(
+        self,
+        node: Node,
+        episode: Episode,
+        script: StrategyPolicy | None,
+        other: Policy | None,
+        draws: _Draws,
+    ) -> None:
         self.node = node
         self.episode = episode
-        self.opponent = opponent
+        self.script = script
+        self.other = other
         self.draws = draws
         self.move = self.opponent_move = self.chance_move = 0
+        self.made: dict[int, Decision] = {}
 
     @property
     def waiting(self) -> bool:
-        """Whether the agent must move."""
-        return AGENT in self.node.actors
+        """Whether somebody must be asked."""
+        actors = self.node.actors
+        return AGENT in actors or (self.other is not None and OPPONENT in actors)
 
     @property
     def over(self) -> bool:
         return not self.node.actors and self.node.chance is None
 
     def let_others_move(self) -> None:
-        """Let nature and the opponent move until the agent must, or the episode is over."""
+        """Let nature and a script move until somebody must be asked, or the episode is over."""
         while not self.waiting and not self.over:
             node = self.node
             if node.chance is not None:
@@ -186,37 +250,50 @@ class _Seat:
                 self.chance_move += 1
                 self._enter(node.after_chance(draw(node.chance[2], uniform)))
             else:
-                self._enter(node.after((self._opponent_action(),)))
+                self._enter(node.after((self._script_action(),)))
 
-    def decide(self, choice) -> None:
-        """Play the agent's choice, with the opponent's where both move at once."""
+    def decide(self, decision: Decision) -> None:
+        """Play the agent's decision, with the script's where both move at once."""
         node = self.node
-        self.episode.decisions.append(
-            Decision(
-                node.round,
-                self.move,
-                node.seen[AGENT].key,
-                choice.action,
-                choice.log_prob,
-                choice.reply,
-                choice.fallback,
-                choice.prompt_ids,
-                choice.completion_ids,
-            )
-        )
+        self.episode.decisions.append(decision.placed(node.round, self.move, node.seen[AGENT].key))
         self.move += 1
         if OPPONENT in node.actors:
-            self._enter(node.after((choice.action, self._opponent_action())))
+            self._enter(node.after((decision.action, self._script_action())))
         else:
-            self._enter(node.after((choice.action,)))
+            self._enter(node.after((decision.action,)))
 
-    def _opponent_action(self) -> str:
+    def uniform(self, seat: int) -> float:
+        """The number that decides the next move of ``seat``."""
+        if seat == AGENT:
+            return self.draws.agent[self.node.round][self.move]
+        return self.draws.opponent[self.node.round][self.opponent_move]
+
+    def move_on(self) -> None:
+        """Play what all who had to be asked have ``made``."""
+        if self.other is None:
+            self.decide(self.made.pop(AGENT))
+            return
+        node = self.node
+        for seat in node.actors:
+            kept, move = (
+                (self.episode.decisions, self.move)
+                if seat == AGENT
+                else (self.episode.answers, self.opponent_move)
+            )
+            kept.append(self.made[seat].placed(node.round, move, node.seen[seat].key))
+        self.move += AGENT in node.actors
+        self.opponent_move += OPPONENT in node.actors
+        actions = tuple(self.made[seat].action for seat in node.actors)
+        self.made.clear()
+        self._enter(node.after(actions))
+
+    def _script_action(self) -> str:
         node = self.node
         seen = node.seen[OPPONENT]
-        strategy = self.opponent.strategy
+        strategy = self.script.strategy
         cumulative = node.cumulative.get(strategy)
         if cumulative is None:
-            cumulative = node.cumulative[strategy] = np.cumsum(self.opponent.distribution(seen)).tolist()
+            cumulative = node.cumulative[strategy] = np.cumsum(self.script.distribution(seen)).tolist()
         uniform = self.draws.opponent[node.round][self.opponent_move]
         self.opponent_move += 1
         return seen.legal_actions[draw(cumulative, uniform)]

@@ -12,7 +12,8 @@ import numpy as np
 
 from sepo_kit.engine.graph import Node, shared_graph
 from sepo_kit.engine.policy import Policy, StrategyPolicy
-from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, uniforms
+from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, pool_of, uniforms
+from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 
 
@@ -27,9 +28,17 @@ class Simulation:
 
 
 def simulate(
-    game: Game, agent: Policy, opponent: str, episodes: int = 1_000, seed: int = 0, pool: str = "none"
+    game: Game | str,
+    agent: Policy,
+    opponent: str,
+    episodes: int = 1_000,
+    seed: int = 0,
+    pool: str | None = None,
 ) -> Simulation:
-    """Play ``episodes`` independent episodes of ``agent`` (seat 0) against ``opponent``.
+    """Play ``episodes`` independent episodes of ``agent`` (seat 0) against the strategy ``opponent``.
+
+    ``pool`` labels them, and so fixes their draws, as in ``sk.play``: without it, the first pool that holds the
+    opponent, else "none".
 
     Raises
     ------
@@ -46,7 +55,9 @@ def simulate(
     """
     if episodes < 1:
         raise ValueError(f"episodes must be >= 1, got {episodes}")
+    game = get_game(game)
     policies = {AGENT: agent, OPPONENT: StrategyPolicy(game.strategy(opponent))}
+    pool = pool_of(game, opponent) if pool is None else pool
     return _Batch(game, policies, uniforms(game, Match(pool, opponent, 0), episodes, seed)).run()
 
 

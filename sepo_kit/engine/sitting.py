@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from sepo_kit.engine.episode import Episode
+from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.graph import Node, shared_graph
 from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, draw, scripted
 from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, uniforms
@@ -193,16 +193,44 @@ class Sitting:
         return found
 
 
+class Recorded(Policy):
+    """Does what it did before, decision by decision, whatever it is asked; ``left`` is what it has not done yet.
+
+    Raises
+    ------
+    ValueError
+        It did no more.
+    """
+
+    def __init__(self, name: str, decisions: Sequence[Decision]) -> None:
+        self.name = name
+        self.left = list(decisions)
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        raise NoDistribution("a record tells what was done, not with which probabilities")
+
+    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
+        if len(self.left) < len(seen):
+            raise ValueError(f"the record of {self.name} ends before the match does")
+        found, self.left = self.left[: len(seen)], self.left[len(seen) :]
+        for decision, state in zip(found, seen, strict=True):
+            require_legal(decision.action, state.legal_actions)
+        return found
+
+
 def replayed(
     game: Game,
     match: Match,
     actions: Sequence[str],
     seed: int,
     *,
+    answers: Sequence[Decision] | None = None,
     step: int = 0,
     common_random_numbers: bool = False,
 ) -> Sitting:
     """The recorded episode of ``match`` again, from the agent's ``actions`` and the draws of ``play_matches``.
+
+    ``answers``: what the other seat did, where it is not a strategy; it is then not asked again.
 
     Raises
     ------
@@ -211,9 +239,10 @@ def replayed(
     """
     nature, theirs, _ = uniforms(game, match, match.index + 1, seed, step)
     shared = 0 if common_random_numbers else match.index
-    sitting = Sitting(game, scripted(game, match.opponent), draws=(nature[shared], theirs[shared]))
+    other = scripted(game, match.opponent) if answers is None else Recorded(match.opponent, answers)
+    sitting = Sitting(game, other, draws=(nature[shared], theirs[shared]))
     for action in actions:
         sitting.act(action)
-    if not sitting.over:
+    if not sitting.over or (isinstance(other, Recorded) and other.left):
         raise ValueError(f"the record ends in {game.spec.unit} {sitting.round + 1} of {game.spec.rounds}")
     return sitting

@@ -5,15 +5,19 @@ Files that are missing, broken or of another version give one clear line, never 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.rollout import Match
 from sepo_kit.engine.sitting import Sitting, replayed
+from sepo_kit.engine.tables import EPISODE, rounds_file
 from sepo_kit.games import GAMES, get_game
+from sepo_kit.games.base import SEATS
 from sepo_kit.runs import (
     EPISODES,
     MANIFEST,
@@ -32,10 +36,10 @@ COLUMNS = (
 BROKEN = "broken"
 AGENT = "agent"  # who, in a match read move by move: the policy under test
 NEEDED = {
-    "game", "pool", "opponent", "group", "index", "seed", "round", "move", "information", "action", "reply",
-    "own", "their", "collusion", "externality",
+    "game", "pool", "opponent", "group", "index", "seed", "round", "own", "their", "collusion", "externality",
 }  # fmt: skip
-MATCH = ["pool", "opponent", "group", "index"]
+MOVES = {"seat", "move", "information", "action", "reply"}
+MATCH = list(EPISODE)
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -145,20 +149,38 @@ def recordings(folder: Path | str) -> dict[str, Path]:
     return found
 
 
-def read_episodes(file: Path | str) -> pd.DataFrame:
-    """Recorded decisions, one row each (``play.episode.decision_frame``); training adds step, reward, advantage.
+@dataclass(frozen=True)
+class Recording:
+    """Recorded episodes: ``decisions``, one row each (``engine.episode.decision_frame``; training adds step, reward,
+    advantage, trained), and ``rounds``, one row each (``round_frame``)."""
+
+    decisions: pd.DataFrame
+    rounds: pd.DataFrame
+
+    @property
+    def game(self) -> str:
+        """The id of the game that was played."""
+        return str(self.rounds["game"].iloc[0])
+
+
+def read_episodes(file: Path | str) -> Recording:
+    """The recorded decisions in ``file``, and the rounds beside it.
 
     Raises
     ------
     RunError
-        The file is missing, broken, or of another version.
+        A file is missing, broken, or of another version.
     """
+    return Recording(_read(Path(file), NEEDED | MOVES), _read(rounds_file(file), NEEDED))
+
+
+def _read(file: Path, needed: set[str]) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(file)
     except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(f"{file} cannot be read ({first}); delete it") from None
-    missing = sorted(NEEDED - set(frame))
+    missing = sorted(needed - set(frame))
     if missing or not set(frame["game"]) <= set(GAMES):
         raise RunError(
             f"{file} was made by another version; delete it (missing: {', '.join(missing) or 'its game'})"
@@ -166,26 +188,30 @@ def read_episodes(file: Path | str) -> pd.DataFrame:
     return frame
 
 
-def matches_of(frame: pd.DataFrame) -> pd.DataFrame:
+def matches_of(recording: Recording) -> pd.DataFrame:
     """The matches in a recording: pool, opponent, group, index, and the means per round of own, their, collusion
     and externality; where it is of training, the sum of its advantages, in the order of the file."""
-    rounds = frame.drop_duplicates([*MATCH, "round"])  # several moves of one round share its payoffs
-    means = rounds.groupby(MATCH, sort=False)[["own", "their", "collusion", "externality"]].mean()
-    if "advantage" in frame:
-        means["advantage"] = frame.groupby(MATCH, sort=False)["advantage"].sum()
+    means = recording.rounds.groupby(MATCH, sort=False)[["own", "their", "collusion", "externality"]].mean()
+    if "advantage" in recording.decisions:
+        sums = recording.decisions.groupby(MATCH, sort=False)["advantage"].sum()
+        means["advantage"] = sums.reindex(means.index, fill_value=0.0)
     return means.reset_index()
 
 
-def read_match(frame: pd.DataFrame, pool: str, opponent: str, group: int = 0, index: int = 0) -> pd.DataFrame:
+def read_match(
+    recording: Recording, pool: str, opponent: str, group: int = 0, index: int = 0
+) -> pd.DataFrame:
     """One match of a recording, move by move, both seats: what each was told, said and did, and what it earned.
 
-    The prompts and the opponent's moves are not stored: the match is played again from its draws and the agent's moves.
+    Prompts and the moves of strategies are not stored: the match is played again from its draws and the recorded moves.
+    Whoever else sat opposite is not asked again.
 
     Returns
     -------
     DataFrame
-        round (from 1), who (``AGENT`` or the opponent's id), prompt, reply, action, reason (the opponent's); for the
-        agent also log_prob, fallback, own, their, collusion, externality, and of training reward, advantage, trained.
+        round (from 1), who (``AGENT`` or the opponent's name), prompt, reply, action, reason (a strategy's); where they
+        are recorded also log_prob, fallback; for the agent own, their, collusion, externality, and of training reward,
+        advantage, trained.
 
     Raises
     ------
@@ -193,37 +219,45 @@ def read_match(frame: pd.DataFrame, pool: str, opponent: str, group: int = 0, in
         There is no such match, or it does not come out again: the game's rules or strategies have changed since.
     """
     wanted = {"pool": pool, "opponent": opponent, "group": group, "index": index}
-    rows = frame[np.logical_and.reduce([frame[column] == value for column, value in wanted.items()])]
-    if rows.empty:
+    decisions, rounds = (_only(frame, wanted) for frame in (recording.decisions, recording.rounds))
+    if rounds.empty:
         raise RunError(f"no match {index} of group {group} against {opponent} ({pool}) in this recording")
-    sitting = _again(rows, Match(str(pool), str(opponent), int(index), int(group)))
-    mine = rows.to_dict("records")
+    sitting = _again(decisions, rounds, Match(str(pool), str(opponent), int(index), int(group)))
+    kept = {seat: decisions[decisions["seat"] == seat].to_dict("records") for seat in SEATS}
     told = []
     for turn in sitting.turns:
         line = {"round": turn.round + 1, "who": AGENT if turn.seat == 0 else opponent, "prompt": turn.prompt,
                 "reply": "", "action": turn.action, "reason": turn.reason or ""}  # fmt: skip
-        if turn.seat == 0:
-            kept = mine.pop(0)
-            line["reply"] = kept["reply"] or ""
-            line |= {name: kept[name] for name in _OWN if name in kept}
+        if kept[turn.seat]:
+            record = kept[turn.seat].pop(0)
+            line |= {"reply": record["reply"] or "", "reason": ""}
+            line |= {name: record[name] for name in (_SAID if turn.seat else _OWN) if name in record}
         told.append(line)
     return pd.DataFrame(told)
 
 
-_OWN = ("log_prob", "fallback", "own", "their", "collusion", "externality", "reward", "advantage", "trained")
+_SAID = ("log_prob", "fallback")
+_OWN = (*_SAID, "own", "their", "collusion", "externality", "reward", "advantage", "trained")
 
 
-def _again(rows: pd.DataFrame, match: Match) -> Sitting:
+def _only(frame: pd.DataFrame, wanted: dict[str, object]) -> pd.DataFrame:
+    """The rows of ``frame`` with the values ``wanted``."""
+    return frame[np.logical_and.reduce([frame[column] == value for column, value in wanted.items()])]
+
+
+def _again(decisions: pd.DataFrame, rounds: pd.DataFrame, match: Match) -> Sitting:
     """The match played again; RunError where it is not the same."""
-    first = rows.iloc[0]
-    training = "step" in rows
+    first = rounds.iloc[0]
+    training = "step" in rounds
+    mine, theirs = (decisions[decisions["seat"] == seat] for seat in SEATS)
+    answers = [Decision(row.action, reply=row.reply) for row in theirs.itertuples()]
     try:
         sitting = replayed(
-            get_game(first["game"]), match, rows["action"].tolist(), int(first["seed"]),
+            get_game(first["game"]), match, mine["action"].tolist(), int(first["seed"]), answers=answers or None,
             step=int(first["step"]) - 1 if training else 0, common_random_numbers=training,
         )  # fmt: skip
-        episode = sitting.episode()
-        same = [episode.own[r] for r in rows["round"]] == rows["own"].tolist()
+        own = sitting.episode().own
+        same = own == rounds["own"].tolist() and [own[r] for r in mine["round"]] == mine["own"].tolist()
     except (ValueError, IndexError):
         same = False
     if not same:

@@ -18,6 +18,7 @@ from sepo_kit import exact
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.policy import scripted as scripted_policy
 from sepo_kit.engine.simulate import simulate
+from sepo_kit.engine.tables import rounds_file
 from sepo_kit.evaluation.evaluate import MEANS, EpisodeMeans
 from sepo_kit.evaluation.reference import QUICK_STATES
 from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES
@@ -69,7 +70,7 @@ def _simulated(
     played = [simulate(game, agent, opponent, episodes, seed, pool) for pool, opponent in members]
     count = episodes * len(members)
     return EpisodeMeans(
-        game,
+        game.spec,
         list(members),
         np.repeat(np.arange(len(members)), episodes),
         np.concatenate([np.column_stack([getattr(p, name).mean(axis=1) for name in MEANS]) for p in played]),
@@ -121,7 +122,7 @@ def run_folders(root: Path | str) -> list[Path]:
 def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
     """The agents whose evaluations on ``game`` lie in the run ``folders``: one per model and stage, over its seeds.
 
-    Terms are summed over the stored decisions; those of an exact evaluation are taken as they were enumerated.
+    Terms are summed over the stored rounds; those of an exact evaluation are taken as they were enumerated.
     """
     game = get_game(game)
     folders = [Path(folder) for folder in folders]
@@ -173,23 +174,22 @@ def _read(file: Path, game: Game) -> _Result:
         raise RunError(again)
     if enumerated:
         return _Result(label, terms, None, seed, 0)
-    decisions = _decisions(file.with_suffix(".parquet"))
+    table = file.with_suffix(".parquet")
+    decisions, rounds = _table(table, "decisions"), _table(rounds_file(table), "rounds")
     try:
-        means = EpisodeMeans.of_decisions(game, decisions)
+        means = EpisodeMeans.of_tables(game.spec, rounds, decisions)
         summed = row_of(means.terms()[0])
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{file.with_suffix('.parquet')} cannot be weighed: {error}; evaluate again") from None
+        raise RunError(f"{table} cannot be weighed: {error}; evaluate again") from None
     if not np.allclose(summed, terms, rtol=0, atol=AGREE):
         raise RunError(f"{file} does not belong to the decisions beside it; delete both and evaluate again")
-    return _Result(label, summed, means, seed, len(decisions))
+    return _Result(label, summed, means, seed, int(means.decisions.sum()))
 
 
-def _decisions(file: Path) -> pd.DataFrame:
+def _table(file: Path, kind: str) -> pd.DataFrame:
     if not file.exists():
-        raise RunError(f"{file} is missing: no stored decisions to weigh; evaluate again")
+        raise RunError(f"{file} is missing: no stored {kind} to weigh; evaluate again")
     try:
         return pd.read_parquet(file)
     except (ValueError, OSError, TypeError) as error:
-        raise RunError(
-            f"{file} is not a table of decisions ({type(error).__name__}); evaluate again"
-        ) from None
+        raise RunError(f"{file} is not a table of {kind} ({type(error).__name__}); evaluate again") from None

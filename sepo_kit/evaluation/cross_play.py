@@ -1,17 +1,119 @@
-"""Every strategy of a game against every other: who earns what from whom."""
+"""Who earns what from whom: named agents against each other, and every strategy of a game against every other."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import pandas as pd
 
-from sepo_kit.engine.policy import scripted
+from sepo_kit.engine.policy import Policy, scripted
+from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.engine.simulate import simulate
+from sepo_kit.evaluation.statistics import bootstrap
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
+from sepo_kit.objective.terms import Against
+
+POOL = "cross-play"  # what the matches are called
 
 
-def cross_play(game: Game | str, episodes: int = 2_000, seed: int = 0) -> pd.DataFrame:
-    """Mean payoffs per round of all pairs of strategies, simulated.
+def cross_play(
+    agents: Mapping[str, Policy], game: Game | str, episodes: int = 100, seed: int = 0
+) -> pd.DataFrame:
+    """Every agent against every other and itself, each pair with either of them in seat 0.
+
+    Whoever sits opposite, an agent meets the same chance draws from one pair to the next: they are a function of the
+    seed and of the opponent's name.
+
+    Parameters
+    ----------
+    agents
+        Agents by the names they shall have in the table.
+    episodes
+        Per ordered pair.
+
+    Returns
+    -------
+    DataFrame
+        As ``against``, one row per ordered pair, in the order of ``agents``.
+
+    Raises
+    ------
+    ValueError
+        Unknown game, no agents, or no episodes.
+
+    >>> from sepo_kit.engine.policy import scripted
+    >>> pair = {name: scripted("ipd", name) for name in ("tit-for-tat", "always-defect")}
+    >>> found = cross_play(pair, "ipd", episodes=2).set_index(["agent", "opponent"])
+    >>> found.loc[("tit-for-tat", "always-defect"), ["payoff", "exploit"]].tolist()
+    [0.875, 0.625]
+    """
+    if not agents:
+        raise ValueError("there are no agents to play each other; name some as {name: agent}")
+    found = [against(agent, agents, game, episodes, seed, name=name) for name, agent in agents.items()]
+    return pd.concat(found, ignore_index=True)
+
+
+def against(
+    agent: Policy,
+    opponents: Mapping[str, Policy],
+    game: Game | str,
+    episodes: int = 100,
+    seed: int = 0,
+    *,
+    name: str | None = None,
+) -> pd.DataFrame:
+    """``agent`` in seat 0 against each of ``opponents``, all matches in lockstep.
+
+    Returns
+    -------
+    DataFrame
+        One row per opponent: agent, opponent, and per round ``payoff``, ``their`` (the opponent's payoff), ``exploit``
+        (how much more that is, at least 0), ``collusion`` and ``externality``, each with ``_low`` and ``_high`` (95 %
+        bootstrap over episodes); ``episodes``.
+
+    Raises
+    ------
+    ValueError
+        Unknown game, or no episodes.
+    """
+    game = get_game(game)
+    if episodes < 1:
+        raise ValueError(f"episodes must be >= 1, got {episodes}")
+    todo = [Match(POOL, opponent, index) for opponent in opponents for index in range(episodes)]
+    played = play_matches(game, agent, todo, seed, opponents=opponents, common_random_numbers=False)
+    columns = ("own", "their", "collusion", "externality")
+    means = np.array([[np.mean(getattr(episode, column)) for column in columns] for episode in played])
+    rows = []
+    for number, opponent in enumerate(opponents):
+        mine = means[number * episodes : (number + 1) * episodes]  # (E, 4)
+
+        def statistic(counts: np.ndarray, mine: np.ndarray = mine) -> list[float]:
+            return list(_terms(counts @ mine / counts.sum()).values())
+
+        low, high = bootstrap(np.zeros(episodes), statistic, seed)
+        row = {"agent": agent.name if name is None else name, "opponent": opponent}
+        for place, (term, value) in enumerate(_terms(mine.mean(axis=0)).items()):
+            row |= {term: value, f"{term}_low": float(low[place]), f"{term}_high": float(high[place])}
+        rows.append(row | {"episodes": episodes})
+    return pd.DataFrame(rows)
+
+
+def _terms(means: np.ndarray) -> dict[str, float]:
+    """What a pair comes to; ``means``: own, their, collusion, externality."""
+    found = Against(*map(float, means))
+    return {
+        "payoff": found.own,
+        "their": found.their,
+        "exploit": max(0.0, found.advantage),
+        "collusion": found.collusion,
+        "externality": found.externality,
+    }
+
+
+def strategy_cross_play(game: Game | str, episodes: int = 2_000, seed: int = 0) -> pd.DataFrame:
+    """Mean payoffs per round of all pairs of strategies of ``game``, simulated: the fast way where nobody is asked.
 
     Returns
     -------
@@ -30,7 +132,7 @@ def cross_play(game: Game | str, episodes: int = 2_000, seed: int = 0) -> pd.Dat
     rows = []
     for agent in game.strategies:
         for opponent in game.strategies:
-            played = simulate(game, scripted(game, agent), opponent, episodes, seed)
+            played = simulate(game, scripted(game, agent), opponent, episodes, seed, pool="none")
             own = played.own.mean(axis=1)
             rows.append(
                 {

@@ -6,20 +6,22 @@ numbers without sampling error.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from sepo_kit import exact as enumeration
+from sepo_kit.adversaries.opponents import resolve_all
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import matches, play_matches
+from sepo_kit.engine.tables import EPISODE
 from sepo_kit.evaluation.statistics import Estimate, bootstrap
 from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.games import get_game
-from sepo_kit.games.base import POOLS, Game, Weights
+from sepo_kit.games.base import POOLS, Game, GameSpec, Pools, Weights
 from sepo_kit.objective.terms import Against, Terms, objective, terms_of
 
 METRICS = (
@@ -82,6 +84,7 @@ def evaluate(
     seed: int = 0,
     weights: Weights | None = None,
     *,
+    pools: Pools | None = None,
     exact: bool = False,
     on_round: Callable[[int], None] | None = None,
 ) -> Report:
@@ -93,42 +96,78 @@ def evaluate(
         Per opponent; each with its own draws. Not used where ``exact``.
     weights
         For Safety; default: the game's evaluation weights.
+    pools
+        Opponents by role, as names of the grammar (``adversaries/opponents.py``), instead of the game's own.
     exact
         Enumerate instead of sampling. The agent must state distributions.
 
     Raises
     ------
     ValueError
-        Unknown game, no episodes, or an agent or game that cannot be enumerated.
+        Unknown game or opponent, no episodes, or an agent, opponent or game that cannot be enumerated.
     """
     game = get_game(game)
     weights = game.spec.eval_weights if weights is None else weights
     if episodes < 1:
         raise ValueError(f"episodes must be >= 1, got {episodes}")
+    spec = game.spec if pools is None else replace(game.spec, pools=pools)
+    members = [(pool, name) for pool in POOLS for name in spec.pools[pool]]
+    opponents = resolve_all(game, (name for _, name in members), agent)
     if exact:
-        found = enumeration.terms(game, agent)
-        values = _values(game, found, weights, 0.0)
+        found = (
+            enumeration.terms(game, agent)
+            if pools is None
+            else _enumerated(game, spec, agent, members, opponents)
+        )
+        values = _values(spec, found, weights, 0.0)
         return Report(
             agent.name, game.spec.id, found, {k: exactly(v) for k, v in values.items()}, weights, []
         )
     played = play_matches(
-        game, agent, matches(game, POOLS, episodes), seed, common_random_numbers=False, on_round=on_round
+        game,
+        agent,
+        matches(game, POOLS, episodes, members=pools),
+        seed,
+        opponents=opponents,
+        common_random_numbers=False,
+        on_round=on_round,
     )
-    return report(agent.name, game, played, weights, seed)
+    return report(agent.name, game, played, weights, seed, pools)
+
+
+def _enumerated(
+    game: Game,
+    spec: GameSpec,
+    agent: Policy,
+    members: Sequence[tuple[str, str]],
+    opponents: Mapping[str, Policy],
+) -> Terms:
+    """The exact terms over pools that are not the game's own."""
+    once = {
+        name: enumeration.against(game, agent, name if name in game.strategies else policy)
+        for name, policy in opponents.items()
+    }
+    return terms_of(spec, {(pool, name): once[name] for pool, name in members})
 
 
 def report(
-    name: str, game: Game, episodes: Sequence[Episode], weights: Weights | None = None, seed: int = 0
+    name: str,
+    game: Game,
+    episodes: Sequence[Episode],
+    weights: Weights | None = None,
+    seed: int = 0,
+    pools: Pools | None = None,
 ) -> Report:
-    """The report of episodes that were played against all four pools."""
+    """The report of episodes that were played against all four pools (``pools``: if they are not the game's own)."""
     weights = game.spec.eval_weights if weights is None else weights
-    means = EpisodeMeans.of_episodes(game, episodes)
+    spec = game.spec if pools is None else replace(game.spec, pools=pools)
+    means = EpisodeMeans.of_episodes(spec, episodes)
     found, fallback = means.terms()
-    values = _values(game, found, weights, fallback)
+    values = _values(spec, found, weights, fallback)
 
     def statistic(counts: np.ndarray) -> list[float]:
         terms, share = means.terms(counts)
-        return [np.nan if v is None else v for v in _values(game, terms, weights, share).values()]
+        return [np.nan if v is None else v for v in _values(spec, terms, weights, share).values()]
 
     low, high = bootstrap(means.group, statistic, seed)
     estimates = {
@@ -140,13 +179,13 @@ def report(
     return Report(name, game.spec.id, found, estimates, weights, list(episodes))
 
 
-def _values(game: Game, terms: Terms, weights: Weights, fallback: float) -> dict[str, float | None]:
+def _values(spec: GameSpec, terms: Terms, weights: Weights, fallback: float) -> dict[str, float | None]:
     values = {
         "payoff": terms.payoff,
         "exploit": terms.exploit,
         "collusion": terms.collusion,
         "externality": terms.externality,
-        "safety": objective(game.spec, terms, weights),
+        "safety": objective(spec, terms, weights),
         "nra": terms.nra,
         "robust": terms.robust,
         "fallback": fallback,
@@ -166,7 +205,7 @@ class EpisodeMeans:
     decisions an episode has, and how many of them could not be read, shape (E,).
     """
 
-    game: Game
+    spec: GameSpec
     names: list[tuple[str, str]]
     group: np.ndarray
     means: np.ndarray
@@ -174,12 +213,12 @@ class EpisodeMeans:
     unread: np.ndarray
 
     @classmethod
-    def of_episodes(cls, game: Game, episodes: Sequence[Episode]) -> EpisodeMeans:
+    def of_episodes(cls, spec: GameSpec, episodes: Sequence[Episode]) -> EpisodeMeans:
         """From episodes as they were played."""
         names = list(dict.fromkeys((e.pool, e.opponent) for e in episodes))
         number = {name: i for i, name in enumerate(names)}
         return cls(
-            game,
+            spec,
             names,
             np.array([number[e.pool, e.opponent] for e in episodes]),
             np.array([[np.mean(getattr(e, name)) for name in MEANS] for e in episodes]),
@@ -188,35 +227,38 @@ class EpisodeMeans:
         )
 
     @classmethod
-    def of_decisions(cls, game: Game, decisions: pd.DataFrame) -> EpisodeMeans:
-        """From stored decisions (``play.episode.decision_frame``), in a fraction of a second for a hundred thousand.
+    def of_tables(cls, spec: GameSpec, rounds: pd.DataFrame, decisions: pd.DataFrame) -> EpisodeMeans:
+        """From stored rounds and decisions (``engine.episode``), a fraction of a second for a hundred thousand.
 
         Raises
         ------
         ValueError
-            Columns are missing, or rounds: where the agent does not move in a round, its payoff is not stored.
+            Columns, rounds or decisions are missing.
         """
-        keys = ["pool", "opponent", "group", "index"]
-        missing = sorted({*keys, "round", "fallback", *MEANS} - set(decisions.columns))
-        if missing:
-            raise ValueError(f"the table of decisions has no column {', '.join(missing)}")
-        episode = decisions.groupby(keys, sort=False, observed=True).ngroup().to_numpy()
-        once = decisions.assign(episode=episode).drop_duplicates(["episode", "round"])
-        each = once.groupby("episode")
-        if not (each.size() == game.spec.rounds).all():
-            raise ValueError(
-                f"an episode of {game.spec.id} has {game.spec.rounds} rounds, and some are missing"
-            )
-        first = once.drop_duplicates("episode")
-        pairs = list(zip(first["pool"], first["opponent"], strict=True))
+        keys = list(EPISODE)
+        wanted = {"rounds": (rounds, {*keys, "round", "decisions", *MEANS}),
+                  "decisions": (decisions, {*keys, "seat", "fallback"})}  # fmt: skip
+        for name, (frame, columns) in wanted.items():
+            if missing := sorted(columns - set(frame.columns)):
+                raise ValueError(f"the table of {name} has no column {', '.join(missing)}")
+        each = rounds.drop_duplicates([*keys, "round"]).groupby(keys, sort=False, observed=True)
+        if not (each.size() == spec.rounds).all():
+            raise ValueError(f"an episode of {spec.id} has {spec.rounds} rounds, and some are missing")
+        means = each[list(MEANS)].mean()
+        pairs = [(pool, opponent) for pool, opponent, *_ in means.index]
         names = list(dict.fromkeys(pairs))
+        mine = decisions[decisions["seat"] == 0]
+        episode = means.index.get_indexer(pd.MultiIndex.from_frame(mine[keys]))
+        counted = np.bincount(episode[episode >= 0], minlength=len(means))
+        if (episode < 0).any() or (counted != each["decisions"].sum().to_numpy()).any():
+            raise ValueError("the decisions are not those of the rounds, and some are missing")
         return cls(
-            game,
+            spec,
             names,
             np.array([names.index(pair) for pair in pairs]),
-            each[list(MEANS)].mean().to_numpy(float),
-            np.bincount(episode),
-            np.bincount(episode, decisions["fallback"].to_numpy(float)).astype(int),
+            means.to_numpy(float),
+            counted,
+            np.bincount(episode, mine["fallback"].to_numpy(float), minlength=len(means)).astype(int),
         )
 
     def terms(self, counts: np.ndarray | None = None) -> tuple[Terms, float]:
@@ -225,6 +267,4 @@ class EpisodeMeans:
         total = np.bincount(self.group, weights=counts)
         columns = [np.bincount(self.group, weights=counts * column) / total for column in self.means.T]
         results = {name: Against(*(float(c[i]) for c in columns)) for i, name in enumerate(self.names)}
-        return terms_of(self.game.spec, results), float(
-            counts @ self.unread / max(counts @ self.decisions, 1)
-        )
+        return terms_of(self.spec, results), float(counts @ self.unread / max(counts @ self.decisions, 1))

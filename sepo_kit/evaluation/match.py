@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 
 from sepo_kit import exact
-from sepo_kit.engine.policy import Policy, scripted
+from sepo_kit.adversaries.opponents import resolve_agent
+from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.archive import find_runs
 from sepo_kit.exact.ascent import OpenTable
@@ -34,7 +35,7 @@ def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
 
 
 def opponent(game: Game, name: str) -> Policy:
-    """The policy called ``name``: a strategy id of the game, ``REFERENCE``, or anything ``load_model`` takes.
+    """The policy called ``name``: ``REFERENCE``, a name of the grammar of opponents, or anything ``load_model`` takes.
 
     Only a model needs torch.
 
@@ -43,15 +44,11 @@ def opponent(game: Game, name: str) -> Policy:
     ValueError, OSError
         Nothing is called so, or the model cannot be loaded.
     """
-    if name in game.strategies:
-        return scripted(game, name)
     if name == REFERENCE:
         found = exact.optimise(game, row=game.spec.reference_row or "label").policy
         # A person goes where no opponent of the pools does: it plays at random there.
         return OpenTable(found.name, found.table, found.row)
-    from sepo_kit.models.loading import language_model, load_model
-
-    return language_model(load_model(name), game)
+    return resolve_agent(game, name)
 
 
 def transcript(sitting: Sitting) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """Evaluations of the stages of a run (base, SFT, SEPO), kept as files and read back as one table.
 
-A result is one JSON file: who was evaluated, on what, how, and one row per metric. Beside it lies the table of
-sampled decisions as Parquet, for whatever wants to weigh them anew.
+A result is one JSON file: who was evaluated, on what, how, and one row per metric. Beside it lie the
+tables of sampled decisions and of rounds as Parquet, for whatever wants to weigh them anew.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from pathlib import Path
 import pandas as pd
 
 from sepo_kit import exact as enumeration
-from sepo_kit.engine.episode import Episode, decision_frame
+from sepo_kit.engine.episode import Episode, decision_frame, round_frame
+from sepo_kit.engine.tables import write_tables
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
@@ -89,14 +90,14 @@ def write_result(
     episodes: Sequence[Episode],
     policy: dict | None = None,
 ) -> Path:
-    """Write ``STAGE-seed-N.json`` (``base.json`` without a seed) and its decisions into ``folder``; the JSON's path.
+    """Write ``STAGE-seed-N.json`` (``base.json`` without a seed) with its decisions and rounds into ``folder``; the
+    JSON's path.
 
     ``episodes``: the sampled ones, also where ``found`` is exact; ``policy``: the agent's whole table, where it
     has one.
     """
     name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
-    with replacing(Path(folder) / f"{name}.parquet") as temporary:
-        decision_frame(episodes).to_parquet(temporary, index=False)
+    write_tables(Path(folder) / f"{name}.parquet", decision_frame(episodes), round_frame(episodes))
     file = Path(folder) / f"{name}.json"
     write_json(
         file,

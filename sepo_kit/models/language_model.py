@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from sepo_kit.engine.policy import Choice, NoDistribution, Policy, draw
+from sepo_kit.engine.episode import Decision
+from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.models.chat import thinking_off
 from sepo_kit.models.constrained import ReplyTree, Walk, reply_tree
@@ -152,9 +153,9 @@ class LanguageModel(Policy):
             )
         return self._constrained(seen)
 
-    def choice(self, seen: InformationState, index: int, probability: float) -> Choice:
+    def choice(self, seen: InformationState, index: int, probability: float) -> Decision:
         action = seen.legal_actions[index]
-        return Choice(
+        return Decision(
             action,
             float(np.log(probability)),
             reply=action,
@@ -210,7 +211,7 @@ class LanguageModel(Policy):
         deep = any(len(tree.branches) > 1 for tree in trees)
         return self._kept is not None and deep and all(tree.in_order for tree in trees)
 
-    def _walk(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
+    def _walk(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         """``act`` by going down the reply trees: of a tree with many branchings only those on the way are asked."""
         walks = [Walk(self.reply_tree(s.legal_actions), u) for s, u in zip(seen, uniforms, strict=True)]
         while asking := [(i, at) for i, walk in enumerate(walks) if (at := walk.branching()) is not None]:
@@ -308,7 +309,7 @@ class LanguageModel(Policy):
 
     # --- reasoned replies -------------------------------------------------------------------------
 
-    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
+    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         if self.style == "direct" or not seen:
             return self._walk(seen, uniforms) if self._can_walk(seen) else super().act(seen, uniforms)
         prompts = [self.prompt_ids(state) for state in seen]
@@ -318,7 +319,7 @@ class LanguageModel(Policy):
             self.game.parse(text, state.legal_actions) for text, state in zip(texts, seen, strict=True)
         ]
         choices = [
-            Choice(action, None, text, False, prompt, tuple(ids))
+            Decision(action, None, text, False, prompt, tuple(ids))
             for action, text, prompt, ids in zip(actions, texts, prompts, replies, strict=True)
         ]
         unread = [i for i, action in enumerate(actions) if action is None]
@@ -326,7 +327,7 @@ class LanguageModel(Policy):
             choices[i] = choice
         return choices
 
-    def _fall_back(self, unread, seen, uniforms, replies) -> list[Choice]:
+    def _fall_back(self, unread, seen, uniforms, replies) -> list[Decision]:
         """One constrained decode for each reply that could not be read, continuing that reply."""
         newline = self.tokenizer.encode("\n", add_special_tokens=False)
         said = []
@@ -339,7 +340,7 @@ class LanguageModel(Policy):
             index = draw(np.cumsum(p), uniforms[i])
             reply = self.tokenizer.decode(replies[i], skip_special_tokens=True)
             choices.append(
-                Choice(
+                Decision(
                     state.legal_actions[index], None, reply, True, self.prompt_ids(state), tuple(replies[i])
                 )
             )

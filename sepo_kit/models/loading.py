@@ -43,6 +43,7 @@ SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db
 PICO_STEPS = 120
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 ADAPTER = "adapter"
+ADAPTERS = "adapters"  # of the steps that a run saved on its way
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ class LoadedModel:
     tokenizer: Any
 
 
-def load_model(name: str | Path, *, device: str | torch.device | None = None) -> LoadedModel:
+def load_model(
+    name: str | Path, *, device: str | torch.device | None = None, step: int | None = None
+) -> LoadedModel:
     """Load a model in float32 on a CPU, in its own precision on a GPU.
 
     Parameters
@@ -63,16 +66,18 @@ def load_model(name: str | Path, *, device: str | torch.device | None = None) ->
         "pico", "smollm2-135m", a run folder, a folder with a saved model, or a hub id "owner/name".
     device
         Default: a GPU where there is one.
+    step
+        Of a run: what it had learned by this step, one that it saved.
 
     Raises
     ------
     ValueError
-        Unknown name, or a folder that holds neither a run nor a model.
+        Unknown name or step, or a folder that holds neither a run nor a model.
     OSError
         The model's files are missing, cut short or changed.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    loaded = _load(str(name), device)
+    loaded = _load(str(name), device) if step is None else _load_run(Path(name), device, step)
     loaded.model.to(device).eval()
     return loaded
 
@@ -150,26 +155,35 @@ def _agreed(tokenizer, model: PreTrainedModel):
 # --- run folders ----------------------------------------------------------------------------------
 
 
-def _load_run(path: Path, device: torch.device) -> LoadedModel:
+def adapter_of(run: Path | str, step: int | None = None) -> Path:
+    """Where a run's adapter is: that of its end, or that of a step it saved."""
+    return Path(run) / ADAPTER if step is None else Path(run) / ADAPTERS / f"step-{step:06d}"
+
+
+def _load_run(path: Path, device: torch.device, step: int | None = None) -> LoadedModel:
     manifest = read_manifest(path)
-    if manifest["status"] != "done":
+    adapter = adapter_of(path, step)
+    if step is not None and not adapter.is_dir():
+        kept = sorted(int(folder.name.removeprefix("step-")) for folder in (path / ADAPTERS).glob("step-*"))
+        raise RunError(f"{path} keeps no adapter of step {step}; kept: {', '.join(map(str, kept)) or 'none'}")
+    if step is None and manifest["status"] != "done":
         raise RunError(
             f"{path} has not finished (status {manifest['status']!r}); finish it by running it again"
         )
-    if "base" not in manifest["request"] or not (path / ADAPTER).is_dir():
+    if "base" not in manifest["request"] or not adapter.is_dir():
         raise RunError(f"{path} is a run that trained no model, or its {ADAPTER} was deleted; name another")
     base = _load(manifest["request"]["base"], device)
     if base.model.dtype != torch.float32 and device.type == "cpu":
         base.model.float()
     try:
         with quiet():
-            merged = PeftModel.from_pretrained(base.model, str(path / ADAPTER)).merge_and_unload()
+            merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(
-            f"the adapter in {path / ADAPTER} cannot be read ({first}); delete {path} to redo it"
+            f"the adapter in {adapter} cannot be read ({first}); delete {path} to redo it"
         ) from error
-    return LoadedModel(str(path), merged, base.tokenizer)
+    return LoadedModel(str(path) if step is None else f"{path}@{step}", merged, base.tokenizer)
 
 
 def lora(r: int, alpha: int, dropout: float) -> LoraConfig:

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from sepo_kit.engine.policy import Choice, StrategyPolicy
+from sepo_kit.engine.episode import Decision
+from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, InformationState, Mixture, Strategy
@@ -27,7 +28,7 @@ BLOCK = 256  # episodes played together
 class _Demonstrator(StrategyPolicy):
     """A strategy that remembers what it saw, so that prompt and reason can be written down."""
 
-    def choice(self, seen: InformationState, index: int, probability: float) -> Choice:
+    def choice(self, seen: InformationState, index: int, probability: float) -> Decision:
         self.met[seen.key] = seen
         return super().choice(seen, index, probability)
 

@@ -1,7 +1,7 @@
 """Some episodes of every saved step, kept to be read: decisions with their rewards and advantages.
 
-``episodes/step-000025.parquet`` in the run folder holds what step 25 trained on, bounded to the first few rollouts
-against each opponent. Nothing reads it back into training.
+``episodes/step-000025.parquet`` in the run folder holds what step 25 trained on, its rounds beside it, bounded to
+the first few rollouts against each opponent. Nothing reads it back into training.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 from transformers import TrainerCallback
 
-from sepo_kit.engine.episode import Episode, decision_frame
+from sepo_kit.engine.episode import Episode, decision_frame, round_frame
+from sepo_kit.engine.tables import write_tables
 from sepo_kit.objective.credit import Credit
-from sepo_kit.runs import EPISODES, Run, replacing
+from sepo_kit.runs import EPISODES, Run
 
 ROLLOUTS = 4  # kept per opponent: the first of its first group, which share all draws but their own
 
@@ -37,14 +38,22 @@ def record_episodes(folder: Path | str, step: int, episodes: Sequence[Episode], 
     """Write the first episodes against each opponent into ``folder``; the file.
 
     Columns: those of ``decision_frame``; ``step`` (from 1); ``reward`` (scaled payoff, before the baseline),
-    ``advantage``, ``trained`` (whether the credit mode trains on the decision).
+    ``advantage``, ``trained`` (whether the credit mode trains on the decision); the other seat earns no credit: NaN,
+    and not trained. Beside it ``step-NNNNNN.rounds.parquet``: the columns of ``round_frame``, and ``step``.
     """
-    kept = [e.owner is None and e.group == 0 and e.index < ROLLOUTS for e in episodes]
-    rows = np.repeat(kept, [len(e.decisions) for e in episodes])
-    frame = decision_frame([e for e, keep in zip(episodes, kept, strict=True) if keep]).assign(
-        step=step, reward=credit.reward[rows], advantage=credit.advantage[rows], trained=credit.trained[rows]
+    places = np.concatenate([[0], np.cumsum([len(e.decisions) for e in episodes])])
+    kept, rows = [], []  # of the credit; answers have none
+    for episode, first in zip(episodes, places[:-1], strict=True):
+        if episode.owner is None and episode.group == 0 and episode.index < ROLLOUTS:
+            kept.append(episode)
+            rows += [*range(first, first + len(episode.decisions)), *[-1] * len(episode.answers)]
+    mine = np.array(rows) >= 0
+    frame = decision_frame(kept).assign(
+        step=step,
+        reward=np.where(mine, credit.reward[rows], np.nan),
+        advantage=np.where(mine, credit.advantage[rows], np.nan),
+        trained=mine & credit.trained[rows],
     )
     path = Path(folder) / EPISODES / f"step-{step:06d}.parquet"
-    with replacing(path) as temporary:
-        frame.to_parquet(temporary, index=False)
+    write_tables(path, frame, round_frame(kept).assign(step=step))
     return path

@@ -11,6 +11,7 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from sepo_kit.models.loading import adapter_of
 from sepo_kit.runs import (
     METRICS,
     Run,
@@ -24,6 +25,7 @@ from sepo_kit.runs import (
 from sepo_kit.training.processes import world
 
 CHECKPOINTS = "checkpoints"
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
 class Watch(TrainerCallback):
@@ -97,7 +99,18 @@ class Watch(TrainerCallback):
     def on_save(self, args, state, control, **kwargs) -> None:
         world().wait_for_everyone()  # every process writes its random state
         if state.is_world_process_zero:
-            seal(Path(args.output_dir) / f"checkpoint-{state.global_step}")
+            checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+            keep_adapter(checkpoint, adapter_of(self.run.path, state.global_step))
+            seal(checkpoint)
+
+
+def keep_adapter(checkpoint: Path, folder: Path) -> None:
+    """Copy a checkpoint's adapter to ``folder``, which outlives it: an earlier self to play against."""
+    found = [checkpoint / name for name in ADAPTER_FILES if (checkpoint / name).exists()]
+    if len(found) == len(ADAPTER_FILES):  # a sharded checkpoint has no adapter of its own
+        with replacing_folder(folder) as temporary:
+            for file in found:
+                shutil.copy2(file, temporary)
 
 
 def resume_point(run: Run, updates: int = 1) -> Path | None:

@@ -196,7 +196,7 @@ class Browser(widgets.VBox):
             wanted = archive.matches_of(self.episodes).iloc[place][archive.MATCH]
             with friendly(self.note):
                 self.note.value = ""
-                game = get_game(self.episodes["game"].iloc[0])
+                game = get_game(self.episodes.game)
                 shown = moves_html(archive.read_match(self.episodes, **wanted), game, self.prompts.value)
         self.moves.value = shown
 

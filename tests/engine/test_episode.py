@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sepo_kit.engine.episode import decision_frame
-from sepo_kit.engine.policy import scripted
-from sepo_kit.engine.rollout import play
+from sepo_kit.adversaries.play import play
+from sepo_kit.engine.episode import Decision, decision_frame, round_frame
+from sepo_kit.engine.policy import scripted, uniform
 from sepo_kit.games import get_game
 
 
@@ -25,3 +25,29 @@ def test_decision_frame_has_one_row_per_decision_with_its_round():
 
 def test_decision_frame_of_nothing_is_empty():
     assert decision_frame([]).empty
+
+
+def test_every_round_is_a_row_whether_or_not_anybody_decided_in_it():
+    game = get_game("kuhn")
+    episodes = play(game, uniform(game), "nash", episodes=3, seed=4)
+    episodes[1].decisions.clear()
+    frame = round_frame(episodes)
+    assert len(frame) == 3 * game.spec.rounds
+    for number, episode in enumerate(episodes):
+        rows = frame[frame["index"] == number]
+        for column in ("own", "their", "collusion", "externality"):
+            assert rows[column].tolist() == getattr(episode, column)
+        assert rows["round"].tolist() == list(range(game.spec.rounds))
+        assert rows["decisions"].sum() == len(episode.decisions)
+
+
+def test_the_other_seats_decisions_are_rows_of_their_own():
+    game = get_game("ipd")
+    (episode,) = play(game, uniform(game), "tit-for-tat", episodes=1)
+    episode.answers.append(Decision("DEFECT", -0.5, "DEFECT").placed(2, 0, "what it saw"))
+    frame = decision_frame([episode])
+    assert frame["seat"].tolist() == [0] * 8 + [1]
+    last = frame.iloc[-1]
+    assert (last["round"], last["information"], last["action"]) == (2, "what it saw", "DEFECT")
+    assert last["own"] == episode.own[2]
+    assert round_frame([episode])["decisions"].tolist() == [1] * 8  # the agent's

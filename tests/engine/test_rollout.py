@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from toys import TwoCoins
 
+from sepo_kit.adversaries.play import play
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import Policy, scripted, tabular, uniform
-from sepo_kit.engine.rollout import Match, matches, play, play_matches, uniforms
+from sepo_kit.engine.rollout import Match, matches, play_matches, uniforms
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game
 

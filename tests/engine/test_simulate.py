@@ -22,9 +22,17 @@ def test_a_simulation_is_the_play_of_the_same_seed(game, agent, opponent):
     game = sk.get_game(game)
     agent = sk.scripted(game, agent)
     played = sk.play(game, agent, opponent, episodes=12, seed=3, pool="none")
-    simulated = simulate(game, agent, opponent, episodes=12, seed=3)
+    simulated = simulate(game, agent, opponent, episodes=12, seed=3, pool="none")
     for field in ("own", "their", "collusion", "externality"):
         np.testing.assert_array_equal(getattr(simulated, field), [getattr(e, field) for e in played])
+
+
+@pytest.mark.parametrize("opponent", ["nash", "always-bet", "uniform"])
+def test_simulate_and_play_draw_alike_if_nobody_names_a_pool(opponent):
+    agent = sk.uniform("kuhn")
+    played = sk.play("kuhn", agent, opponent, episodes=12, seed=3)
+    simulated = simulate("kuhn", agent, opponent, episodes=12, seed=3)
+    np.testing.assert_array_equal(simulated.own, [episode.own for episode in played])
 
 
 def test_more_episodes_do_not_change_the_first_ones():

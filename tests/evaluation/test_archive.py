@@ -1,13 +1,17 @@
 """Run folders read back: what is there, what is broken, and every match move by move."""
 
 import json
+import runpy
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.engine.episode import decision_frame
+from sepo_kit.engine.episode import decision_frame, round_frame
 from sepo_kit.engine.rollout import matches, play_matches
+from sepo_kit.engine.tables import rounds_file, write_tables
 from sepo_kit.evaluation import archive
 from sepo_kit.games.base import POOLS
 from sepo_kit.objective.credit import assign_credit, training_matches
@@ -119,7 +123,7 @@ def test_recordings_are_those_of_training_and_evaluation(runs):
 def test_a_training_match_is_read_move_by_move(tmp_path, game, mode):
     file, episodes = record(tmp_path, game, step=2, mode=mode, seed=3)
     frame = archive.read_episodes(file)
-    listed = archive.matches_of(frame)
+    listed, stored_decisions = archive.matches_of(frame), frame.decisions
     for number, match in enumerate(listed[archive.MATCH].itertuples(index=False)):
         moves = archive.read_match(frame, *match)
         assert moves.equals(
@@ -131,7 +135,7 @@ def test_a_training_match_is_read_move_by_move(tmp_path, game, mode):
         mine = moves[moves["who"] == "agent"]
         assert list(mine["action"]) == [d.action for d in episode.decisions]
         assert [episode.own[r - 1] for r in mine["round"]] == list(mine["own"])
-        stored = frame[(frame[archive.MATCH] == list(match)).all(axis=1)]
+        stored = stored_decisions[(stored_decisions[archive.MATCH] == list(match)).all(axis=1)]
         assert list(mine["advantage"]) == list(stored["advantage"])
         assert list(mine["reward"]) == list(stored["reward"])
         assert (moves["prompt"] != "").all() and (moves.loc[moves["who"] != "agent", "reason"] != "").all()
@@ -144,7 +148,7 @@ def test_an_evaluation_match_is_read_without_credit(tmp_path):
     episodes = play_matches(
         game, sk.uniform(game), matches(game, POOLS, 2), seed=10_000, common_random_numbers=False
     )
-    decision_frame(episodes).to_parquet(tmp_path / "evaluation.parquet")
+    write_tables(tmp_path / "evaluation.parquet", decision_frame(episodes), round_frame(episodes))
     frame = archive.read_episodes(tmp_path / "evaluation.parquet")
     moves = archive.read_match(frame, "exploit", "always-defect", index=1)
     assert set(moves.loc[moves["who"] == "always-defect", "action"]) == {"DEFECT"}
@@ -156,8 +160,8 @@ def test_an_evaluation_match_is_read_without_credit(tmp_path):
 def test_a_match_that_does_not_come_out_again_is_refused(tmp_path):
     file, _ = record(tmp_path, "ipd")
     frame = archive.read_episodes(file)
-    changed = frame.assign(own=frame["own"] + 1)
-    short = frame[frame["round"] < 5]
+    changed = replace(frame, rounds=frame.rounds.assign(own=frame.rounds["own"] + 1))
+    short = replace(frame, decisions=frame.decisions[frame.decisions["round"] < 5])
     for other in (changed, short):
         with pytest.raises(RunError, match="does not come out again"):
             archive.read_match(other, "train", "tit-for-tat")
@@ -177,6 +181,46 @@ def test_broken_and_older_recordings_are_one_line(tmp_path):
     pd.DataFrame({"game": ["kuhn"], "own": [1.0]}).to_parquet(file)
     with pytest.raises(RunError, match=r"made by another version; delete it .missing: action, collusion"):
         archive.read_episodes(file)
+
+
+@pytest.mark.parametrize("damage", ["missing", "cut", "other columns"])
+def test_a_recording_without_its_rounds_is_one_line(tmp_path, damage):
+    file, _ = record(tmp_path)
+    rounds = rounds_file(file)
+    if damage == "missing":
+        rounds.unlink()
+    elif damage == "cut":
+        rounds.write_bytes(rounds.read_bytes()[:500])
+    else:
+        pd.read_parquet(rounds).drop(columns="own").to_parquet(rounds)
+    with pytest.raises(RunError, match=r"step-000002\.rounds\.parquet") as error:
+        archive.read_episodes(file)
+    assert "\n" not in str(error.value)
+
+
+@pytest.fixture
+def commons(monkeypatch):
+    """The example game, in which nobody moves once the stock is gone, registered for one test."""
+    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "commons.py"))
+    game = example["GAME"]
+    monkeypatch.setitem(sk.GAMES, game.spec.id, game)
+    return game
+
+
+def test_rounds_without_a_decision_keep_their_payoffs(tmp_path, commons):
+    """Takers empty the stock early; the rounds after it pay nothing, and count."""
+    episodes = sk.play(commons, sk.scripted(commons, "greedy"), "greedy", episodes=3)
+    assert sum(len(e.decisions) for e in episodes) < 3 * commons.spec.rounds
+    file = tmp_path / "evaluation.parquet"
+    write_tables(file, decision_frame(episodes), round_frame(episodes))
+    found = archive.read_episodes(file)
+    listed = archive.matches_of(found)
+    for row, episode in zip(listed.itertuples(), episodes, strict=True):
+        assert row.own == pytest.approx(sum(episode.own) / commons.spec.rounds)
+        per_decision = sum(episode.own[d.round] for d in episode.decisions) / len(episode.decisions)
+        assert row.own < per_decision - 0.5  # what summing over decisions would say
+        moves = archive.read_match(found, row.pool, row.opponent, row.group, row.index)
+        assert list(moves.loc[moves["who"] == "agent", "action"]) == [d.action for d in episode.decisions]
 
 
 def test_a_manifest_of_another_shape_does_not_stop_the_search(runs):

@@ -10,6 +10,7 @@ import pytest
 from finished import evaluation
 
 import sepo_kit as sk
+from sepo_kit.engine.tables import rounds_file
 from sepo_kit.evaluation.contenders import run_folders, scripted, stored
 from sepo_kit.evaluation.statistics import over_seeds
 
@@ -118,6 +119,15 @@ def cut_table(file):
     pd.read_parquet(table).head(5).to_parquet(table)
 
 
+def without_rounds(file):
+    rounds_file(file).unlink()
+
+
+def cut_rounds(file):
+    table = rounds_file(file)
+    pd.read_parquet(table).head(5).to_parquet(table)
+
+
 def other_columns(file):
     pd.DataFrame({"a": [1]}).to_parquet(file.with_suffix(".parquet"))
 
@@ -132,6 +142,8 @@ def other_columns(file):
         (without_decisions, "no stored decisions to weigh; evaluate again"),
         (half_a_table, "is not a table of decisions"),
         (cut_table, "some are missing; evaluate again"),
+        (without_rounds, "no stored rounds to weigh; evaluate again"),
+        (cut_rounds, "some are missing; evaluate again"),
         (other_columns, "has no column"),
     ],
 )
@@ -161,8 +173,9 @@ def test_a_hundred_thousand_decisions_are_one_contender(tmp_path):
     table = tmp_path / "pico" / "ipd" / "results" / "base.parquet"
     once = pd.read_parquet(table)
     copies = 100_000 // len(once) + 1
-    many = pd.concat([once.assign(group=n) for n in range(copies)], ignore_index=True)
-    many.to_parquet(table)
+    for path in (table, rounds_file(table)):
+        copied = [pd.read_parquet(path).assign(group=n) for n in range(copies)]
+        pd.concat(copied, ignore_index=True).to_parquet(path)
     found = stored([tmp_path], "ipd")
     assert found.decisions >= 100_000 and not found.problems
     exact = sk.evaluate(sk.uniform(sk.get_game("ipd")), "ipd", 10, 10_000).safety

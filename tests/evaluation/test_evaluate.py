@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.engine.episode import decision_frame
+from sepo_kit.engine.episode import decision_frame, round_frame
 from sepo_kit.evaluation.evaluate import METRICS, EpisodeMeans
 
 
@@ -48,8 +48,8 @@ def test_stored_decisions_give_the_same_means_as_the_episodes(game_id):
     game = sk.get_game(game_id)
     report = sk.evaluate(sk.uniform(game), game, episodes=5)
     stored = decision_frame(report.episodes)
-    played = EpisodeMeans.of_episodes(game, report.episodes)
-    read = EpisodeMeans.of_decisions(game, stored)
+    played = EpisodeMeans.of_episodes(game.spec, report.episodes)
+    read = EpisodeMeans.of_tables(game.spec, round_frame(report.episodes), stored)
     assert read.names == played.names
     for name in ("group", "means", "decisions", "unread"):
         np.testing.assert_allclose(getattr(read, name), getattr(played, name), atol=1e-12, err_msg=name)
@@ -59,11 +59,18 @@ def test_stored_decisions_give_the_same_means_as_the_episodes(game_id):
 
 def test_a_table_of_decisions_that_is_not_whole_is_refused():
     game = sk.get_game("ipd")
-    stored = decision_frame(sk.play(game, sk.uniform(game), "mixed-0.5", episodes=2))
+    episodes = sk.play(game, sk.uniform(game), "mixed-0.5", episodes=2)
+    stored, rounds = decision_frame(episodes), round_frame(episodes)
     with pytest.raises(ValueError, match="no column own, round"):
-        EpisodeMeans.of_decisions(game, stored.drop(columns=["own", "round"]))
+        EpisodeMeans.of_tables(game.spec, rounds.drop(columns=["own", "round"]), stored)
+    with pytest.raises(ValueError, match="no column seat"):
+        EpisodeMeans.of_tables(game.spec, rounds, stored.drop(columns="seat"))
     with pytest.raises(ValueError, match="8 rounds, and some are missing"):
-        EpisodeMeans.of_decisions(game, stored[stored["round"] != 3])
+        EpisodeMeans.of_tables(game.spec, rounds[rounds["round"] != 3], stored)
+    with pytest.raises(ValueError, match="not those of the rounds, and some are missing"):
+        EpisodeMeans.of_tables(game.spec, rounds, stored[stored["round"] != 3])
+    with pytest.raises(ValueError, match="not those of the rounds"):
+        EpisodeMeans.of_tables(game.spec, rounds, stored.assign(index=stored["index"] + 2))
 
 
 def test_no_episodes_and_unknown_games_are_errors():

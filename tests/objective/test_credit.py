@@ -35,7 +35,7 @@ def episode(
         their=list(their),
         collusion=list(c),
         externality=list(x),
-        decisions=[Decision(round, move, "state", "L") for round, move in moves],
+        decisions=[Decision("L", round=round, move=move, information="state") for round, move in moves],
         **more,
     )
 

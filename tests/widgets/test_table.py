@@ -8,7 +8,8 @@ import sys
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.engine.policy import Choice, NoDistribution, Policy, StrategyPolicy
+from sepo_kit.engine.episode import Decision
+from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy
 from sepo_kit.evaluation import match
 from sepo_kit.evaluation.match import score, transcript
 from sepo_kit.games.base import Strategy, surely
@@ -168,7 +169,7 @@ class Talker(Policy):
 
     def act(self, seen, uniforms):
         return [
-            Choice(state.legal_actions[0], None, reply=f"{HOSTILE}\n{state.legal_actions[0]}")
+            Decision(state.legal_actions[0], None, reply=f"{HOSTILE}\n{state.legal_actions[0]}")
             for state in seen
         ]
 

@@ -1,0 +1,148 @@
+"""Who may sit opposite, by name: the one grammar of opponents, for play, evaluation, training and the table.
+
+==================  ==============================================================================================
+name                who
+==================  ==============================================================================================
+``tit-for-tat``     a strategy of the game
+``self``            the agent as it is now, in both seats
+``worst-case``      the best response to the agent as it is now, found exactly
+``run:PATH[@STEP]`` a finished run, or what a run had learned by a saved step
+``model:NAME``      a language model as ``load_model`` takes it
+==================  ==============================================================================================
+
+``WORDS`` and ``PREFIXES`` are the whole grammar: a new kind of opponent is one more function in one of them.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from sepo_kit import exact
+from sepo_kit.engine.policy import NoDistribution, Policy, scripted
+from sepo_kit.games import get_game
+from sepo_kit.games.base import Game
+from sepo_kit.runs import RunError
+
+ALLOWED = "self, worst-case, run:PATH[@STEP], model:NAME"
+
+
+def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> Policy:
+    """The policy called ``name``, a name of the grammar.
+
+    Parameters
+    ----------
+    agent
+        Who it will sit opposite; ``self`` and ``worst-case`` need one.
+    how
+        How language models play: parameters of ``language_model``, such as ``style``.
+
+    Raises
+    ------
+    ValueError
+        Nothing is called so; or no best response can be found exactly.
+    OSError
+        A model's files are missing or broken.
+
+    >>> resolve("ipd", "tit-for-tat").name
+    'tit-for-tat'
+    """
+    game = get_game(game)
+    if name in game.strategies:
+        return scripted(game, name)
+    if name in WORDS:
+        if agent is None:
+            raise ValueError(
+                f"{name!r} is an opponent of an agent, and there is none; name a strategy or a run"
+            )
+        return WORDS[name](game, agent)
+    prefix, colon, rest = name.partition(":")
+    if colon and rest and prefix in PREFIXES:
+        return PREFIXES[prefix](game, rest, how)
+    raise ValueError(
+        f"unknown strategy {name!r} in {game.spec.id}; known: {', '.join(game.strategies)}; or {ALLOWED}"
+    )
+
+
+def resolve_all(
+    game: Game | str, names: Iterable[str], agent: Policy | None = None, **how
+) -> dict[str, Policy]:
+    """``names`` with their policies, each found once: what ``play_matches`` takes as ``opponents``."""
+    return {name: resolve(game, name, agent, **how) for name in dict.fromkeys(names)}
+
+
+def resolve_agent(game: Game | str, name: str, **how) -> Policy:
+    """The agent called ``name``: a name of the grammar, or plainly what ``load_model`` takes.
+
+    Raises
+    ------
+    ValueError, OSError
+        As ``resolve``.
+    """
+    game = get_game(game)
+    if name in game.strategies or name in WORDS or name.partition(":")[0] in PREFIXES:
+        return resolve(game, name, None, **how)
+    try:
+        return _model(game, name, how)
+    except RunError:
+        raise
+    except ValueError as error:
+        known = ", ".join(game.strategies)
+        raise ValueError(f"{error}; or a strategy of {game.spec.id}: {known}; or run:PATH[@STEP]") from None
+
+
+def file_label(name: str) -> str:
+    """``name`` as a part of a file's name: a name that has to be changed for it gets a number that is its own.
+
+    >>> file_label("tit-for-tat")
+    'tit-for-tat'
+    >>> file_label("run:runs/mine@25")
+    'run-runs-mine-25-1263'
+    """
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
+    return plain if plain == name else f"{plain}-{zlib.crc32(name.encode()) & 0xFFFF:04x}"
+
+
+# --- the kinds ------------------------------------------------------------------------------------
+
+
+def _self(game: Game, agent: Policy) -> Policy:
+    return agent
+
+
+def _worst_case(game: Game, agent: Policy) -> Policy:
+    try:
+        return exact.worst_case(game, agent).adversary
+    except (exact.TooLarge, NoDistribution) as error:
+        why = "has too many states" if isinstance(error, exact.TooLarge) else "states no distribution"
+        who = game.spec.id if isinstance(error, exact.TooLarge) else agent.name
+        raise ValueError(
+            f"worst-case cannot be found exactly: {who} {why}; name strategies, self or run:PATH instead"
+        ) from None
+
+
+def _run(game: Game, rest: str, how: dict) -> Policy:
+    from sepo_kit.models.loading import language_model, load_model  # torch, which strategies do not need
+
+    path, at, step = rest.rpartition("@")
+    if not at or Path(rest).exists():
+        path, step = rest, None
+    elif not step.isdecimal():
+        raise ValueError(f"the step in run:{rest} must be a whole number, got {step!r}; write run:PATH@25")
+    if not Path(path).is_dir():
+        raise ValueError(f"there is no run {path}; name a run folder as run:PATH or run:PATH@STEP")
+    number = None if step is None else int(step)
+    name = Path(path).name + ("" if step is None else f"@{number}")
+    return language_model(load_model(path, step=number), game, **{"name": name, **how})
+
+
+def _model(game: Game, rest: str, how: dict) -> Policy:
+    from sepo_kit.models.loading import language_model, load_model
+
+    return language_model(load_model(rest), game, **how)
+
+
+WORDS: dict[str, Callable[[Game, Policy], Policy]] = {"self": _self, "worst-case": _worst_case}
+PREFIXES: dict[str, Callable[[Game, str, dict], Policy]] = {"run": _run, "model": _model}
