@@ -15,6 +15,7 @@ from sepo_kit.exact.enumeration import (
     terms,
 )
 from sepo_kit.exact.gradients import GradientParts, gradient, gradient_parts
+from sepo_kit.exact.likely import likely_best_response
 from sepo_kit.exact.tree import MAX_STATES, TooLarge
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "gradient",
     "gradient_parts",
     "information_states",
+    "likely_best_response",
     "optimise",
     "policy_table",
     "results",

@@ -176,6 +176,8 @@ class Tree:
     def reach_likely(self, answers: Answers, max_moves: int) -> list[Step]:
         """As ``reach``, but of each layer only the likeliest nodes, as many as have at most ``max_moves`` moves
         together and at least one; ``Step.cut`` has the others."""
+        if sum(map(len, self.layers)) > KEPT:
+            self._clear()
         steps: list[Step] = []
         reach = self._start()
         for depth in count():

@@ -14,7 +14,13 @@ from dataclasses import replace
 from sepo_kit.games.base import Weights
 from sepo_kit.objective.terms import Terms
 
-TERMS = ("exploit", "collusion", "externality")
+# what can be limited -> the weight that follows the limit
+LIMITED = {
+    "exploit": "exploit",
+    "collusion": "collusion",
+    "externality": "externality",
+    "worst_case": "exploit",
+}
 
 
 class DualAscent:
@@ -23,8 +29,9 @@ class DualAscent:
     Parameters
     ----------
     limits
-        "exploit", "collusion", "externality" -> the most it may be: exploit in payoff per round, the harms in
-        [0, 1]. Terms without a limit keep their weight.
+        "exploit", "worst_case", "collusion", "externality" -> the most it may be: the first two in payoff per round,
+        the harms in [0, 1]. The weight of exploit follows the limit on the worst case. Terms without a limit keep
+        their weight.
     start
         The weights to begin with.
     rate
@@ -41,9 +48,13 @@ class DualAscent:
     """
 
     def __init__(self, limits: Mapping[str, float], start: Weights, rate: float = 0.5) -> None:
-        unknown = sorted(set(limits) - set(TERMS))
+        unknown = sorted(set(limits) - set(LIMITED))
         if unknown:
-            raise ValueError(f"limits must be on {', '.join(TERMS)}, got {', '.join(map(repr, unknown))}")
+            raise ValueError(f"limits must be on {', '.join(LIMITED)}, got {', '.join(map(repr, unknown))}")
+        if {"exploit", "worst_case"} <= set(limits):
+            raise ValueError(
+                "limits must be on exploit or on worst_case, not on both: one weight follows them"
+            )
         for name, limit in limits.items():
             if isinstance(limit, bool) or not isinstance(limit, int | float) or not math.isfinite(limit):
                 raise ValueError(f"limits[{name!r}] must be a finite number >= 0, got {limit!r}")
@@ -58,7 +69,9 @@ class DualAscent:
     def update(self, terms: Terms) -> Weights:
         """Move the weights by one step of dual ascent on what a batch showed; the new weights."""
         moved = {
-            name: max(0.0, getattr(self.weights, name) + self.rate * (getattr(terms, name) - limit))
+            LIMITED[name]: max(
+                0.0, getattr(self.weights, LIMITED[name]) + self.rate * (getattr(terms, name) - limit)
+            )
             for name, limit in self.limits.items()
         }
         self.weights = replace(self.weights, **moved)

@@ -11,10 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from sepo_kit.engine.episode import Episode
-from sepo_kit.games.base import Game, Pools, Weights
+from sepo_kit.games.base import Game, GameSpec, Pools, Weights
 from sepo_kit.objective.credit import Credit, assign_credit, check_mode, training_matches
 from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.terms import Terms, results_of, terms_of
+
+WORST_CASE = "worst-case"
+EXPLOITERS = ("pool", WORST_CASE, f"pool and {WORST_CASE}")
 
 
 def check_numbers(settings: object, positive: Sequence[str], not_negative: Sequence[str] = ()) -> None:
@@ -50,6 +53,15 @@ class StepSettings:
         Instead of fixed weights what the penalties may at most be, as in ``DualAscent``, which starts from ``weights``.
     pools
         Who sits opposite, by names of the grammar of opponents; None for the game's own pools.
+    exploiters
+        Who is in the exploit pool: "pool" (arXiv 2605.30854); "worst-case", the best response to the agent as it is
+        now, whose gain is the worst case and whose gradient is the worst case's own (Danskin; exploitability descent,
+        Lockhart et al. 2019, arXiv 1903.05614); or "pool and worst-case".
+    exploiters_every
+        Steps between two best responses.
+    population
+        How many of the last best responses are in the exploit pool (double oracle, McMahan et al. 2003; PSRO, Lanctot
+        et al. 2017, arXiv 1711.00832).
 
     Raises
     ------
@@ -66,9 +78,12 @@ class StepSettings:
     limits: Mapping[str, float] = field(default_factory=dict)
     dual_rate: float = 0.5
     pools: Pools | None = None
+    exploiters: str = "pool"
+    exploiters_every: int = 1
+    population: int = 1
 
     def __post_init__(self) -> None:
-        check_numbers(self, ("rollouts", "groups"))
+        check_numbers(self, ("rollouts", "groups", "exploiters_every", "population"))
         if self.rollouts < 2:
             raise ValueError(f"rollouts must be >= 2, got {self.rollouts}: a baseline needs another rollout")
         if self.weights is not None and not isinstance(self.weights, Weights):
@@ -76,13 +91,33 @@ class StepSettings:
         if self.pools is not None and not isinstance(self.pools, Pools):
             raise ValueError(f"pools must be a Pools or None for the game's own, got {self.pools!r}")
         check_mode(self.mode, self.horizon)
+        if self.exploiters not in EXPLOITERS:
+            raise ValueError(f"exploiters must be one of {', '.join(EXPLOITERS)}, got {self.exploiters!r}")
+        if "worst_case" in self.limits and not self.best_responses:
+            raise ValueError(
+                "limits on worst_case need exploiters='worst-case' or 'pool and worst-case', got exploiters='pool'"
+            )
         if not isinstance(self.common_random_numbers, bool):
             raise ValueError(
                 f"common_random_numbers must be True or False, got {self.common_random_numbers!r}"
             )
-        DualAscent(
-            self.limits, self.weights or Weights(0.0, 0.0, 0.0), self.dual_rate
-        )  # checks its arguments
+        start = self.weights or Weights(0.0, 0.0, 0.0)
+        DualAscent(self.limits, start, self.dual_rate)  # checks its arguments
+
+    @property
+    def best_responses(self) -> tuple[str, ...]:
+        """Names in the exploit pool of the last best responses, the newest first; () where there are none."""
+        if self.exploiters == "pool":
+            return ()
+        return (WORST_CASE, *(f"{WORST_CASE}, {age} before" for age in range(1, self.population)))
+
+    def pools_of(self, spec: GameSpec) -> Pools:
+        """Who sits opposite in the game of ``spec``."""
+        pools = spec.pools if self.pools is None else self.pools
+        if not self.best_responses:
+            return pools
+        own = pools.exploit if self.exploiters != WORST_CASE else ()
+        return replace(pools, exploit=(*own, *self.best_responses))
 
 
 class TrainingStep:
@@ -103,7 +138,7 @@ class TrainingStep:
     def __init__(self, game: Game, settings: StepSettings) -> None:
         self.game = game
         self.settings = settings
-        self.spec = game.spec if settings.pools is None else replace(game.spec, pools=settings.pools)
+        self.spec = replace(game.spec, pools=settings.pools_of(game.spec))
         self.matches = training_matches(
             game, settings.mode, settings.rollouts, settings.groups, self.spec.pools
         )
@@ -118,20 +153,26 @@ class TrainingStep:
         """The names of all who sit opposite, each once."""
         return tuple(dict.fromkeys(match.opponent for match in self.matches))
 
-    def learn(self, episodes: Sequence[Episode]) -> Credit:
+    def learn(self, episodes: Sequence[Episode], worst_case: float | None = None) -> Credit:
         """Pay the decisions of a step that was played, and move the weights where limits do.
 
         Parameters
         ----------
         episodes
             Those of ``matches``, in the same order.
+        worst_case
+            What the newest best response gains per round, where it was computed; else what it gained in the episodes
+            is taken.
         """
         self.episodes = list(episodes)
         self.charged = self.weights
         self.credit = assign_credit(
             self.spec, self.episodes, self.charged, self.settings.mode, self.settings.horizon
         )
-        self.terms = terms_of(self.spec, results_of(self.episodes))
+        results = results_of(self.episodes)
+        if worst_case is None and self.settings.best_responses:
+            worst_case = results["exploit", WORST_CASE].advantage
+        self.terms = replace(terms_of(self.spec, results), worst_case=worst_case)
         if self.dual is not None:
             self.weights = self.dual.update(self.terms)
         return self.credit

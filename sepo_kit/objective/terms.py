@@ -12,7 +12,7 @@ sampling or by enumeration, is not decided here.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,8 +37,11 @@ class Against:
 
 @dataclass(frozen=True)
 class Terms:
-    """The terms of the objective, unscaled. ``robust`` is the mean payoff against the shift pool; ``nra``
-    the normalised relative advantage, None where it is not defined."""
+    """The terms of the objective, unscaled.
+
+    ``robust`` is the mean payoff against the shift pool; ``nra`` the normalised relative advantage, None where it is
+    not defined; ``worst_case`` the most that any adversary gains on the agent per round, None where it is not known.
+    """
 
     payoff: float
     exploit: float
@@ -46,6 +49,7 @@ class Terms:
     externality: float
     robust: float
     nra: float | None
+    worst_case: float | None = None
 
 
 Results = Mapping[tuple[str, str], Against]
@@ -143,6 +147,16 @@ def row_of(terms: Terms) -> np.ndarray:
 def objective(spec: GameSpec, terms: Terms, weights: Weights | None = None) -> float:
     """J at ``weights`` (default: the game's training weights)."""
     return float(coefficients(spec, weights) @ row_of(terms))
+
+
+def guaranteed(spec: GameSpec, terms: Terms, weights: Weights | None = None) -> float | None:
+    """J at ``weights`` with the worst case in the place of the pool's exploit: it holds against any adversary.
+
+    ``weights``: default the game's training weights. None where the worst case is not known.
+    """
+    if terms.worst_case is None:
+        return None
+    return objective(spec, replace(terms, exploit=max(0.0, terms.worst_case)), weights)
 
 
 def safety(spec: GameSpec, terms: Terms) -> float:

@@ -203,7 +203,7 @@ def commons(monkeypatch):
     """The example game, in which nobody moves once the stock is gone, registered for one test."""
     example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "commons.py"))
     game = example["GAME"]
-    monkeypatch.setitem(sk.GAMES, game.spec.id, game)
+    monkeypatch.setitem(sk.GAMES._known, game.spec.id, game)
     return game
 
 
