@@ -2,7 +2,7 @@
 
 Two reply styles. ``direct``: the action only, by constrained decode over the legal actions, which gives the
 exact distribution as well. ``reasoned``: a sentence of reasoning and the action on the last line; a reply
-that names no single legal action falls back to one constrained decode, which is counted.
+whose last line is no legal action, or that was cut off, falls back to one constrained decode, which is counted.
 """
 
 from __future__ import annotations
@@ -314,8 +314,10 @@ class LanguageModel(Policy):
         prompts = [self.prompt_ids(state) for state in seen]
         replies = self._replies(prompts, np.asarray(uniforms, dtype=float))
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
+        # A reply that was cut off is not read: its last line may have had more to say ("I can COOPERATE or DEF").
         actions = [
-            self.game.parse(text, state.legal_actions) for text, state in zip(texts, seen, strict=True)
+            self.game.parse(text, state.legal_actions) if ids and ids[-1] == self.end_of_reply else None
+            for text, ids, state in zip(texts, replies, seen, strict=True)
         ]
         choices = [
             Choice(action, None, text, False, prompt, tuple(ids))
