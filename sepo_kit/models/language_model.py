@@ -8,6 +8,7 @@ whose last line is no legal action, or that was cut off, falls back to one const
 from __future__ import annotations
 
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
@@ -24,6 +25,8 @@ from sepo_kit.models.constrained import ReplyTree, Walk, reply_tree
 from sepo_kit.models.generation import sample_replies
 from sepo_kit.models.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
 from sepo_kit.models.prefix_cache import PrefixCache
+
+KEPT_PROMPTS = 2048  # about 40 MB at most where a prompt has 300 tokens
 
 Generate = Callable[[list[list[int]]], list[list[int]]]
 Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
@@ -45,6 +48,9 @@ class LanguageModel(Policy):
     generate
         How reasoned replies are made: prompts in, replies out, both as token ids. Default: the kit's own
         sampling. Training passes TRL's, so that its paged and vLLM backends work.
+    kept_prompts
+        How many prompts it remembers, those last asked, and what may be replied to them. Training needs at least
+        those of a step.
     """
 
     def __init__(
@@ -59,6 +65,7 @@ class LanguageModel(Policy):
         name: str = "language-model",
         tree_tokens: int = TREE_TOKENS,
         generate: Generate | None = None,
+        kept_prompts: int = KEPT_PROMPTS,
     ) -> None:
         answer_rule(style)
         if (
@@ -82,9 +89,11 @@ class LanguageModel(Policy):
         self.max_new_tokens = max_new_tokens
         self.tree_tokens = tree_tokens
         self.generate = generate
-        self._prompt_ids: dict[InformationState, tuple[int, ...]] = {}
+        self.kept_prompts = kept_prompts
+        self._prompt_ids: OrderedDict[InformationState, tuple[int, ...]] = OrderedDict()  # last asked, last
         self._trees: dict[tuple[str, ...], ReplyTree] = {}
         self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
+        self._learned: dict[tuple[int, ...], ReplyTree] = {}
         self._known: dict[Branching, Tensor] | None = None
         self._kept: PrefixCache | None = None
 
@@ -104,19 +113,27 @@ class LanguageModel(Policy):
 
     def prompt_ids(self, seen: InformationState) -> tuple[int, ...]:
         """Tokens of the prompt, up to where the assistant's reply begins."""
-        if seen not in self._prompt_ids:
-            ids = tuple(
-                self.tokenizer.apply_chat_template(
-                    self.messages(seen),
-                    add_generation_prompt=True,
-                    tokenize=True,
-                    return_dict=False,
-                    **thinking_off(self.tokenizer),
-                )
+        ids = self._prompt_ids.get(seen)
+        if ids is not None:
+            self._prompt_ids.move_to_end(seen)
+            return ids
+        ids = tuple(
+            self.tokenizer.apply_chat_template(
+                self.messages(seen),
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+                **thinking_off(self.tokenizer),
             )
-            self._prompt_ids[seen] = ids
-            self._tree_of_prompt[ids] = self.reply_tree(seen.legal_actions)
-        return self._prompt_ids[seen]
+        )
+        self._prompt_ids[seen] = ids
+        self._tree_of_prompt[ids] = self.reply_tree(seen.legal_actions)
+        if len(self._prompt_ids) > self.kept_prompts:
+            self._prompt_ids.popitem(last=False)
+        if len(self._tree_of_prompt) > 2 * self.kept_prompts:
+            kept = self._prompt_ids.values()
+            self._tree_of_prompt = {prompt: self._tree_of_prompt[prompt] for prompt in kept}
+        return ids
 
     def reply_tree(self, legal_actions: tuple[str, ...]) -> ReplyTree:
         """The token sequences that spell the legal actions."""
@@ -130,8 +147,8 @@ class LanguageModel(Policy):
         return {prompt: self._tree_of_prompt[prompt] for prompt in prompts}
 
     def learn_trees(self, trees: dict[tuple[int, ...], ReplyTree]) -> None:
-        """Score replies to prompts that another process's player was asked."""
-        self._tree_of_prompt.update(trees)
+        """Score replies to prompts that other processes' players were asked, in place of those learned before."""
+        self._learned = trees
 
     # --- direct replies ---------------------------------------------------------------------------
 
@@ -285,7 +302,7 @@ class LanguageModel(Policy):
             if label not in branchings:
                 prompt = tuple(ids[row, :split][real[row, :split]].tolist())
                 reply = tuple(ids[row, split:][real[row, split:]].tolist())
-                tree = self._tree_of_prompt.get(prompt)
+                tree = self._tree_of_prompt.get(prompt) or self._learned.get(prompt)
                 branchings[label] = []
                 for position, token in enumerate(reply if tree else ()):
                     tokens = tree.branches.get(reply[:position])

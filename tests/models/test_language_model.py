@@ -208,6 +208,37 @@ def test_direct_log_probs_have_the_gradient_of_a_plain_forward_pass(tokenizer):
     torch.testing.assert_close(found, plain, atol=1e-4 * float(plain.abs().max()), rtol=1e-3)
 
 
+def test_the_prompts_last_asked_are_kept_and_their_trees(tiny_model, tokenizer):
+    """However many were asked before: a run of any length needs no more memory than its first steps."""
+    agent = player(tiny_model, tokenizer, kept_prompts=5)
+    states = [WordInformation(("COOPERATE", "DEFECT"), number) for number in range(40)]
+    first = agent.prompt_ids(states[0])
+    for state in states[1:]:
+        agent.prompt_ids(state)
+        assert agent.prompt_ids(states[0]) is first, "a prompt that is asked again and again was forgotten"
+        assert len(agent._prompt_ids) <= 5 and len(agent._tree_of_prompt) <= 10
+    assert list(agent._prompt_ids) == [*states[-4:], states[0]]
+    tree = agent.reply_tree(("COOPERATE", "DEFECT"))
+    assert all(found is tree for found in agent.trees_of(agent._prompt_ids.values()).values())
+    again = agent.prompt_ids(states[1])
+    assert again == player(tiny_model, tokenizer).prompt_ids(states[1])
+    assert again in agent.trees_of([again])
+
+
+def test_trees_learned_from_others_are_those_of_the_last_step(tiny_model, tokenizer):
+    agent, other = (player(tiny_model, tokenizer) for _ in range(2))
+    words = ("COOPERATE", "DEFECT")
+    steps = [other.act([WordInformation(words, number)], [0.5]) for number in (1, 2)]
+    scored = []
+    for choices in steps:
+        agent.learn_trees(other.trees_of(choice.prompt_ids for choice in choices))
+        rows = [rows_of(agent, one, width=1, pad=tokenizer.pad_token_id) for one in steps]
+        scored.append([float(agent.direct_log_probs(ids, mask, 1)[0].detach()) for ids, mask in rows])
+    (first, nothing), (forgotten, second) = scored
+    assert nothing == forgotten == 0.0
+    assert [first, second] == pytest.approx([choices[0].log_prob for choices in steps], abs=1e-5)
+
+
 def test_rows_that_are_no_decision_of_this_player_count_nothing(tiny_model, tokenizer):
     agent = player(tiny_model, tokenizer)
     end = tokenizer.eos_token_id
