@@ -1,7 +1,7 @@
 """What every game is made of: spec, state, information state, strategy, harms.
 
-Lives here: the types a game file fills in, and the parser of replies. Does not live here: the conformance
-test (``check.py``), playing (``play/``), scoring (``objective/``), any torch.
+Lives here: the types a game file fills in. Does not live here: the parser of replies (``replies.py``), the
+conformance test (``check.py``), playing (``play/``), scoring (``objective/``), any torch.
 
 Two seats. Seat 0 is the agent under test wherever a match is scored, seat 1 its opponent; a game's
 rules treat both alike.
@@ -10,12 +10,12 @@ rules treat both alike.
 from __future__ import annotations
 
 import math
-import re
-import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property, lru_cache
+from functools import cached_property
+
+from sepo_kit.games.replies import parse_action
 
 import numpy as np
 
@@ -89,7 +89,7 @@ class GameSpec:
     rounds
         Rounds in an episode; payoffs and harms are reported per round.
     actions
-        Every word that is an action somewhere in the game; a reply that names two of them is not read.
+        Every word that is an action somewhere in the game; none of them passes for a reply's lead-in.
     moves_per_round
         The most decisions one seat can face in one round.
     chance_per_round
@@ -353,7 +353,7 @@ class Game(ABC):
         """
 
     def parse(self, reply: str, legal_actions: Sequence[str]) -> str | None:
-        """The one legal action on the reply's last line that is not empty, else None: never a guess."""
+        """The legal action that the reply's last line is, else None: never a guess."""
         return parse_action(reply, legal_actions, self.spec.actions)
 
     def strategy(self, strategy_id: str) -> Strategy:
@@ -397,63 +397,3 @@ def require_legal(action: str, legal_actions: Sequence[str]) -> None:
     if action not in legal_actions:
         shown = ", ".join(legal_actions[:12]) + (", ..." if len(legal_actions) > 12 else "")
         raise ValueError(f"action {action!r} is not legal here; legal: {shown}")
-
-
-# --- replies --------------------------------------------------------------------------------------
-
-# A number is read whole, with its sign, decimals and per cent: "-7", "7.5" and "7%" are not "7".
-NUMBER = r"[+\-\u2212\u2013]?[.,]?(?<!\w)\d+(?:[.,]\d+)*%?(?!\w)"
-# A word joined to another by one of these is a part of it: "non-cooperate", "bet's".
-JOINERS = "-\u2010\u2011'\u2019"
-
-
-def parse_action(reply: str, legal_actions: Sequence[str], vocabulary: Sequence[str] = ()) -> str | None:
-    """Read the action off the last line of ``reply`` that is not empty.
-
-    The line must name exactly one action of ``vocabulary`` (the game's words) and ``legal_actions``, as a
-    whole word in any case, and that one must be legal. Where actions are numbers, any other number counts
-    as an action that is not legal. Anything else is None.
-
-    >>> parse_action("They defected.\\nAction: COOPERATE", ("COOPERATE", "DEFECT"))
-    'COOPERATE'
-    >>> parse_action("COOPERATE or DEFECT?", ("COOPERATE", "DEFECT")) is None
-    True
-    >>> parse_action("I take 7 of 10", ("6", "7")) is None
-    True
-    """
-    line = last_line(reply)
-    matches = list(_named_actions((*vocabulary, *legal_actions)).finditer(line))
-    named = {match.group().upper() for match in matches}
-    if len(named) != 1 or not all(stands_alone(match) for match in matches):
-        return None
-    (word,) = named
-    return next((action for action in legal_actions if action.upper() == word), None)
-
-
-def last_line(reply: str) -> str:
-    """The last line of ``reply`` that is not empty, "" where there is none."""
-    return next((text for text in reversed(reply.splitlines()) if text.strip()), "")
-
-
-@lru_cache(maxsize=1024)
-def _named_actions(actions: tuple[str, ...]) -> re.Pattern[str]:
-    """Finds every mention of an action, and every number where actions are numbers."""
-    words = sorted({re.escape(action) for action in actions if not action.isdecimal()}, key=len, reverse=True)
-    patterns = [rf"(?<!\w)(?:{'|'.join(words)})(?!\w)"] if words else []
-    if any(action.isdecimal() for action in actions):
-        patterns.append(NUMBER)
-    return re.compile("|".join(patterns), re.IGNORECASE)
-
-
-def stands_alone(match: re.Match[str]) -> bool:
-    """Whether what was found in a line is not a part or a look-alike of another word."""
-    line, start, end = match.string, match.start(), match.end()
-    if not match.group().isascii():  # IGNORECASE lets "\u017f" pass for "s" and "\u0131" for "i"
-        return False
-    before, after = line[max(0, start - 2) : start], line[end : end + 2]
-    # A combining accent makes another letter, an invisible character another word.
-    if any(unicodedata.category(letter) in ("Mn", "Mc", "Me", "Cf") for letter in before[-1:] + after[:1]):
-        return False
-    joined_before = len(before) == 2 and before[1] in JOINERS and before[0].isalnum()
-    joined_after = len(after) == 2 and after[0] in JOINERS and after[1].isalnum()
-    return not (joined_before or joined_after)

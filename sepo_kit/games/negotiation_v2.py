@@ -27,11 +27,10 @@ from sepo_kit.games.base import (
     Weights,
     answer_rule,
     check_definition,
-    last_line,
     require_legal,
-    stands_alone,
     surely,
 )
+from sepo_kit.games.replies import said
 
 # --- spec -----------------------------------------------------------------------------------------
 
@@ -201,31 +200,21 @@ Each round both demand some of each item at the same time.
 If the pool has enough of every item for both demands, each gets what it demanded. If not, both get 0.
 Write a demand like this: {demand_of((1, 0, 2))}."""
 
-# One whole demand, in any case, with spaces or commas between; numbers are read whole.
-DEMAND = re.compile(
-    r"(?<!\w)" + r"[\s,]+".join(rf"{item}\s*=\s*(\d+)" for item in ITEMS) + r"(?![\w%]|[.,]\d)", re.IGNORECASE
-)
-# What must not stand beside it: another number, or an item with a claim to one.
-CLAIM = re.compile(rf"(?:{'|'.join(ITEMS)})\s*=", re.IGNORECASE)
+# One whole demand, with spaces or commas between; numbers are read whole.
+DEMAND = "[ ,;]+".join(rf"{item} ?[=:] ?([0-9]+)" for item in ITEMS)
 
 
 def parse_demand(reply: str, legal_actions: Sequence[str]) -> str | None:
-    """The one legal demand on the reply's last line that is not empty, else None: never a guess.
+    """The legal demand that the reply's last line is, else None: never a guess.
 
     >>> parse_demand("Half each.\\nbooks = 1, hats = 0, balls = 2", demands_on((2, 1, 4)))
     'BOOKS=1 HATS=0 BALLS=2'
     """
-    line = last_line(reply)
-    found = list(DEMAND.finditer(line))
-    rest = DEMAND.sub(" ", line)
-    if CLAIM.search(rest) or any(letter.isnumeric() for letter in rest):
+    words = said(reply, DEMAND)
+    if words is None:
         return None
-    named = {
-        " ".join(f"{item}={n}" for item, n in zip(ITEMS, match.groups(), strict=True)) for match in found
-    }
-    if len(named) != 1 or not all(stands_alone(match) for match in found):
-        return None
-    (demand,) = named
+    units = re.fullmatch(DEMAND, words, re.IGNORECASE).groups()
+    demand = " ".join(f"{item}={n}" for item, n in zip(ITEMS, units, strict=True))
     return demand if demand in legal_actions else None
 
 

@@ -2,12 +2,13 @@
 
 Two reply styles. ``direct``: the action only, by constrained decode over the legal actions, which gives the
 exact distribution as well. ``reasoned``: a sentence of reasoning and the action on the last line; a reply
-that names no single legal action falls back to one constrained decode, which is counted.
+whose last line is no legal action, or that was cut off, falls back to one constrained decode, which is counted.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from math import inf
@@ -25,6 +26,8 @@ from sepo_kit.models.constrained import ReplyTree, Walk, reply_tree
 from sepo_kit.models.generation import sample_replies
 from sepo_kit.models.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
 from sepo_kit.models.prefix_cache import PrefixCache
+
+KEPT_PROMPTS = 2048  # about 40 MB at most where a prompt has 300 tokens
 
 Generate = Callable[[list[list[int]]], list[list[int]]]
 Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
@@ -46,6 +49,9 @@ class LanguageModel(Policy):
     generate
         How reasoned replies are made: prompts in, replies out, both as token ids. Default: the kit's own
         sampling. Training passes TRL's, so that its paged and vLLM backends work.
+    kept_prompts
+        How many prompts it remembers, those last asked, and what may be replied to them. Training needs at least
+        those of a step.
     """
 
     def __init__(
@@ -60,6 +66,7 @@ class LanguageModel(Policy):
         name: str = "language-model",
         tree_tokens: int = TREE_TOKENS,
         generate: Generate | None = None,
+        kept_prompts: int = KEPT_PROMPTS,
     ) -> None:
         answer_rule(style)
         if (
@@ -83,9 +90,11 @@ class LanguageModel(Policy):
         self.max_new_tokens = max_new_tokens
         self.tree_tokens = tree_tokens
         self.generate = generate
-        self._prompt_ids: dict[InformationState, tuple[int, ...]] = {}
+        self.kept_prompts = kept_prompts
+        self._prompt_ids: OrderedDict[InformationState, tuple[int, ...]] = OrderedDict()  # last asked, last
         self._trees: dict[tuple[str, ...], ReplyTree] = {}
         self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
+        self._learned: dict[tuple[int, ...], ReplyTree] = {}
         self._known: dict[Branching, Tensor] | None = None
         self._kept: PrefixCache | None = None
 
@@ -105,19 +114,27 @@ class LanguageModel(Policy):
 
     def prompt_ids(self, seen: InformationState) -> tuple[int, ...]:
         """Tokens of the prompt, up to where the assistant's reply begins."""
-        if seen not in self._prompt_ids:
-            ids = tuple(
-                self.tokenizer.apply_chat_template(
-                    self.messages(seen),
-                    add_generation_prompt=True,
-                    tokenize=True,
-                    return_dict=False,
-                    **thinking_off(self.tokenizer),
-                )
+        ids = self._prompt_ids.get(seen)
+        if ids is not None:
+            self._prompt_ids.move_to_end(seen)
+            return ids
+        ids = tuple(
+            self.tokenizer.apply_chat_template(
+                self.messages(seen),
+                add_generation_prompt=True,
+                tokenize=True,
+                return_dict=False,
+                **thinking_off(self.tokenizer),
             )
-            self._prompt_ids[seen] = ids
-            self._tree_of_prompt[ids] = self.reply_tree(seen.legal_actions)
-        return self._prompt_ids[seen]
+        )
+        self._prompt_ids[seen] = ids
+        self._tree_of_prompt[ids] = self.reply_tree(seen.legal_actions)
+        if len(self._prompt_ids) > self.kept_prompts:
+            self._prompt_ids.popitem(last=False)
+        if len(self._tree_of_prompt) > 2 * self.kept_prompts:
+            kept = self._prompt_ids.values()
+            self._tree_of_prompt = {prompt: self._tree_of_prompt[prompt] for prompt in kept}
+        return ids
 
     def reply_tree(self, legal_actions: tuple[str, ...]) -> ReplyTree:
         """The token sequences that spell the legal actions."""
@@ -131,8 +148,8 @@ class LanguageModel(Policy):
         return {prompt: self._tree_of_prompt[prompt] for prompt in prompts}
 
     def learn_trees(self, trees: dict[tuple[int, ...], ReplyTree]) -> None:
-        """Score replies to prompts that another process's player was asked."""
-        self._tree_of_prompt.update(trees)
+        """Score replies to prompts that other processes' players were asked, in place of those learned before."""
+        self._learned = trees
 
     # --- direct replies ---------------------------------------------------------------------------
 
@@ -286,7 +303,7 @@ class LanguageModel(Policy):
             if label not in branchings:
                 prompt = tuple(ids[row, :split][real[row, :split]].tolist())
                 reply = tuple(ids[row, split:][real[row, split:]].tolist())
-                tree = self._tree_of_prompt.get(prompt)
+                tree = self._tree_of_prompt.get(prompt) or self._learned.get(prompt)
                 branchings[label] = []
                 for position, token in enumerate(reply if tree else ()):
                     tokens = tree.branches.get(reply[:position])
@@ -315,8 +332,10 @@ class LanguageModel(Policy):
         prompts = [self.prompt_ids(state) for state in seen]
         replies = self._replies(prompts, np.asarray(uniforms, dtype=float))
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
+        # A reply that was cut off is not read: its last line may have had more to say ("I can COOPERATE or DEF").
         actions = [
-            self.game.parse(text, state.legal_actions) for text, state in zip(texts, seen, strict=True)
+            self.game.parse(text, state.legal_actions) if ids and ids[-1] == self.end_of_reply else None
+            for text, ids, state in zip(texts, replies, seen, strict=True)
         ]
         choices = [
             Decision(action, None, text, False, prompt, tuple(ids))

@@ -80,6 +80,8 @@ class Rollouts:
     def _play(self, step: int) -> list[Episode]:
         """All episodes of the step: this process's share of the matches, and what the others played."""
         share = dealt(self.step.matches, self.number, self.of)
+        # The loss asks for all prompts of a step once it is played; there may be as many of the other seat.
+        self.player.kept_prompts = max(self.player.kept_prompts, 2 * len(share) * self.slots)
 
         def attempt(pieces: int) -> list[Episode]:
             self.pieces = pieces
@@ -102,8 +104,7 @@ class Rollouts:
             return played
         met = {decision.prompt_ids for episode in played for decision in episode.decisions}
         hands, trees = zip(*from_all((played, self.player.trees_of(met)), self.of), strict=True)
-        for others in trees:
-            self.player.learn_trees(others)
+        self.player.learn_trees({prompt: tree for others in trees for prompt, tree in others.items()})
         return collected(hands)
 
     def go_on_from(self, logged: Sequence[dict]) -> None:

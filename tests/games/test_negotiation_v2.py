@@ -137,7 +137,8 @@ def test_prompts_of_an_episode_extend_each_other():
         "books=1 hats=0 balls=2",
         "Books = 1,  Hats = 0,  Balls = 2.",
         "I share that fairly.\nDemand: BOOKS=1 HATS=0 BALLS=2\n\n",
-        "BOOKS=2 HATS=1 BALLS=4\nNo: BOOKS=1 HATS=0 BALLS=2",
+        "BOOKS=2 HATS=1 BALLS=4\nAction: BOOKS=1 HATS=0 BALLS=2",
+        "BOOKS: 1, HATS: 0, BALLS: 2",
         "**BOOKS=1 HATS=0 BALLS=2**",
         "BOOKS=1\tHATS=0\tBALLS=2",
         "BOOKS=1 HATS=0 BALLS=2, so BOOKS=1 HATS=0 BALLS=2",
@@ -154,6 +155,7 @@ def test_read(reply):
         "BOOKS=1 HATS=0",
         "BOOKS=1 HATS=0\nBALLS=2",
         "1 0 2",
+        "BOOKS=2 HATS=1 BALLS=4\nNo: BOOKS=1 HATS=0 BALLS=2",
         "BOOKS=3 HATS=0 BALLS=2",
         "BOOKS=01 HATS=0 BALLS=2",
         "BOOKS=-1 HATS=0 BALLS=2",
@@ -205,7 +207,8 @@ def test_a_demand_read_is_all_that_the_last_line_claims(reply):
     action = GAME.parse(reply, legal)
     if action is None:
         return
-    line = [text for text in reply.splitlines() if text.strip()][-1].upper()
+    lines = [line.upper().replace(":", "=") for line in reply.splitlines()]
+    line = [line for line in lines if any(letter.isnumeric() for letter in line)][-1]
     digits = [letter for letter in line if letter.isnumeric()]
     whole = "".join(letter for letter in line if letter in "BOKSHATL=" or letter.isnumeric())
     assert action in legal

@@ -208,6 +208,37 @@ def test_direct_log_probs_have_the_gradient_of_a_plain_forward_pass(tokenizer):
     torch.testing.assert_close(found, plain, atol=1e-4 * float(plain.abs().max()), rtol=1e-3)
 
 
+def test_the_prompts_last_asked_are_kept_and_their_trees(tiny_model, tokenizer):
+    """However many were asked before: a run of any length needs no more memory than its first steps."""
+    agent = player(tiny_model, tokenizer, kept_prompts=5)
+    states = [WordInformation(("COOPERATE", "DEFECT"), number) for number in range(40)]
+    first = agent.prompt_ids(states[0])
+    for state in states[1:]:
+        agent.prompt_ids(state)
+        assert agent.prompt_ids(states[0]) is first, "a prompt that is asked again and again was forgotten"
+        assert len(agent._prompt_ids) <= 5 and len(agent._tree_of_prompt) <= 10
+    assert list(agent._prompt_ids) == [*states[-4:], states[0]]
+    tree = agent.reply_tree(("COOPERATE", "DEFECT"))
+    assert all(found is tree for found in agent.trees_of(agent._prompt_ids.values()).values())
+    again = agent.prompt_ids(states[1])
+    assert again == player(tiny_model, tokenizer).prompt_ids(states[1])
+    assert again in agent.trees_of([again])
+
+
+def test_trees_learned_from_others_are_those_of_the_last_step(tiny_model, tokenizer):
+    agent, other = (player(tiny_model, tokenizer) for _ in range(2))
+    words = ("COOPERATE", "DEFECT")
+    steps = [other.act([WordInformation(words, number)], [0.5]) for number in (1, 2)]
+    scored = []
+    for choices in steps:
+        agent.learn_trees(other.trees_of(choice.prompt_ids for choice in choices))
+        rows = [rows_of(agent, one, width=1, pad=tokenizer.pad_token_id) for one in steps]
+        scored.append([float(agent.direct_log_probs(ids, mask, 1)[0].detach()) for ids, mask in rows])
+    (first, nothing), (forgotten, second) = scored
+    assert nothing == forgotten == 0.0
+    assert [first, second] == pytest.approx([choices[0].log_prob for choices in steps], abs=1e-5)
+
+
 def test_rows_that_are_no_decision_of_this_player_count_nothing(tiny_model, tokenizer):
     agent = player(tiny_model, tokenizer)
     end = tokenizer.eos_token_id
@@ -357,7 +388,9 @@ def test_fallbacks_are_counted_in_the_record(tiny_model, tokenizer):
 
     def generate(prompts):
         """Every other reply cannot be read."""
-        return [tokenizer.encode("COOPERATE" if i % 2 else "COOPERATE DEFECT") for i in range(len(prompts))]
+        end = [tokenizer.eos_token_id]
+        words = ("COOPERATE DEFECT", "COOPERATE")
+        return [tokenizer.encode(words[i % 2]) + end for i in range(len(prompts))]
 
     agent = player(tiny_model, tokenizer, ipd, style="reasoned", generate=generate)
     episodes = play_matches(ipd, agent, matches(ipd, ("train",), 2), seed=0)
@@ -367,6 +400,56 @@ def test_fallbacks_are_counted_in_the_record(tiny_model, tokenizer):
         assert decision.fallback == (decision.reply == "COOPERATE DEFECT")
         assert decision.action in ("COOPERATE", "DEFECT")
         assert decision.fallback or decision.action == "COOPERATE"
+
+
+@pytest.mark.parametrize("reply", ["I can see.\nCOOPERATE", "COOPERATE", "hm\nAction: COOPERATE."])
+def test_a_reply_that_was_cut_off_is_not_read(tiny_model, tokenizer, asked, reply):
+    """Not even where its action stands there whole: nobody knows what would have come after."""
+    seen = WordInformation(("COOPERATE", "DEFECT"))
+    p = by_hand(
+        player(tiny_model, tokenizer, style="reasoned"),
+        seen,
+        (*tokenizer.encode(reply), *tokenizer.encode("\n")),
+    )
+    for closed in (True, False):
+        said = Said(tokenizer, reply, closed=closed)
+        agent = player(tiny_model, tokenizer, style="reasoned", generate=said)
+        for uniform in (p[0] - 1e-3, p[0] + 1e-3):
+            (choice,) = agent.act([seen], [uniform])
+            assert choice.fallback is not closed
+            assert choice.action == ("COOPERATE" if closed or uniform < p[0] else "DEFECT")
+            assert choice.completion_ids == tuple(said.replies[0]) and choice.reply == reply
+
+
+def test_an_empty_reply_falls_back(tiny_model, tokenizer):
+    agent = player(tiny_model, tokenizer, style="reasoned", generate=lambda prompts: [[] for _ in prompts])
+    (choice,) = agent.act([WordInformation(("COOPERATE", "DEFECT"))], [0.5])
+    assert choice.fallback and choice.action in ("COOPERATE", "DEFECT")
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["the kit's sampler", "the model's generate"])
+def test_replies_sampled_up_to_the_limit_are_cut_off(tokenizer, monkeypatch, own):
+    """A model that says COOPERATE and then the end: one token too few leaves the end out."""
+    spelled = [*tokenizer.encode("COOPERATE"), tokenizer.eos_token_id]
+    model = tiny.model(tokenizer)
+    seen = WordInformation(("COOPERATE", "DEFECT"))
+    start = len(player(model, tokenizer, style="reasoned").prompt_ids(seen))
+
+    def says(module, args, kwargs, output):
+        last = kwargs["position_ids"][:, -1] - start + 1 if kwargs.get("position_ids") is not None else None
+        at = int(last[0]) if last is not None else kwargs["past_key_values"].get_seq_length() - start
+        wanted = torch.tensor([spelled[min(max(at, 0), len(spelled) - 1)]])
+        output.logits = output.logits.index_fill(-1, wanted, 100.0)
+        return output
+
+    model.register_forward_hook(says, with_kwargs=True)
+    if not own:
+        monkeypatch.setattr(language_model, "shares_prefixes", lambda model: False)
+    for limit, fallback in ((len(spelled), False), (len(spelled) - 1, True)):
+        agent = player(model, tokenizer, style="reasoned", max_new_tokens=limit)
+        (choice,) = agent.act([seen], [0.5])
+        assert choice.completion_ids == tuple(spelled[:limit])
+        assert choice.fallback is fallback
 
 
 def test_the_same_uniforms_give_the_same_replies(tiny_model, tokenizer):

@@ -212,6 +212,18 @@ def test_the_policy_that_plays_has_no_dropout(made):
 # --- the gradient ---------------------------------------------------------------------------------
 
 
+def test_the_player_keeps_the_prompts_of_a_whole_step(rollouts, tiny_model):
+    """In pieces too, as where they do not fit: the loss asks for them only after the last one."""
+    made = rollouts("negotiation_v2")
+    made.player.kept_prompts = 1
+    made.pieces = 3
+    for step in range(3):
+        made([""] * made.rows, stepping(tiny_model, step))
+        met = {d.prompt_ids for episode in made.episodes for d in episode.decisions}
+        assert len(made.player.trees_of(met)) == len(met) <= made.player.kept_prompts
+        assert len(made.player._prompt_ids) <= made.player.kept_prompts
+
+
 class Gradient(TrainerCallback):
     """What the optimizer is about to apply, and what it should be."""
 
