@@ -30,8 +30,8 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from sepo_kit.games import GAMES, get_game
-from sepo_kit.games.base import REPLY_STYLES, Game
+from sepo_kit.games import KIT_GAMES, get_game
+from sepo_kit.games.base import Game
 from sepo_kit.models import PICO, SMOLLM2, pico
 from sepo_kit.models.chat import end_of_reply
 from sepo_kit.models.language_model import LanguageModel
@@ -279,7 +279,7 @@ def _built_pico() -> Path:
         "batch": [pico.BATCH, pico.LEARNING_RATE, pico.EPISODES_PER_GAME, pico.VOCABULARY, pico.SEED],
         "template": pico.CHAT_TEMPLATE,
         "tokens": [pico.ALONE, pico.CLOSING],
-        "words": [[g.system_prompt(s), g.spec.actions] for g in GAMES.values() for s in REPLY_STYLES],
+        "words": [pico.words_of(game) for game in KIT_GAMES.values()],
         "torch": torch.__version__,
     }
     label = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

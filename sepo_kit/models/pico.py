@@ -1,12 +1,15 @@
 """``pico``: a Llama of about a million parameters that is built and pre-trained here, in seconds to minutes.
 
 Its byte-pair tokenizer is learned on the kit's own prompts, and it is pre-trained on uniformly random legal
-play, so that the base model knows the language of the games and no strategy.
+play, so that the base model knows the language of the games and no strategy. Only the kit's own games are in it: the
+same pico on every machine, whatever games are registered there; it reads those in more and shorter tokens.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
+from random import Random
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.engine.rollout import Match, play_matches
-from sepo_kit.games import GAMES
+from sepo_kit.games import KIT_GAMES
 from sepo_kit.games.base import REPLY_STYLES, Game, InformationState, UniformStrategy
 
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
@@ -34,13 +37,14 @@ SHAPE = {
     "num_key_value_heads": 4,
 }
 EPISODES_PER_GAME = 192
+EPISODES_TOLD_APART = 24  # of each game, for the name of what was built; a few milliseconds
 BATCH, LEARNING_RATE = 16, 2e-3
 SEED = 0
 
 
 def build_pico(steps: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Make and pre-train pico for ``steps`` steps; the same weights every time on the same machine."""
-    dialogues = [text for game in GAMES.values() for text in random_dialogues(game, EPISODES_PER_GAME)]
+    dialogues = [text for game in KIT_GAMES.values() for text in random_dialogues(game, EPISODES_PER_GAME)]
     tokenizer = learn_tokenizer(dialogues)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)
@@ -57,6 +61,25 @@ def build_pico(steps: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
         )
     pretrain(model, tokenizer, dialogues, steps)
     return model, tokenizer
+
+
+def words_of(game: Game) -> str:
+    """A hash of all that the dialogues of ``game`` are made of: its rules, its actions, and what it shows in some
+    random play. Cheap, since it is asked for whenever pico is loaded."""
+    draw = Random(SEED)
+    digest = hashlib.sha256(repr((game.spec.actions, *map(game.system_prompt, REPLY_STYLES))).encode())
+    for _ in range(EPISODES_TOLD_APART):
+        state = game.initial_state()
+        while not state.is_terminal:
+            chances = state.chance_outcomes()
+            if chances:
+                state = state.apply_chance(draw.choice(chances)[0])
+                continue
+            shown = [state.information(seat) for seat in state.actors]
+            for seen in shown:
+                digest.update(repr((game.render(seen), seen.legal_actions)).encode())
+            state = state.apply(tuple(draw.choice(seen.legal_actions) for seen in shown))
+    return digest.hexdigest()
 
 
 class _Recorder(StrategyPolicy):

@@ -14,10 +14,12 @@ from sepo_kit.games.base import (
     GameSpec,
     Harms,
     InformationState,
+    Mixture,
     Outcome,
     Pools,
     State,
     Strategy,
+    StudyStart,
     UniformStrategy,
     Weights,
     answer_rule,
@@ -162,6 +164,21 @@ def seeing(**methods):
 
 def methods(**changed):
     return type("Broken", (Coins,), changed)()
+
+
+RED = Always("red", "RED")
+SOUND = Mixture(demonstrators=((RED, 0.7), (Always("own", "BLUE"), 0.3)), opponents=("red", "blue"))
+
+
+def mixture(**changes):
+    return methods(mixture=replace(SOUND, **changes))
+
+
+class OneCall(CoinInformation):
+    """Information whose legal actions change with the coins, under one label."""
+
+    legal_actions = property(lambda self: ACTIONS if self.coins[-1] else ACTIONS[::-1])
+    label = "call"
 
 
 def strategy(**changed):
@@ -413,6 +430,54 @@ BROKEN = {
         ),
         "put it into Outcome.private",
     ),
+    "a flag that is none": (spec(few_states=1), "spec.few_states is 1. Give True or False"),
+    "too many states for few": (
+        type(
+            "Broken",
+            (type(GAMES["negotiation_v2"]),),
+            {"spec": replace(GAMES["negotiation_v2"].spec, few_states=True)},
+        )(),
+        "spec.few_states is for games of at most 2000; set it to False",
+    ),
+    "reference row": (spec(reference_row=3), "spec.reference_row is 3"),
+    "reference row that is not there": (spec(reference_row="memory"), "spec.reference_row(CoinInformation"),
+    "label": (seeing(label=""), "label gives '' in"),
+    "label of unlike rows": (
+        state(information=lambda self, seat: OneCall(tuple(pair[seat] for pair in self.coins), self.calls)),
+        "label gives 'call' both to",
+    ),
+    "mixture": (methods(mixture={"red": 1}), "Give a Mixture(...), or None"),
+    "nobody demonstrates": (mixture(demonstrators=()), "weights > 0 that sum to 1"),
+    "demonstrator by id": (mixture(demonstrators=(("red", 1.0),)), "Give pairs (Strategy, weight)"),
+    "demonstrators' weights": (mixture(demonstrators=((RED, 0.9),)), "weights > 0 that sum to 1"),
+    "demonstrator twice": (mixture(demonstrators=((RED, 0.5), (RED, 0.5))), "Give each its own id"),
+    "few records": (mixture(records=10), "mixture.records is 10. Give a whole number >= 100"),
+    "unknown opponent in the corpus": (mixture(opponents=("green",)), "mixture.opponents names 'green'"),
+    "no opponent in the corpus": (mixture(opponents=()), "Name at least one opponent, each once"),
+    "shift in the corpus": (
+        mixture(opponents=("red", "a")),
+        "a stands in mixture.opponents and in pool 'shift'",
+    ),
+    "demonstrator of no sentence": (
+        mixture(
+            demonstrators=((type("Broken", (Always,), {"explain": lambda *_: "Red"})("own", "RED"), 1.0),)
+        ),
+        "strategy 'own' explain gives 'Red'",
+    ),
+    "study start": (methods(study_start={"start": (1, 0)}), "Give a StudyStart(row, table)"),
+    "row of the study": (methods(study_start=StudyStart("mood", {})), "study_start.row("),
+    "study start without a row": (
+        methods(study_start=StudyStart("label", {})),
+        "study_start.table has None for",
+    ),
+    "study start of three actions": (
+        type(
+            "Broken",
+            (type(GAMES["ipd"]),),
+            {"study_start": StudyStart("label", {"start": (0.5, 0.25, 0.25)})},
+        )(),
+        "Give probabilities of ('COOPERATE', 'DEFECT'), in this order",
+    ),
     "parse guesses": (methods(parse=lambda self, reply, legal: legal[0]), "anything but exactly one"),
     "parse reads nothing": (methods(parse=lambda self, reply, legal: None), "not 'RED' (direct style"),
     "parse reads one line only": (
@@ -468,6 +533,26 @@ def test_a_broken_game_gets_one_message_that_says_what_to_mend(name):
         check_game(game)
     assert message in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_what_the_kit_must_know_passes_where_it_is_sound():
+    calls = {"call": (0.5, 0.5)}
+    kind = type("CoinInformation", (CoinInformation,), {"label": "call"})
+    sound = type(
+        "Sound",
+        (Coins,),
+        {
+            "spec": replace(Coins.spec, few_states=True, reference_row="label"),
+            "mixture": SOUND,
+            "study_start": StudyStart("label", calls),
+            "state": type(
+                "CoinState",
+                (CoinState,),
+                {"information": lambda self, seat: kind(tuple(p[seat] for p in self.coins), self.calls)},
+            ),
+        },
+    )
+    check_game(sound())
 
 
 def test_moves_of_nature_that_are_declared_pass():

@@ -17,7 +17,7 @@ import torch
 from peft import get_peft_model
 from safetensors.torch import load_file
 
-from sepo_kit.games import get_game
+from sepo_kit.games import GAMES, KIT_GAMES, get_game
 from sepo_kit.games.kuhn import KuhnInformation
 from sepo_kit.models import loading, pico
 from sepo_kit.models.language_model import LanguageModel
@@ -337,6 +337,30 @@ def test_another_recipe_is_another_pico(quick_pico, monkeypatch):
     monkeypatch.setattr(loading, "PICO_STEPS", 3)
     load_model("pico")
     assert len(list(quick_pico.glob("pico-*"))) == 2
+
+
+def test_a_change_of_what_a_game_shows_is_another_pico(quick_pico, monkeypatch):
+    """Also where only late rounds show it: a pico that was trained on other words must not be read."""
+    load_model("pico")
+    ipd, render = type(get_game("ipd")), type(get_game("ipd")).render
+    monkeypatch.setattr(
+        ipd, "render", lambda self, seen: render(self, seen).replace("Round 8", "The last round")
+    )
+    load_model("pico")
+    assert len(list(quick_pico.glob("pico-*"))) == 2
+
+
+def test_a_registered_game_leaves_pico_and_its_runs_as_they_were(quick_pico, monkeypatch):
+    load_model("pico")
+    monkeypatch.setitem(GAMES._known, "mine", get_game("ipd"))
+    monkeypatch.setattr(pico, "build_pico", lambda steps: pytest.fail("built again"))
+    load_model("pico")
+
+
+def test_the_name_of_pico_is_found_in_a_moment():
+    begin = time.process_time()
+    assert len({pico.words_of(game) for game in KIT_GAMES.values()}) == len(KIT_GAMES)
+    assert time.process_time() - begin < 0.05
 
 
 def test_a_pico_that_could_not_be_saved_leaves_nothing(quick_pico, monkeypatch):
