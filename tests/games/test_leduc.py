@@ -286,6 +286,16 @@ def test_reasons_name_what_is_held():
     assert thumb.explain(information("Jcc/Qr"), "FOLD") == "My Jack cannot win a showdown, so I fold."
 
 
+@pytest.mark.parametrize("key", KEYS)
+def test_a_reason_names_the_action_it_leads_to(key):
+    seen = information(key)
+    for action in seen.legal_actions:
+        reason = GAME.strategy("near-nash").explain(seen, action)
+        named = re.findall(r"\bI (check|bet|fold|call|raise)\b", reason)
+        assert set(named) <= {action.lower()}, reason
+        assert ("cannot be beaten" in reason) == (seen.card == seen.public)
+
+
 def test_demonstrators_leave_the_shift_pool_alone():
     ids = [strategy.id for strategy, _ in DEMONSTRATORS]
     assert len(set(ids)) == len(ids)
