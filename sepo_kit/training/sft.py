@@ -1,7 +1,7 @@
 """The supervised warm start: TRL's SFTTrainer with LoRA, loss on the assistant's tokens only.
 
-Source of the method's settings: arXiv 2605.30854 (values in ``pipeline/profiles.py``). Departures: demonstrations are the
-kit's own.
+Source of the method's settings: arXiv 2605.30854 (values in ``pipeline/profiles.py``). Departures: demonstrations
+are the kit's own.
 """
 
 from __future__ import annotations
@@ -184,6 +184,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             completion_only_loss=True,
             gradient_checkpointing=settings.gradient_checkpointing,
             save_steps=settings.save_every,
+            include_num_input_tokens_seen="non_padding",  # counted on where a stopped run goes on
             **quiet_arguments(),
         ),
         train_dataset=Dataset.from_list(
