@@ -24,6 +24,8 @@ from sepo_kit.runs import (
     METRICS,
     PROGRESS,
     RunError,
+    base_of,
+    is_aside,
     read_json,
     read_lines,
     read_manifest,
@@ -58,8 +60,8 @@ def find_runs(root: Path | str) -> pd.DataFrame:
 
 
 def _hidden(path: Path) -> bool:
-    """Half-written folders and checkpoints are no runs."""
-    return any(part.startswith(".") or part == "checkpoints" for part in path.parts)
+    """Half-written folders and checkpoints are no runs, and those put aside are not what was asked."""
+    return any(part.startswith(".") or part == "checkpoints" or is_aside(part) for part in path.parts)
 
 
 def _row(folder: Path, root: Path) -> dict[str, Any]:
@@ -71,7 +73,7 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
         request = manifest["request"]
         row |= {"game": str(request["game"]), "stage": str(request["stage"]), "seed": int(request["seed"])}
         row |= {"status": str(manifest["status"]), "machine": str(manifest.get("machine", ""))}
-        row["model"] = _first_model(request)
+        row["model"] = _first_model(folder, request)
         row["wall_seconds"] = float(manifest.get("wall_seconds", np.nan))
         if (folder / PROGRESS).exists():
             progress = read_json(folder / PROGRESS)
@@ -89,11 +91,11 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
     return row
 
 
-def _first_model(request: dict[str, Any], depth: int = 4) -> str:
+def _first_model(folder: Path, request: dict[str, Any], depth: int = 4) -> str:
     """What the chain of bases began with: a model's name."""
-    base = str(request["base"])
+    base = base_of(folder, request)
     if depth and (Path(base) / MANIFEST).exists():
-        return _first_model(read_manifest(base)["request"], depth - 1)
+        return _first_model(Path(base), read_manifest(base)["request"], depth - 1)
     return base
 
 

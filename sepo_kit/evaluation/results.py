@@ -59,11 +59,12 @@ def evaluate_stage(
         The values of ``KEYS``: model, game, stage and seed (None for the base model).
     """
     # Here, because it brings torch, which reading results does not need.
-    from sepo_kit.models.loading import language_model, load_model
+    from sepo_kit.models.loading import language_model, load_model, origin
 
     game = get_game(label["game"])
+    model = load_model(source)
     agent = language_model(
-        load_model(source),
+        model,
         game,
         temperature=settings.temperature,
         style=settings.style,
@@ -78,7 +79,7 @@ def evaluate_stage(
         found = evaluate(agent, game, exact=True)
         found = replace(found, estimates={**found.estimates, "fallback": fallback})
         policy = enumeration.policy_table(game, agent)
-    write_result(folder, label, settings, found, episodes, policy)
+    write_result(folder, label, settings, found, episodes, policy, origin(model))
     return found
 
 
@@ -89,12 +90,13 @@ def write_result(
     found: Report,
     episodes: Sequence[Episode],
     policy: dict | None = None,
+    chain: Sequence[dict] = (),
 ) -> Path:
     """Write ``STAGE-seed-N.json`` (``base.json`` without a seed) with its decisions and rounds into ``folder``; the
     JSON's path.
 
     ``episodes``: the sampled ones, also where ``found`` is exact; ``policy``: the agent's whole table, where it
-    has one.
+    has one; ``chain``: what it came from, base, SFT and SEPO, each with commit, code and adapter.
     """
     name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
     write_tables(Path(folder) / f"{name}.parquet", decision_frame(episodes), round_frame(episodes))
@@ -107,6 +109,7 @@ def write_result(
             "metrics": found.to_frame().drop(columns=["agent", "game"]).to_dict("records"),
             "policy": policy,
             "provenance": provenance(),
+            "chain": list(chain),
         },
     )
     return file
@@ -128,7 +131,10 @@ def read_results(files: Sequence[Path | str]) -> pd.DataFrame:
         frames.append(pd.DataFrame(result["metrics"]).assign(**{k: result["label"][k] for k in KEYS}))
     if not frames:
         return pd.DataFrame(columns=[*KEYS, "metric", "value", "low", "high", "n"])
-    return pd.concat(frames, ignore_index=True)[[*KEYS, "metric", "value", "low", "high", "n"]]
+    numbers = dict.fromkeys(("value", "low", "high"), float)  # null: not defined
+    return pd.concat([frame.astype(numbers) for frame in frames], ignore_index=True)[
+        [*KEYS, "metric", "value", "low", "high", "n"]
+    ]
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
@@ -144,7 +150,9 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
         if len(values) > 1:
             estimate = asdict(over_seeds(list(values)))
         else:
-            estimate = part.iloc[0][["value", "low", "high", "n"]].to_dict()
+            # One seed may have a value where another's is not defined.
+            defined = part[part["value"].notna()]
+            estimate = (defined if len(defined) else part).iloc[0][["value", "low", "high", "n"]].to_dict()
         rows.append({"model": model, "game": game, "stage": stage, "metric": metric, **estimate})
     frame = pd.DataFrame(rows, columns=["model", "game", "stage", "metric", "value", "low", "high", "n"])
     frame["stage"] = pd.Categorical(frame["stage"], STAGES, ordered=True)
@@ -174,11 +182,32 @@ def text_table(results: pd.DataFrame) -> str:
 def write_table(
     results: pd.DataFrame, folder: Path | str, name: str, files: Sequence[Path | str]
 ) -> list[Path]:
-    """Write all rows as ``name``.csv and what they were made with as ``name``.json; both paths."""
+    """Write all rows as ``name``.csv and what they were made with as ``name``.json; both paths.
+
+    The latter has every provenance that the files have, every commit they or what they came from were made by, and the
+    chain of each.
+    """
     data, source = Path(folder) / f"{name}.csv", Path(folder) / f"{name}.json"
     with replacing(data) as temporary:
         results.to_csv(temporary, index=False)
     made = [read_json(file) for file in files]
     settings = {f"{r['label']['model']} on {r['label']['game']}": r["settings"] for r in made}
-    write_json(source, {"provenance": made[-1]["provenance"], "settings": settings})
+    chains = {_words(r["label"]): r.get("chain", []) for r in made}
+    evaluated = [r["provenance"] for r in made]
+    commits = {p.get("commit") for p in [*evaluated, *(link for chain in chains.values() for link in chain)]}
+    write_json(
+        source,
+        {
+            "provenance": [p for n, p in enumerate(evaluated) if p not in evaluated[:n]],
+            "commits": sorted(commits - {None}),
+            "chains": chains,
+            "settings": settings,
+        },
+    )
     return [data, source]
+
+
+def _words(label: dict) -> str:
+    """Whose result it is, in words."""
+    seed = "" if label["seed"] is None else f", seed {label['seed']}"
+    return f"{label['model']} on {label['game']}, {STAGE_NAMES[label['stage']]}{seed}"

@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 
-from sepo_kit.games.replies import parse_action
-
 import numpy as np
+
+from sepo_kit.games.replies import parse_action
 
 SEATS = (0, 1)
 POOLS = ("train", "exploit", "collusive", "shift")

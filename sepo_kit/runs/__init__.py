@@ -5,6 +5,7 @@ from sepo_kit.runs.files import (
     RunError,
     append_line,
     file_hash,
+    keep_lines,
     read_json,
     read_lines,
     replacing,
@@ -12,12 +13,26 @@ from sepo_kit.runs.files import (
     require_space,
     write_json,
 )
-from sepo_kit.runs.folder import EPISODES, FORMAT, MANIFEST, METRICS, PROGRESS, Run, read_manifest
-from sepo_kit.runs.origin import commit, notebook_provenance, provenance
+from sepo_kit.runs.folder import (
+    EPISODES,
+    FORMAT,
+    KEEP,
+    MANIFEST,
+    METRICS,
+    PROGRESS,
+    Run,
+    base_as_held,
+    base_of,
+    is_aside,
+    outdated,
+    read_manifest,
+)
+from sepo_kit.runs.origin import code_fingerprint, commit, notebook_provenance, provenance
 
 __all__ = [
     "EPISODES",
     "FORMAT",
+    "KEEP",
     "MANIFEST",
     "METRICS",
     "PROGRESS",
@@ -25,11 +40,17 @@ __all__ = [
     "RunError",
     "WHOLE",
     "append_line",
+    "base_as_held",
+    "base_of",
+    "code_fingerprint",
     "commit",
     "file_hash",
+    "is_aside",
     "is_whole",
+    "keep_lines",
     "last_checkpoint",
     "notebook_provenance",
+    "outdated",
     "provenance",
     "read_json",
     "read_lines",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,26 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
 
 
 def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` as JSON, whole or not at all."""
+    """Write ``value`` as JSON, whole or not at all; NaN, which JSON does not have, as null.
+
+    Raises
+    ------
+    ValueError
+        A number is infinite.
+    """
+    text = json.dumps(_without_nan(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+        temporary.write_text(text)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(each) for each in value]
+    return value
 
 
 def read_json(path: Path | str) -> Any:
@@ -107,3 +125,14 @@ def read_lines(path: Path | str) -> list[dict[str, Any]]:
                     f"{path}, line {number} is not JSON; delete {path.parent} to start again"
                 ) from None
     return rows
+
+
+def keep_lines(path: Path | str, kept: Callable[[dict[str, Any]], bool]) -> None:
+    """Drop the JSON lines that are not ``kept``, and a last one that was cut short, which the next would continue."""
+    if not Path(path).exists():
+        return
+    rows = read_lines(path)
+    with replacing(path) as temporary:
+        for row in rows:
+            if kept(row):
+                append_line(temporary, row)

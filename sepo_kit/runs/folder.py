@@ -8,6 +8,9 @@ made.
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,9 @@ from sepo_kit.runs.origin import provenance
 MANIFEST, PROGRESS, METRICS = "manifest.json", "progress.json", "metrics.jsonl"
 EPISODES = "episodes"  # the folder of recorded training episodes
 FORMAT = 1
+# Of a request: what a run was made from. Where only these differ, the run is not another one but an old one.
+MADE_FROM = {"code": "by other code", "base_sha256": "from another base"}
+KEEP = "SEPO_KIT_KEEP"  # environment variable: "1" takes old runs as they are
 
 
 class Run:
@@ -28,7 +34,9 @@ class Run:
     path
         The folder; made where it does not exist.
     request
-        What is asked: plain JSON values. A folder made for another request is refused.
+        What is asked: plain JSON values. A folder made for another request is refused. One made for the same request
+        from other code, or from another base, is put aside, which is said in one line, and the run begins anew; it
+        is kept as it is where the environment variable ``SEPO_KIT_KEEP`` is 1.
 
     Raises
     ------
@@ -42,6 +50,9 @@ class Run:
         self.started = time.time()
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file; a run needs a folder")
+        if old := outdated(self.path, self.request):
+            aside = put_aside(self.path)
+            print(f"{old}: it is kept as {aside.name}, and made anew", file=sys.stderr)
         if (self.path / MANIFEST).exists():
             self.manifest = self._own_manifest()
         elif self.path.exists() and any(not f.name.startswith(f".{MANIFEST}.") for f in self.path.iterdir()):
@@ -50,14 +61,19 @@ class Run:
             self.manifest = {"format": FORMAT, "request": self.request, "status": "started", **provenance()}
             write_json(self.path / MANIFEST, self.manifest)
 
+    def __repr__(self) -> str:
+        about = " ".join(str(self.request[name]) for name in ("stage", "game") if name in self.request)
+        seed = f" seed {self.request['seed']}" if "seed" in self.request else ""
+        return f"Run({str(self.path)!r}: {about}{seed}, {self.manifest['status']})"
+
     def _own_manifest(self) -> dict[str, Any]:
         manifest = read_manifest(self.path)
-        asked = manifest.get("request", {})
-        if asked != self.request:
-            names = sorted(n for n in {*asked, *self.request} if asked.get(n) != self.request.get(n))
-            differences = "; ".join(f"{n} was {asked.get(n)!r}, is {self.request.get(n)!r}" for n in names)
+        if names := _differences(self.path, manifest["request"], self.request) - MADE_FROM.keys():
+            said = "; ".join(
+                _said(name, manifest["request"].get(name), self.request.get(name)) for name in sorted(names)
+            )
             raise RunError(
-                f"{self.path} was made for another request ({differences}); choose another folder or delete it"
+                f"{self.path} was made for another request ({said}); choose another folder or delete it"
             )
         return manifest
 
@@ -81,6 +97,85 @@ class Run:
             self.path / PROGRESS,
             {"step": step, "total": total, "note": note, "time": time.time(), "started": self.started},
         )
+
+
+def base_of(folder: Path | str, request: dict[str, Any]) -> str:
+    """What a run was trained from, as ``load_model`` takes it: the base of its request, which stands there relative
+    to the run folder where it is another run, so that both can be moved together."""
+    base = str(request["base"])
+    beside = os.path.normpath(Path(folder).absolute() / base)
+    return beside if base.startswith("..") and os.path.exists(os.path.join(beside, MANIFEST)) else base
+
+
+def base_as_held(folder: Path | str, base: Path | str) -> str:
+    """The other way round: how the request of a run in ``folder`` names ``base``."""
+    if not (Path(base) / MANIFEST).exists():
+        return str(base)
+    relative = os.path.relpath(Path(base).absolute(), Path(folder).absolute())
+    return relative if relative.startswith("..") else os.path.join("..", Path(folder).name, relative)
+
+
+def outdated(path: Path | str, request: dict[str, Any]) -> str | None:
+    """One line on why the run at ``path`` is an old one of this ``request``; None where it is not, or is to be kept."""
+    path = Path(path)
+    if os.environ.get(KEEP) == "1" or not (path / MANIFEST).exists():
+        return None
+    manifest = read_manifest(path)
+    names = _differences(path, manifest["request"], request)
+    if not names or names - MADE_FROM.keys():
+        return None
+    asked = manifest["request"]
+    why = " and ".join(
+        f"{MADE_FROM[name]} ({str(asked.get(name))[:8]}, now {str(request.get(name))[:8]})"
+        for name in MADE_FROM
+        if name in names
+    )
+    state = "finished" if manifest["status"] == "done" else "begun"
+    return f"{path} was {state} {why}"
+
+
+def put_aside(path: Path) -> Path:
+    """Rename the folder of an old run; its new name ends in ``.old-N``."""
+    others = [f.name for f in path.parent.iterdir() if f.name.startswith(f"{path.name}.")]
+    taken = [int(name.rsplit("-", 1)[1]) for name in others if is_aside(name)]
+    aside = path.with_name(f"{path.name}.old-{max(taken, default=0) + 1}")
+    path.rename(aside)
+    return aside
+
+
+def is_aside(name: str) -> bool:
+    """Whether ``put_aside`` gave a folder this name."""
+    return re.search(r"\.old-\d+$", name) is not None
+
+
+def _differences(path: Path, was: dict[str, Any], now: dict[str, Any]) -> set[str]:
+    """The names in which two requests for a run at ``path`` differ. A base is the same however it is written, and one
+    that is not there to be hashed is taken for what it was."""
+    names = {n for n in {*was, *now} if was.get(n) != now.get(n)}
+    if "base" in names and {"base"} <= was.keys() & now.keys() and _places(path, was) & _places(path, now):
+        names.discard("base")
+    if None in (was.get("base_sha256"), now.get("base_sha256")):
+        names.discard("base_sha256")
+    return names
+
+
+def _said(name: str, was: Any, now: Any) -> str:
+    """How a field differs; of two objects, their fields."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        return "; ".join(
+            _said(part, was.get(part), now.get(part))
+            for part in sorted({*was, *now})
+            if was.get(part) != now.get(part)
+        )
+    return f"{name} was {was!r}, is {now!r}"
+
+
+def _places(path: Path, request: dict[str, Any]) -> set[str]:
+    """Where the base of a request may lie."""
+    base = str(request["base"])
+    return {os.path.abspath(base)} | (
+        {os.path.normpath(path.absolute() / base)} if base.startswith("..") else set()
+    )
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:

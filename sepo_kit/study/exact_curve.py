@@ -15,7 +15,7 @@ from sepo_kit import exact
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.objective.terms import objective
-from sepo_kit.runs import RunError, append_line, read_lines
+from sepo_kit.runs import RunError, append_line, keep_lines, read_lines
 from sepo_kit.training.rollouts import evaluating
 
 EXACT_CURVE = "exact.jsonl"
@@ -31,6 +31,8 @@ class ExactCurve(TrainerCallback):
         self.every = every
 
     def on_train_begin(self, args, state, control, model=None, processing_class=None, **kwargs) -> None:
+        if state.is_world_process_zero:
+            keep_lines(self.path, lambda row: row["step"] < state.global_step)
         self._write(state, model, processing_class)
 
     def on_step_end(self, args, state, control, model=None, processing_class=None, **kwargs) -> None:

@@ -184,6 +184,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             completion_only_loss=True,
             gradient_checkpointing=settings.gradient_checkpointing,
             save_steps=settings.save_every,
+            include_num_input_tokens_seen="non_padding",  # counted on where a stopped run goes on
             **quiet_arguments(),
         ),
         train_dataset=Dataset.from_list(

@@ -5,6 +5,9 @@ With several processes (``accelerate launch``) all of them come through here; on
 
 from __future__ import annotations
 
+import inspect
+import operator
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,13 +16,87 @@ from transformers import PrinterCallback, Trainer
 
 from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
-from sepo_kit.models.loading import ADAPTER, LoadedModel, load_model, quiet
-from sepo_kit.runs import MANIFEST, Run
+from sepo_kit.models.adapters import ADAPTER, WEIGHTS
+from sepo_kit.models.loading import (
+    LoadedModel,
+    chain_of,
+    identity,
+    load_model,
+    origin,
+    quiet,
+    require_targets,
+)
+from sepo_kit.runs import (
+    MANIFEST,
+    Run,
+    base_as_held,
+    base_of,
+    code_fingerprint,
+    file_hash,
+    outdated,
+    read_manifest,
+)
 from sepo_kit.training.processes import lost_processes_named, world
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
-from sepo_kit.training.watch import peak_memory, resume_point, save_adapter
+from sepo_kit.training.watch import Watch, peak_memory, remove_checkpoints, resume_point, save_adapter
 
+# The rooms whose code decides what a stage makes; what only records, draws or asks is left out.
+ROOMS = {
+    "sft": ("games", "engine", "objective", "models", "training"),
+    "sepo": ("games", "engine", "objective", "exact", "models", "adversaries", "training"),
+}
+LARGEST_SEED = 2**32 - 1  # NumPy's
 Build = Callable[[LoadedModel, Game, Run], Trainer]
+
+
+def request_of(
+    stage: str,
+    base: str | Path,
+    game: Game,
+    run_folder: str | Path,
+    settings: SFTSettings | SEPOSettings,
+    seed: int,
+) -> dict[str, Any]:
+    """What the manifest of such a run says was asked, and what it is made from: the code, and the base if it is a run.
+
+    Raises
+    ------
+    ValueError
+        The seed is no whole number between 0 and 4294967295.
+    """
+    return {
+        "stage": stage,
+        "base": base_as_held(run_folder, base),
+        "base_sha256": adapter_hash(base),
+        "game": game.spec.id,
+        "seed": checked_seed(seed),
+        "settings": settings.as_request(),
+        "code": code_of(stage, game),
+    }
+
+
+def checked_seed(seed: int) -> int:
+    """``seed`` as Python's int, NumPy's taken; ValueError where it is no seed."""
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = -1
+    if isinstance(seed, bool) or not 0 <= number <= LARGEST_SEED:
+        raise ValueError(f"seed must be a whole number from 0 to {LARGEST_SEED}, got {seed!r}")
+    return number
+
+
+def code_of(stage: str, game: Game) -> str:
+    """The fingerprint of the code that a stage on ``game`` depends on, the file of a user's own game included."""
+    own = Path(inspect.getfile(type(game)))
+    package = Path(inspect.getfile(Game)).parents[1]
+    return code_fingerprint(ROOMS[stage], *([] if package in own.parents else [own]))
+
+
+def adapter_hash(base: str | Path) -> str | None:
+    """SHA-256 of the adapter of a run; None for other models."""
+    file = Path(base) / ADAPTER / WEIGHTS
+    return file_hash(file) if (Path(base) / MANIFEST).exists() and file.exists() else None
 
 
 def run_stage(
@@ -41,29 +118,55 @@ def run_stage(
     trainer what its checkpoint does not; ``results`` is what the manifest keeps of the finished one.
     """
     game = checked_game(game)
-    request = {
-        "stage": stage, "base": str(base), "game": game.spec.id, "seed": seed, "settings": settings.as_request()
-    }  # fmt: skip
+    request = request_of(stage, base, game, run_folder, settings, seed)
     processes = world()
     with processes.main_process_first():
         loaded = None
-        if not (Path(run_folder) / MANIFEST).exists():
+        if not (Path(run_folder) / MANIFEST).exists() or outdated(run_folder, request):
             loaded = load_model(base)
+            require_targets(loaded)
             check(loaded, game)
         run = Run(run_folder, request)
         if run.done:
+            if processes.is_main_process:
+                remove_checkpoints(run)  # which the process that finished the run may not have come to
             return run
         loaded = loaded or load_model(base)
+        chain = _chain(base, loaded, run)
     with lost_processes_named(), quiet():
         trainer = build(loaded, game, run)
         trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
+        # A checkpoint is sealed last: a step that is not done again has left all it leaves.
+        trainer.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
         with processes.main_process_first():
             checkpoint = resume_point(run, getattr(settings, "updates", 1))
         if checkpoint:
             resume(trainer, run)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        save_adapter(trainer, run, ADAPTER)
+        save_adapter(trainer, run, chain)
         if processes.is_main_process:
-            run.finish(**results(trainer), **peak_memory())
+            sha256 = file_hash(run.path / ADAPTER / WEIGHTS)
+            chain[-1]["adapter_sha256"] = sha256
+            run.finish(adapter_sha256=sha256, chain=chain, **results(trainer), **peak_memory())
+            remove_checkpoints(run)
         processes.wait_for_everyone()
     return run if processes.is_main_process else Run(run_folder, request)
+
+
+def _chain(base: str | Path, loaded: LoadedModel, run: Run) -> list[dict[str, Any]]:
+    """Where ``run`` comes from, the raw model first, and itself."""
+    before = list(origin(loaded)) if loaded.chain else [_raw_base(base, loaded), *chain_of(Path(base))]
+    first = dict(before[0])
+    if Path(first["model"]).is_dir():
+        first["beside"] = os.path.relpath(Path(first["model"]).absolute(), run.path.absolute())
+    own = {name: run.request[name] for name in ("stage", "game", "seed", "code")}
+    return [first, *before[1:], {**own, "commit": run.manifest["commit"]}]
+
+
+def _raw_base(base: str | Path, loaded: LoadedModel) -> dict[str, Any]:
+    """The identity of the model that a chain of older runs began with."""
+    if not (Path(base) / MANIFEST).exists():
+        return identity(loaded)
+    while (Path(base) / MANIFEST).exists():
+        base = base_of(base, read_manifest(base)["request"])
+    return identity(load_model(base))

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import math
+import os
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from sepo_kit.models.loading import adapter_of
+from sepo_kit.models.adapters import ADAPTER, combine, describe
+from sepo_kit.models.loading import adapter_of, adapters_of
 from sepo_kit.runs import (
     METRICS,
     Run,
     append_line,
+    base_of,
+    keep_lines,
     last_checkpoint,
-    read_lines,
-    replacing,
     replacing_folder,
     seal,
 )
@@ -73,6 +77,9 @@ class Watch(TrainerCallback):
         if not logs or "loss" not in logs:
             return
         row = {name: value for name, value in logs.items() if isinstance(value, int | float)}
+        row = {
+            name: value for name, value in row.items() if not name.startswith("train_")
+        }  # paces, of this process
         if math.isfinite(self.cosine):
             row["update_cosine"] = self.cosine
         if not all(math.isfinite(row[name]) for name in ("loss", "grad_norm") if name in row):
@@ -100,17 +107,26 @@ class Watch(TrainerCallback):
         world().wait_for_everyone()  # every process writes its random state
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            keep_adapter(checkpoint, adapter_of(self.run.path, state.global_step))
+            keep_adapter(checkpoint, self.run, self._step(state))
             seal(checkpoint)
 
 
-def keep_adapter(checkpoint: Path, folder: Path) -> None:
-    """Copy a checkpoint's adapter to ``folder``, which outlives it: an earlier self to play against."""
+def keep_adapter(checkpoint: Path, run: Run, step: int) -> None:
+    """Keep a checkpoint's adapter in the run folder, as one for the raw base model: an earlier self to play against."""
     found = [checkpoint / name for name in ADAPTER_FILES if (checkpoint / name).exists()]
-    if len(found) == len(ADAPTER_FILES):  # a sharded checkpoint has no adapter of its own
-        with replacing_folder(folder) as temporary:
-            for file in found:
-                shutil.copy2(file, temporary)
+    if len(found) < len(ADAPTER_FILES):  # a sharded checkpoint has no adapter of its own
+        return
+    with replacing_folder(adapter_of(run.path, step)) as temporary:
+        for file in found:
+            shutil.copy2(file, temporary)
+        _on_the_raw_model(temporary, run)
+
+
+def _on_the_raw_model(folder: Path, run: Run) -> None:
+    """Join the adapter in ``folder`` with those that ``run`` was trained on top of."""
+    before = adapters_of(Path(base_of(run.path, run.request))) if "base" in run.request else []
+    if before:
+        combine([*before, folder], folder)
 
 
 def resume_point(run: Run, updates: int = 1) -> Path | None:
@@ -120,23 +136,32 @@ def resume_point(run: Run, updates: int = 1) -> Path | None:
     if not world().is_main_process:
         return checkpoint
     step = int(checkpoint.name.split("-")[-1]) // updates if checkpoint else 0
-    if (run.path / METRICS).exists():
-        rows = read_lines(run.path / METRICS)
-        with replacing(run.path / METRICS) as temporary:
-            for row in rows:
-                if row["step"] <= step:
-                    append_line(temporary, row)
+    keep_lines(run.path / METRICS, lambda row: row["step"] <= step)
     return checkpoint
 
 
-def save_adapter(trainer, run: Run, name: str) -> None:
-    """Write the trained adapter into the run folder, whole or not at all, and drop the checkpoints."""
+def save_adapter(trainer, run: Run, chain: Sequence[dict[str, Any]]) -> None:
+    """Write what was trained into the run folder, whole or not at all, as an adapter for the raw base model.
+
+    ``chain``: what the run came from, the base first, and itself last.
+    """
     weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
     if not world().is_main_process:
         return
-    with replacing_folder(run.path / name) as temporary:
+    with replacing_folder(run.path / ADAPTER) as temporary:
         trainer.model.save_pretrained(temporary, state_dict=weights, safe_serialization=True)
-    shutil.rmtree(run.path / CHECKPOINTS, ignore_errors=True)
+        _on_the_raw_model(temporary, run)
+        describe(temporary, chain)
+
+
+def remove_checkpoints(run: Run) -> None:
+    """Rename, then delete: a run that is killed meanwhile has no damaged ones."""
+    for rest in run.path.glob(f".{CHECKPOINTS}.*"):
+        shutil.rmtree(rest, ignore_errors=True)
+    if (run.path / CHECKPOINTS).exists():
+        gone = run.path / f".{CHECKPOINTS}.{os.getpid()}"
+        (run.path / CHECKPOINTS).rename(gone)
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def peak_memory() -> dict[str, float]:

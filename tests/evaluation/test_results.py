@@ -4,6 +4,7 @@ import json
 
 import pandas as pd
 import pytest
+from finished import evaluation
 
 from sepo_kit.evaluation.results import read_results, summary, table, text_table, write_table
 from sepo_kit.runs import RunError
@@ -44,6 +45,50 @@ def test_a_table_is_written_with_its_settings(tmp_path):
     data, source = write_table(read_results(files), tmp_path / "out", "smoke", files)
     assert len(pd.read_csv(data)) == 8
     assert json.loads(source.read_text())["settings"] == {"pico on kuhn": {}}
+
+
+def test_a_table_keeps_every_commit_and_chain(tmp_path):
+    files = []
+    for stage, seed, commit in (("base", None, "c"), ("sft", 0, "b"), ("sft", 1, "b")):
+        files.append(result(tmp_path, stage, seed, 1.0))
+        whole = json.loads(files[-1].read_text())
+        whole["provenance"] = {"commit": commit}
+        whole["chain"] = [{"stage": "base", "model": "pico"}]
+        if seed is not None:
+            whole["chain"].append(
+                {"stage": "sft", "seed": seed, "commit": f"a{seed}", "adapter_sha256": f"{seed}"}
+            )
+        files[-1].write_text(json.dumps(whole))
+    _, source = write_table(read_results(files), tmp_path / "out", "smoke", files)
+    made = json.loads(source.read_text())
+    assert made["commits"] == ["a0", "a1", "b", "c"]
+    assert made["provenance"] == [{"commit": "c"}, {"commit": "b"}]
+    assert list(made["chains"]) == [
+        "pico on kuhn, SFT, seed 0",
+        "pico on kuhn, SFT, seed 1",
+        "pico on kuhn, base",
+    ]
+    assert made["chains"]["pico on kuhn, SFT, seed 1"][1]["adapter_sha256"] == "1"
+
+
+def test_a_result_is_json_with_null_for_what_is_not_defined(tmp_path):
+    """NRA is not defined in a zero-sum game."""
+    evaluation(tmp_path, "kuhn", "base", "nash", exact=True)
+    [file] = tmp_path.rglob("base.json")
+    nra = [
+        m for m in json.loads(file.read_text(), parse_constant=pytest.fail)["metrics"] if m["metric"] == "nra"
+    ]
+    assert [m["value"] for m in nra] == [None]
+    found = read_results([file])
+    assert found["value"].dtype == float and found.set_index("metric")["value"].isna()["nra"]
+    assert "-" in text_table(found)
+
+
+def test_a_seed_without_a_value_hides_no_other(tmp_path):
+    files = [result(tmp_path, "sepo", seed, safety) for seed, safety in ((0, float("nan")), (1, 3.0))]
+    means = summary(read_results(files)).set_index("metric")
+    assert means.loc["safety", "value"] == 3.0 and means.loc["safety", "low"] == 3.0
+    assert pd.isna(means.loc["nra", "value"])
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]", "{}"])

@@ -15,7 +15,15 @@ import pytest
 import tiny
 import torch
 from peft import get_peft_model
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    Phi3Config,
+    Phi3ForCausalLM,
+)
 
 from sepo_kit.games import GAMES, KIT_GAMES, get_game
 from sepo_kit.games.kuhn import KuhnInformation
@@ -23,13 +31,14 @@ from sepo_kit.models import loading, pico
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import (
     LORA_TARGETS,
+    LoadedModel,
     language_model,
     load_model,
     lora,
     smollm2_file,
     training_dtype,
 )
-from sepo_kit.runs import Run, RunError
+from sepo_kit.runs import Run, RunError, file_hash
 
 
 def message(error) -> str:
@@ -133,6 +142,35 @@ def test_code_that_comes_with_a_model_is_not_run(folder, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda names: names[1:], "lacks"),
+        (lambda names: [*names, "model.extra"], "has tensors without a place"),
+    ],
+)
+def test_a_model_with_other_tensors_than_its_own_is_refused(folder, changed, said):
+    """Nine tensors of a layer left out were once random weights, without a word."""
+    weights = load_file(folder / "model.safetensors")
+    names = changed(sorted(name for name in weights if "layers.1" in name))
+    rest = {name: value for name, value in weights.items() if "layers.1" not in name}
+    save_file(
+        rest | {n: weights.get(n, torch.zeros(2)) for n in names},
+        folder / "model.safetensors",
+        {"format": "pt"},
+    )
+    with pytest.raises(OSError, match=f"cannot be loaded: {folder} {said}") as error:
+        load_model(folder)
+    message(error)
+
+
+def test_a_loaded_model_prints_as_one_short_line(tiny_folder):
+    text = repr(load_model(tiny_folder))
+    assert (
+        text.startswith(f"LoadedModel('{tiny_folder}': 0.0M parameters, float32 on cpu") and len(text) < 300
+    )
+
+
 # --- run folders ----------------------------------------------------------------------------------
 
 
@@ -230,6 +268,50 @@ def test_a_run_whose_base_is_gone(tmp_path, trained):
     message(error)
 
 
+def test_a_run_plays_as_it_was_trained_unless_told_otherwise(trained, tiny_folder):
+    path, _ = trained
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["request"]["settings"] = {
+        "style": "reasoned",
+        "temperature": 0.3,
+        "max_new_tokens": 9,
+        "steps": 3,
+    }
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    loaded = load_model(path)
+    agents = [language_model(loaded, "kuhn"), language_model(loaded, "kuhn", style="direct", temperature=2.0)]
+    agents.append(language_model(load_model(tiny_folder), "kuhn"))
+    played = [(agent.style, agent.temperature, agent.max_new_tokens) for agent in agents]
+    assert played == [("reasoned", 0.3, 9), ("direct", 2.0, 9), ("direct", 0.8, 256)]
+    assert "style reasoned, temperature 0.3, max_new_tokens 9" in repr(loaded)
+
+
+def test_a_changed_adapter_is_noticed(trained):
+    path, _ = trained
+    file = path / "adapter" / "adapter_model.safetensors"
+    manifest = json.loads((path / "manifest.json").read_text()) | {"adapter_sha256": file_hash(file)}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    load_model(path)
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(
+        RunError, match=r"cannot be read \(it has changed since it was trained\); delete"
+    ) as error:
+        load_model(path)
+    message(error)
+
+
+def test_an_adapter_that_fits_nothing_is_an_error(trained):
+    """Its base was once evaluated under the run's name."""
+    path, _ = trained
+    file = path / "adapter" / "adapter_model.safetensors"
+    save_file({n.replace("layers", "blocks"): v for n, v in load_file(file).items()}, file, {"format": "pt"})
+    with pytest.raises(RunError, match=r"cannot be read \(it lacks .* and 15 more\)") as error:
+        load_model(path)
+    message(error)
+
+
 # --- LoRA -----------------------------------------------------------------------------------------
 
 
@@ -276,6 +358,32 @@ def test_lora_leaves_the_eyes_and_ears_of_a_multimodal_model_alone():
     adapted = get_peft_model(Parts(language + other), config)
     inside = {name.split(".lora_A")[0] for name, _ in adapted.named_parameters() if "lora_A" in name}
     assert inside == {f"base_model.model.{name}" for name in language}
+
+
+def test_lora_lands_on_fused_projections_too(tokenizer):
+    config = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = Phi3ForCausalLM(Phi3Config(**config, vocab_size=len(tokenizer), pad_token_id=0, eos_token_id=2))
+    loading.require_targets(LoadedModel("phi", model, tokenizer))
+    adapted = get_peft_model(model, lora(2, 4, 0.0))
+    inside = {
+        name.split(".lora_A")[0].split(".")[-1] for name, _ in adapted.named_parameters() if "lora_A" in name
+    }
+    assert inside == {"qkv_proj", "o_proj"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        (GPT2LMHeadModel, GPT2Config(n_embd=32, n_layer=1, n_head=2)),
+        (GPTNeoXForCausalLM, GPTNeoXConfig(hidden_size=32, num_hidden_layers=1, num_attention_heads=2)),
+    ],
+)
+def test_a_model_that_lora_does_not_fit_is_refused(tokenizer, kind, config):
+    with pytest.raises(
+        ValueError, match=r"model 'mine' \(GPT.*\) has none of the layers LoRA is put on"
+    ) as error:
+        loading.require_targets(LoadedModel("mine", kind(config), tokenizer))
+    message(error)
 
 
 @pytest.mark.parametrize(("fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])

@@ -92,6 +92,18 @@ def test_json_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     assert read_json(path)["b"] == 1 and files(tmp_path) == {"value.json"}
 
 
+def test_what_is_no_number_is_null_and_infinity_is_refused(tmp_path):
+    path = tmp_path / "value.json"
+    write_json(path, {"a": float("nan"), "b": [{"c": float("nan")}, (1.5, float("nan"))]})
+    assert json.loads(path.read_text(), parse_constant=pytest.fail) == {
+        "a": None,
+        "b": [{"c": None}, [1.5, None]],
+    }
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"a": float("inf")})
+    assert read_json(path)["a"] is None and files(tmp_path) == {"value.json"}
+
+
 def test_json_that_cannot_be_read(tmp_path):
     path = tmp_path / "value.json"
     with pytest.raises(RunError, match=r"value.json is missing") as error:
@@ -221,6 +233,12 @@ def test_a_folder_of_another_request_is_refused_with_the_differences(tmp_path):
     assert read_manifest(run.path) == before
 
 
+def test_of_settings_only_those_that_differ_are_named(tmp_path):
+    Run(tmp_path, REQUEST)
+    with pytest.raises(RunError, match=r"request \(steps was 3, is 4\); choose"):
+        Run(tmp_path, {**REQUEST, "settings": {**REQUEST["settings"], "steps": 4}})
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "null", '{"format": 1}', '{"format": 0, "status": "done", "request": {}}',
@@ -264,6 +282,82 @@ def test_without_space_no_run_begins(tmp_path, monkeypatch):
     assert not Run(tmp_path / "run", REQUEST).done
 
 
+# --- runs of other code ---------------------------------------------------------------------------
+
+
+def test_the_fingerprint_of_code_follows_its_files(tmp_path):
+    own = tmp_path / "mine.py"
+    own.write_text("one")
+    runs.code_fingerprint.cache_clear()
+    games, both = runs.code_fingerprint(("games",)), runs.code_fingerprint(("games", "runs"))
+    mine = runs.code_fingerprint(("games",), own)
+    own.write_text("two")
+    assert runs.code_fingerprint(("games",), own) == mine, "what runs is what was imported"
+    runs.code_fingerprint.cache_clear()
+    assert runs.code_fingerprint(("games",)) == games
+    assert len({games, both, mine, runs.code_fingerprint(("games",), own)}) == 4
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_run_of_other_code_is_said_so_put_aside_and_begun_anew(tmp_path, capsys, finished):
+    path = tmp_path / "sepo-seed-0"
+    for number, code in enumerate(("aaaa", "bbbb", "cccc")):
+        run = Run(path, {**REQUEST, "code": code})
+        assert not run.done
+        said = capsys.readouterr().err
+        if number:
+            state, before = ("finished" if finished else "begun"), ("aaaa", "bbbb")[number - 1]
+            assert said.startswith(f"{path} was {state} by other code ({before}, now {code}): ")
+            assert said.count("\n") == 1 and f"kept as sepo-seed-0.old-{number}" in said
+        if finished:
+            run.finish()
+    assert files(tmp_path) >= {"sepo-seed-0", "sepo-seed-0.old-1", "sepo-seed-0.old-2"}
+    assert read_manifest(tmp_path / "sepo-seed-0.old-1")["request"]["code"] == "aaaa"
+    assert Run(path, {**REQUEST, "code": "cccc"}).done is finished and not capsys.readouterr().err
+
+
+def test_a_run_of_other_code_is_kept_on_demand(tmp_path, monkeypatch, capsys):
+    Run(tmp_path / "run", {**REQUEST, "code": "aaaa"}).finish()
+    monkeypatch.setenv(runs.KEEP, "1")
+    kept = Run(tmp_path / "run", {**REQUEST, "code": "bbbb"})
+    assert kept.done and kept.manifest["request"]["code"] == "aaaa" and not capsys.readouterr().err
+    assert files(tmp_path) == {"run", f"run/{MANIFEST}"}
+
+
+def test_another_request_of_other_code_is_refused_not_put_aside(tmp_path):
+    Run(tmp_path / "run", {**REQUEST, "code": "aaaa"})
+    with pytest.raises(RunError, match=r"made for another request \(seed was 0, is 1\)"):
+        Run(tmp_path / "run", {**REQUEST, "code": "bbbb", "seed": 1})
+    assert files(tmp_path) == {"run", f"run/{MANIFEST}"}
+
+
+def test_a_run_on_another_base_is_put_aside_and_on_a_missing_one_kept(tmp_path, capsys):
+    request = {**REQUEST, "base": "../sft", "base_sha256": "1111"}
+    Run(tmp_path / "sft", REQUEST)
+    Run(tmp_path / "sepo", request).finish()
+    assert Run(tmp_path / "sepo", {**request, "base": str(tmp_path / "sft")}).done
+    assert Run(tmp_path / "sepo", {**request, "base_sha256": None}).done
+    assert not Run(tmp_path / "sepo", {**request, "base_sha256": "2222"}).done
+    assert "from another base (1111, now 2222)" in capsys.readouterr().err
+
+
+def test_a_base_that_is_a_run_is_held_by_its_way_from_the_run(tmp_path):
+    Run(tmp_path / "a" / "sft", REQUEST)
+    held = runs.base_as_held(tmp_path / "a" / "sepo", tmp_path / "a" / "sft")
+    assert held == "../sft"
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert runs.base_of(tmp_path / "b" / "sepo", {"base": held}) == str(tmp_path / "b" / "sft")
+    for name in ("pico", "owner/name", "../models/mine", str(tmp_path)):
+        assert runs.base_as_held(tmp_path / "run", name) == name
+        assert runs.base_of(tmp_path / "run", {"base": name}) == name
+
+
+def test_a_run_prints_as_one_short_line(tmp_path):
+    assert repr(Run(tmp_path / "run", {**REQUEST, "game": "kuhn"})) == (
+        f"Run('{tmp_path}/run': sft kuhn seed 0, started)"
+    )
+
+
 # --- metrics --------------------------------------------------------------------------------------
 
 
@@ -288,6 +382,16 @@ def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
     with pytest.raises(RunError, match=r"metrics\.jsonl, line 2 is not JSON; delete") as error:
         read_lines(path)
     message(error)
+
+
+def test_lines_are_dropped_and_a_cut_one_is_healed(tmp_path):
+    path = tmp_path / "exact.jsonl"
+    runs.keep_lines(path, lambda row: True)
+    assert not path.exists()
+    path.write_text('{"step": 1}\n{"step": 2}\n{"ste')
+    runs.keep_lines(path, lambda row: row["step"] != 1)
+    append_line(path, {"step": 3})
+    assert read_lines(path) == [{"step": 2}, {"step": 3}]
 
 
 # --- checkpoints ----------------------------------------------------------------------------------

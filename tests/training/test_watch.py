@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerControl, TrainerState
 
+from sepo_kit.games import get_game
 from sepo_kit.models.loading import load_model
 from sepo_kit.runs import (
     EPISODES,
@@ -184,6 +185,86 @@ def test_another_seed_is_another_run(stage, whole, tiny_folder, tmp_path):
     assert any((value != other[name]).any() for name, value in adapter(whole[stage.name]).items())
 
 
+def test_the_manifest_holds_where_the_run_comes_from(stage, whole, tiny_folder):
+    manifest = read_manifest(whole[stage.name].path)
+    base, own = manifest["chain"]
+    assert base["model"] == str(tiny_folder) and len(base["sha256"]) == 64
+    weights = whole[stage.name].path / "adapter" / "adapter_model.safetensors"
+    assert own["adapter_sha256"] == manifest["adapter_sha256"] == file_hash(weights)
+    assert own["code"] == manifest["request"]["code"] and own["commit"] == manifest["commit"]
+    assert (own["stage"], own["game"], own["seed"]) == (stage.name, "kuhn", 0)
+
+
+def test_tokens_of_the_warm_start_are_counted(whole, tokenizer, monkeypatch):
+    monkeypatch.setattr(sft, "demonstrations", few)
+    rows = sft._rows(get_game("kuhn"), STAGES[0].settings, 0)
+    texts = [tokenizer.apply_chat_template(r["prompt"] + r["completion"], return_dict=False) for r in rows]
+    assert read_manifest(whole["sft"].path)["train_tokens"] == sum(map(len, texts)) > 0
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory, tiny_folder):
+    """A run on a run, in one folder."""
+    root = tmp_path_factory.mktemp("second")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sft, "demonstrations", few)
+        warm = STAGES[0](tiny_folder, root / "sft")
+    return STAGES[1](warm.path, root / "sepo")
+
+
+def test_the_adapter_of_a_run_on_a_run_fits_the_raw_base(second, tiny_folder):
+    """PEFT's own loading, and that of a run in a manner of its own, are the agent that was trained."""
+    ids = torch.tensor([[5, 6, 7, 8, 9]])
+    adapted = peft.PeftModel.from_pretrained(
+        load_model(tiny_folder).model, str(second.path / "adapter")
+    ).eval()
+    with torch.no_grad():
+        found, raw, warm = (
+            m(ids).logits
+            for m in (adapted, load_model(tiny_folder).model, load_model(second.path.parent / "sft").model)
+        )
+        torch.testing.assert_close(load_model(second.path).model(ids).logits, found, atol=1e-4, rtol=1e-4)
+    assert (found - raw).abs().max() > 1e-2 and (found - warm).abs().max() > 1e-2
+    assert second.request["base"] == "../sft"
+    links = read_manifest(second.path)["chain"]
+    assert [link["stage"] for link in links] == ["base", "sft", "sepo"]
+    assert links[1]["adapter_sha256"] == second.request["base_sha256"]
+    assert (second.path / "adapter" / "README.md").read_text().count(" on kuhn, seed 0") == 2
+
+
+def test_what_was_trained_last_is_in_it(second, tmp_path):
+    """The combined adapter without the first one's part is what LoRA ended with: rank, scale and all."""
+    tensors, first = adapter(second), adapter(second.path.parent / "sft")
+    for name, value in first.items():
+        part = tensors[name][: len(value)] if "lora_A" in name else tensors[name][:, : value.shape[1]]
+        torch.testing.assert_close(part, value * (1 if "lora_A" in name else 2))  # alpha / r
+        assert tensors[name].numel() == 2 * value.numel()
+
+
+def test_runs_move_and_each_can_be_copied_alone(second, tmp_path, tiny_folder):
+    ids = torch.tensor([[5, 6, 7]])
+    moved = Path(shutil.copytree(second.path.parent, tmp_path / "elsewhere"))
+    alone = Path(shutil.copytree(second.path, tmp_path / "far" / "alone"))
+    with torch.no_grad():
+        here = load_model(second.path).model(ids).logits
+        for folder in (moved / "sepo", alone):
+            assert torch.equal(load_model(folder).model(ids).logits, here)
+    assert STAGES[1](moved / "sft", moved / "sepo").done, "it is the same run there"
+    assert not list(moved.glob("*.old-*"))
+
+
+def test_a_run_whose_base_model_is_another_now_is_refused(second, tmp_path, tiny_folder):
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    run = STAGES[1](base, tmp_path / "run", steps=1)
+    other = load_model(base)
+    with torch.no_grad():
+        other.model.model.norm.weight += 1
+    other.model.save_pretrained(base)
+    with pytest.raises(RunError, match=r"was trained on another .*base than there is now") as error:
+        load_model(run.path)
+    message(error)
+
+
 # --- stopped and resumed --------------------------------------------------------------------------
 
 
@@ -243,6 +324,32 @@ def test_a_damaged_checkpoint_is_refused_until_it_is_deleted(stage, whole, tiny_
     assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
 
 
+@pytest.mark.parametrize("where", ["seal", "finish", "remove"])
+def test_killed_at_the_end_a_run_goes_on_with_all_it_leaves(
+    stage, whole, tiny_folder, tmp_path, monkeypatch, where
+):
+    """Before the last checkpoint is sealed, before the manifest says done, and while checkpoints are removed."""
+
+    def killed(*_, **__):
+        raise Stopped
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        if where == "seal":
+            patch.setattr("sepo_kit.training.watch.seal", killed)
+        elif where == "finish":
+            patch.setattr(Run, "finish", killed)
+        else:
+            patch.setattr("sepo_kit.training.watch.shutil.rmtree", killed)
+        stage(tiny_folder, tmp_path / "run")
+    if where == "seal" and stage.records:
+        assert (tmp_path / "run" / EPISODES / "step-000002.parquet").exists(), "recorded first"
+    run = stage(tiny_folder, tmp_path / "run")
+    assert_same_weights(run, whole[stage.name])
+    assert names(run.path) == names(whole[stage.name].path)
+    mine, theirs = (sorted(f.name for f in (r.path / EPISODES).glob("*")) for r in (run, whole[stage.name]))
+    assert mine == theirs
+
+
 # --- a folder or a request that will not do -------------------------------------------------------
 
 
@@ -283,6 +390,25 @@ def test_bad_input_is_refused_before_anything_is_written(stage, tiny_folder, tmp
     with pytest.raises(OSError, match="cannot be loaded"):
         stage(broken, folder)
     assert not folder.exists()
+
+
+def test_a_run_of_other_code_is_trained_anew(stage, whole, tiny_folder, tmp_path, monkeypatch, capsys):
+    before = Path(shutil.copytree(whole[stage.name].path, tmp_path / "run"))
+    monkeypatch.setattr("sepo_kit.training.stage.code_fingerprint", lambda *_: "0123")
+    with pytest.raises(RunError, match="made for another request"):
+        stage(tiny_folder, before, seed=5)
+    assert names(tmp_path) == {"run"}
+    run = stage(tiny_folder, before)
+    assert "run was finished by other code (" in capsys.readouterr().err
+    assert names(tmp_path) == {"run", "run.old-1"} and run.manifest["request"]["code"] == "0123"
+    assert_same_weights(run, whole[stage.name])
+
+
+@pytest.mark.parametrize("seed", [1.5, "0", None, -1, True, 2**32])
+def test_a_seed_is_checked_before_anything_is_written(stage, tiny_folder, tmp_path, seed):
+    with pytest.raises(ValueError, match=f"seed must be a whole number from 0 to 4294967295, got {seed!r}"):
+        stage(tiny_folder, tmp_path / "run", seed=seed)
+    assert not (tmp_path / "run").exists()
 
 
 # --- numbers and disks that give out --------------------------------------------------------------

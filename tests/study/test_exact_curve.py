@@ -1,0 +1,29 @@
+"""The exact curve of a run: healed where a crash cut a line, each step once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from sepo_kit.games import get_game
+from sepo_kit.runs import append_line
+from sepo_kit.study.exact_curve import EXACT_CURVE, ExactCurve, read_exact_curve
+
+
+@pytest.mark.parametrize("step", [0, 2])
+def test_a_line_cut_short_by_a_crash_is_not_continued(tmp_path, monkeypatch, step):
+    curve = ExactCurve(get_game("kuhn"), tmp_path, 0.8, 2)
+    monkeypatch.setattr(
+        curve, "_write", lambda state, *_: append_line(curve.path, {"step": state.global_step, "safety": 1.0})
+    )
+    if step:
+        (tmp_path / EXACT_CURVE).write_text(
+            '{"step": 0, "safety": 0.5}\n{"step": 4, "safety": 0.25}\n{"step": 6, "sa'
+        )
+    for now in (step, step + 2):
+        state = SimpleNamespace(is_world_process_zero=True, global_step=now, max_steps=9)
+        (curve.on_train_begin if now == step else curve.on_step_end)(None, state, None)
+    found = read_exact_curve(tmp_path)
+    assert found["step"].to_list() == ([0, 2, 4] if step else [0, 2])
+    assert found["safety"].to_list() == ([0.5, 1.0, 1.0] if step else [1.0, 1.0])
