@@ -17,6 +17,7 @@ from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.terms import Terms, results_of, terms_of
 
 WORST_CASE = "worst-case"
+SCHEDULES = ("constant", "linear")  # of the learning rate; linear: to zero at the last step
 EXPLOITERS = ("pool", WORST_CASE, f"pool and {WORST_CASE}")
 
 
@@ -32,6 +33,12 @@ def check_numbers(settings: object, positive: Sequence[str], not_negative: Seque
             raise ValueError(f"{name} must be {'> 0' if name in positive else '>= 0'}, got {value!r}")
         if declared.type == "int" and not isinstance(value, int):
             raise ValueError(f"{name} must be a whole number, got {value!r}")
+
+
+def check_schedule(schedule: str) -> None:
+    """ValueError unless ``schedule`` names one of the learning rate."""
+    if schedule not in SCHEDULES:
+        raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,18 +7,19 @@ seen in seconds, and against the exact gradient.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 
 from sepo_kit import exact
+from sepo_kit.adversaries.exploiters import Exploiters, best_response
 from sepo_kit.engine.policy import TabularPolicy
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Weights
-from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers
-from sepo_kit.objective.terms import TERMS, objective, row_of
+from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers, check_schedule
+from sepo_kit.objective.terms import TERMS, guaranteed, objective, row_of
 
 Table = dict[str, np.ndarray]
 
@@ -28,14 +29,17 @@ class TabularSettings(StepSettings):
     """How a table is trained; what a step plays and pays is told by ``StepSettings``.
 
     ``row``: attribute of the information state that names its row. ``log_every``: steps between exact evaluations.
+    ``schedule``: of the learning rate, "constant" or "linear", to zero at the last step.
     """
 
     steps: int = 400
     learning_rate: float = 0.05
+    schedule: str = "constant"
     row: str = "key"
     log_every: int = 10
 
     def __post_init__(self) -> None:
+        check_schedule(self.schedule)
         check_numbers(self, ("steps", "learning_rate", "log_every"))
         super().__post_init__()
 
@@ -94,9 +98,16 @@ def _softmax(values: np.ndarray) -> np.ndarray:
     return shifted / shifted.sum()
 
 
-def sampled_gradient(taken: TrainingStep, logits: Logits, seed: int, number: int) -> Table:
+def sampled_gradient(
+    taken: TrainingStep, logits: Logits, seed: int, number: int, exploiters: Exploiters | None = None
+) -> Table:
     """One estimate of the gradient of J with respect to the logits, in units of J: step ``number`` of ``taken``, which
     keeps what was played.
+
+    Parameters
+    ----------
+    exploiters
+        Keeps the best responses from step to step, where the settings want some; None: only this step's.
 
     Returns
     -------
@@ -106,15 +117,17 @@ def sampled_gradient(taken: TrainingStep, logits: Logits, seed: int, number: int
     """
     settings = taken.settings
     recorder = _Recorder(logits)
+    exploiters = exploiters or Exploiters(taken.game, settings, logits.row)
     episodes = play_matches(
         taken.game,
         recorder,
         taken.matches,
         seed,
+        opponents=exploiters.renewed(logits.policy(), number),
         step=number,
         common_random_numbers=settings.common_random_numbers,
     )
-    credit = taken.learn(episodes)
+    credit = taken.learn(episodes, exploiters.gain if exploiters.exactly else None)
     count = settings.rollouts * settings.groups
     gradient: Table = {}
     advantages = iter(credit.advantage)
@@ -161,24 +174,29 @@ def train_tabular(
     game = get_game(game)
     logits = Logits(game, settings.row, start)
     taken = TrainingStep(game, settings)
-    adam = _Adam(settings.learning_rate)
+    exploiters = Exploiters(game, settings, settings.row)
+    adam = _Adam(settings.learning_rate, settings.steps if settings.schedule == "linear" else None)
     rows = []
     for number in range(settings.steps):
         if number % settings.log_every == 0:
             rows.append(_evaluation(game, logits, taken.weights, number))
-        gradient = sampled_gradient(taken, logits, seed, number)
+        gradient = sampled_gradient(taken, logits, seed, number, exploiters)
         adam.ascend(logits.logits, {label: g / taken.credit.scale for label, g in gradient.items()})
     rows.append(_evaluation(game, logits, taken.charged, settings.steps))
     return TabularRun(logits.probabilities(), pd.DataFrame(rows))
 
 
 def _evaluation(game: Game, logits: Logits, weights: Weights, step: int) -> dict:
-    found = exact.terms(game, logits.policy())
+    agent = logits.policy()
+    found = exact.terms(game, agent)
+    found = replace(found, worst_case=best_response(game, agent, logits.row)[1])
     return {
         "step": step,
         **dict(zip(TERMS, row_of(found).tolist(), strict=True)),
         "robust": found.robust,
         "safety": objective(game.spec, found, game.spec.eval_weights),
+        "worst_case": found.worst_case,
+        "guaranteed": guaranteed(game.spec, found, game.spec.eval_weights),
         "weight_exploit": weights.exploit,
         "weight_collusion": weights.collusion,
         "weight_externality": weights.externality,
@@ -188,14 +206,17 @@ def _evaluation(game: Game, logits: Logits, weights: Weights, step: int) -> dict
 class _Adam:
     """Adam (Kingma and Ba 2015) on a table of arrays, ascending."""
 
-    def __init__(self, rate: float, first: float = 0.9, second: float = 0.999) -> None:
-        self.rate, self.first, self.second = rate, first, second
+    def __init__(
+        self, rate: float, falls: int | None = None, first: float = 0.9, second: float = 0.999
+    ) -> None:
+        self.rate, self.falls, self.first, self.second = rate, falls, first, second
         self.steps = 0
         self.means: Table = {}
         self.squares: Table = {}
 
     def ascend(self, values: Table, gradient: Table) -> None:
         """Move every row of ``values`` along its gradient; rows without one coast on their momentum."""
+        rate = self.rate * (1 - self.steps / self.falls) if self.falls else self.rate
         self.steps += 1
         for label, row in values.items():
             g = gradient.get(label, 0.0)
@@ -205,4 +226,4 @@ class _Adam:
             )
             mean = self.means[label] / (1 - self.first**self.steps)
             square = self.squares[label] / (1 - self.second**self.steps)
-            row += self.rate * mean / (np.sqrt(square) + 1e-8)
+            row += rate * mean / (np.sqrt(square) + 1e-8)

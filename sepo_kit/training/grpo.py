@@ -38,9 +38,9 @@ from trl import GRPOConfig
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel, lora, training_dtype
-from sepo_kit.runs import METRICS, Run, read_lines
+from sepo_kit.runs import Run, read_json
 from sepo_kit.training.processes import world
-from sepo_kit.training.recording import Recorder
+from sepo_kit.training.recording import STATE, Recorder
 from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.stage import run_stage
@@ -96,7 +96,7 @@ def train_sepo(
     return run_stage(
         "sepo", base, game, run_folder, settings, seed, build,
         check=lambda loaded, game: Rollouts(game, None, settings, seed),
-        resume=lambda trainer, run: trainer.rollouts.go_on_from(read_lines(run.path / METRICS)),
+        resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
     )  # fmt: skip
 
@@ -129,7 +129,7 @@ def sepo_trainer(
             max_steps=settings.steps * settings.updates,
             num_iterations=settings.updates,
             learning_rate=settings.learning_rate,
-            lr_scheduler_type="constant",
+            lr_scheduler_type=settings.schedule,
             beta=settings.beta,
             epsilon=settings.clip,
             max_grad_norm=settings.max_grad_norm,

@@ -1,4 +1,4 @@
-"""Some episodes of every saved step, kept to be read: decisions with their rewards and advantages.
+"""What a run keeps of every saved step: some episodes, to be read, and what it needs to go on from there.
 
 ``episodes/step-000025.parquet`` in the run folder holds what step 25 trained on, its rounds beside it, bounded to
 the first few rollouts against each opponent. Nothing reads it back into training.
@@ -15,13 +15,14 @@ from transformers import TrainerCallback
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
 from sepo_kit.engine.tables import write_tables
 from sepo_kit.objective.credit import Credit
-from sepo_kit.runs import EPISODES, Run
+from sepo_kit.runs import EPISODES, Run, write_json
 
+STATE = "step.json"  # in a checkpoint: what Rollouts.state says
 ROLLOUTS = 4  # kept per opponent: the first of its first group, which share all draws but their own
 
 
 class Recorder(TrainerCallback):
-    """Writes the episodes of ``rollouts`` each time a checkpoint is saved."""
+    """Writes episodes of ``rollouts``, and its state into the checkpoint, each time one is saved."""
 
     def __init__(self, run: Run, rollouts) -> None:
         self.run = run
@@ -32,6 +33,9 @@ class Recorder(TrainerCallback):
             step = self.rollouts.step
             number = state.global_step // self.rollouts.settings.updates
             record_episodes(self.run.path, number, step.episodes, step.credit)
+            write_json(
+                Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE, self.rollouts.state()
+            )
 
 
 def record_episodes(folder: Path | str, step: int, episodes: Sequence[Episode], credit: Credit) -> Path:

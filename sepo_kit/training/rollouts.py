@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
 from trl import GRPOTrainer
 
+from sepo_kit.adversaries.exploiters import Exploiters
+from sepo_kit.adversaries.opponents import resolve_all
 from sepo_kit.engine.episode import Decision, Episode
+from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.models.language_model import Branching, LanguageModel
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.step import TrainingStep
-from sepo_kit.objective.terms import TERMS, objective, row_of
+from sepo_kit.objective.terms import TERMS, guaranteed, objective, row_of
 from sepo_kit.training.memory import until_it_fits
 from sepo_kit.training.processes import collected, dealt, from_all, share_of_work
 from sepo_kit.training.settings import SEPOSettings
@@ -46,6 +50,8 @@ class Rollouts:
         self.settings = settings
         self.seed = seed
         self.step = TrainingStep(game, settings)
+        self.exploiters = Exploiters(game, settings)
+        self.seated: dict[str, Policy] | None = None  # opponents that stay as they are, once they are loaded
         self.style = STYLES[settings.style](player, game, settings)
         self.slots = game.spec.rounds * game.spec.moves_per_round
         only_train = settings.mode in ("shared", "auxiliary")
@@ -74,10 +80,19 @@ class Rollouts:
         if number % self.settings.save_every == 0 or len(self.reference) > KEPT:
             self.reference.clear()
         with evaluating(trainer.model):
-            self.step.learn(self._play(number))
+            exploiters = self.exploiters
+            episodes = self._play(number, {**self._others(), **exploiters.renewed(self.player, number)})
+            self.step.learn(episodes, exploiters.gain if exploiters.exactly else None)
         return self._lay_out()
 
-    def _play(self, step: int) -> list[Episode]:
+    def _others(self) -> dict[str, Policy]:
+        """Who sits opposite and is no best response."""
+        if self.seated is None:
+            names = [n for n in self.step.opponents if n not in self.settings.best_responses]
+            self.seated = resolve_all(self.game, names, self.player)
+        return self.seated
+
+    def _play(self, step: int, opponents: Mapping[str, Policy]) -> list[Episode]:
         """All episodes of the step: this process's share of the matches, and what the others played."""
         share = dealt(self.step.matches, self.number, self.of)
         # The loss asks for all prompts of a step once it is played; there may be as many of the other seat.
@@ -94,6 +109,7 @@ class Rollouts:
                     self.player,
                     share[first:last],
                     self.seed,
+                    opponents=opponents,
                     step=step,
                     common_random_numbers=self.settings.common_random_numbers,
                 )
@@ -107,11 +123,14 @@ class Rollouts:
         self.player.learn_trees({prompt: tree for others in trees for prompt, tree in others.items()})
         return collected(hands)
 
-    def go_on_from(self, logged: Sequence[dict]) -> None:
-        """Take up the weights that dual ascent had reached, from the metrics of the steps before."""
-        if self.step.dual is not None and logged:
-            names = (field.name for field in fields(Weights))
-            self.step.go_on_with(Weights(**{n: logged[-1][f"sepo/weight_{n}"] for n in names}))
+    def state(self) -> dict[str, Any]:
+        """What a stopped run needs beside its weights to go on: plain JSON values."""
+        return {"weights": asdict(self.step.weights), "exploiters": self.exploiters.state()}
+
+    def go_on_with(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state`` said."""
+        self.step.go_on_with(Weights(**state["weights"]))
+        self.exploiters.go_on_with(state["exploiters"])
 
     def _lay_out(self) -> dict[str, list]:
         end = [self.player.end_of_reply]
@@ -155,6 +174,7 @@ class Rollouts:
         found = {
             **dict(zip(TERMS, row_of(step.terms).tolist(), strict=True)),
             "safety": objective(step.spec, step.terms, step.spec.eval_weights),
+            **self._worst_case(),
             "fallback": float(np.mean([d.fallback for d in decisions])),
             "decisions": float(len(decisions)),
             "prompts": float(len({d.prompt_ids for d in decisions})),
@@ -166,6 +186,13 @@ class Rollouts:
         if step.dual is not None:  # the weights of the next step
             found |= {f"weight_{name}": weight for name, weight in asdict(step.weights).items()}
         return {f"sepo/{name}": value for name, value in found.items()}
+
+    def _worst_case(self) -> dict[str, float]:
+        """What the best response gains, exactly or in the step's episodes, and J with it in the exploit's place."""
+        spec, terms = self.step.spec, self.step.terms
+        if terms.worst_case is None:
+            return {}
+        return {"worst_case": terms.worst_case, "guaranteed": guaranteed(spec, terms, spec.eval_weights)}
 
     def _spreads(self) -> dict[str, float]:
         """In-group spread of every term; a penalty without any gives one warning in a run."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from sepo_kit.games.base import answer_rule
-from sepo_kit.objective.step import StepSettings, check_numbers
+from sepo_kit.objective.step import StepSettings, check_numbers, check_schedule
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,9 @@ class SEPOSettings(StepSettings):
         never acts.
     beta
         Weight of the KL divergence to the SFT model; 0 for none.
+    schedule
+        Of the learning rate: "constant" (arXiv 2605.30854), or "linear", falling to zero at the last step. Best
+        responses jump, so training against them circles; a step size that falls is what settles it.
     clip
         How far the probability ratio may leave 1 (PPO's epsilon).
     style, temperature, max_new_tokens
@@ -88,6 +91,7 @@ class SEPOSettings(StepSettings):
     style: str = "direct"
     temperature: float = 0.8
     max_new_tokens: int = 512
+    schedule: str = "constant"
     clip: float = 0.2
     max_grad_norm: float = 1.0
     lora_r: int = 16
@@ -105,6 +109,7 @@ class SEPOSettings(StepSettings):
             ("beta", "lora_dropout"),
         )  # fmt: skip
         _check_shares(self)
+        check_schedule(self.schedule)
         answer_rule(self.style)
         super().__post_init__()
 

@@ -109,7 +109,7 @@ def run_stage(
     build: Build,
     *,
     check: Callable[[LoadedModel, Game], None] = lambda loaded, game: None,
-    resume: Callable[[Trainer, Run], None] = lambda trainer, run: None,
+    resume: Callable[[Trainer, Path], None] = lambda trainer, checkpoint: None,
     results: Callable[[Trainer], dict[str, Any]] = lambda trainer: {},
 ) -> Run:
     """Train what ``build`` makes, in ``run_folder``, to its end; the parameters are those of ``train_sepo``.
@@ -141,7 +141,7 @@ def run_stage(
         with processes.main_process_first():
             checkpoint = resume_point(run, getattr(settings, "updates", 1))
         if checkpoint:
-            resume(trainer, run)
+            resume(trainer, checkpoint)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         save_adapter(trainer, run, chain)
         if processes.is_main_process:
