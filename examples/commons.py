@@ -19,6 +19,7 @@ from sepo_kit.games.base import (
     GameSpec,
     Harms,
     InformationState,
+    Mixture,
     Outcome,
     Pools,
     State,
@@ -52,6 +53,7 @@ SPEC = GameSpec(
         shift=("grim-trigger", "steward", "alternating"),
     ),
     actions=TAKES,
+    reference_row="label",
 )
 
 # --- rules ----------------------------------------------------------------------------------------
@@ -81,6 +83,12 @@ class CommonsInformation(InformationState):
     def key(self) -> str:
         """The history as pairs of takes, own first, from which the stock follows: "12 11"; "start"."""
         return " ".join(own + their for own, their in self.history) or "start"
+
+    @property
+    def label(self) -> str:
+        """The stock now and the last round, own take first: "12 start", "9 22"."""
+        last = "".join(self.history[-1]) if self.history else "start"
+        return f"{self.stocks[-1]} {last}"
 
     @property
     def last(self) -> str | None:
@@ -253,6 +261,35 @@ STRATEGIES = {
     )
 }
 
+# --- demonstrators --------------------------------------------------------------------------------
+
+
+class Watchful(Strategy):
+    """Take 2 while the stock is above half, else 1: it demonstrates, and nobody plays against it."""
+
+    id = "watchful"
+
+    def distribution(self, seen: CommonsInformation) -> Mapping[str, float]:
+        return surely("2" if seen.stocks[-1] > STOCK // 2 else "1")
+
+    def explain(self, seen: CommonsInformation, action: str) -> str:
+        if action == "2":
+            return f"The stock of {seen.stocks[-1]} is above half, so it can spare 2."
+        return f"The stock of {seen.stocks[-1]} is at half or below, so I spare it and take 1."
+
+
+MIXTURE = Mixture(
+    demonstrators=(
+        (STRATEGIES["tit-for-tat"], 0.35),
+        (Watchful(), 0.25),
+        (STRATEGIES["greedy"], 0.20),
+        (STRATEGIES["restrained"], 0.12),
+        (STRATEGIES["uniform"], 0.08),
+    ),
+    opponents=("tit-for-tat", "restrained", "moderate", "greedy", "raider"),
+    records=4_000,
+)
+
 # --- harms and the game ---------------------------------------------------------------------------
 
 
@@ -265,6 +302,7 @@ class Commons(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    mixture = MIXTURE
 
     def initial_state(self) -> CommonsState:
         return CommonsState()

@@ -121,6 +121,9 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="write the demonstrations corpus")
     data.add_argument("--folder", type=Path, help="default: data/sft")
+    data.add_argument(
+        "--games", nargs="+", default=(), metavar="GAME", help="default: all that have demonstrations"
+    )
     data.set_defaults(run=_data)
 
     games = commands.add_parser("games", help="list games and strategies")
@@ -241,7 +244,7 @@ def _data(options: argparse.Namespace) -> None:
     from sepo_kit.runs import file_hash
     from sepo_kit.training.demonstrations import write_corpus
 
-    for path in write_corpus(options.folder or PROJECT / "data" / "sft"):
+    for path in write_corpus(options.folder or PROJECT / "data" / "sft", options.games):
         print(f"{path}  sha256 {file_hash(path)}")
 
 

@@ -108,3 +108,9 @@ def test_a_study_writes_its_tables_and_says_where(tmp_path, capsys):
         "credit-study-tabular.json",
     ):
         assert f"written: {tmp_path / name}" in told and (tmp_path / name).exists()
+
+
+def test_data_writes_the_demonstrations_of_the_games_it_is_given(tmp_path, capsys):
+    assert main(["data", "--games", "kuhn", "--folder", str(tmp_path)]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["counts.csv", "kuhn.parquet"]
+    assert "kuhn.parquet  sha256 " in capsys.readouterr().out

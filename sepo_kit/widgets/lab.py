@@ -214,8 +214,8 @@ class PenaltyLab(widgets.VBox):
             self._scripted = scripted(self.game.value)
             self._stored = stored(self.folders, self.game.value)
             self.says.value = status_html(self._stored, self.folders, self.run.value)
-        plans = [(f"{p.name}: {plan.model}", (p.name, plan.model)) for p in PROFILES.values() for plan in p.plans
-                 if plan.game == self.game.value]  # fmt: skip
+        trainable = get_game(self.game.value).mixture is not None
+        plans = [(f"{p.name}: {model}", (p.name, model)) for p in PROFILES.values() for model in p.models if trainable]
         self.plan.options = plans
         usual = ("quick", "pico")
         self.plan.value = usual if usual in dict(plans).values() else plans[0][1] if plans else None

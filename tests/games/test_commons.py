@@ -1,18 +1,21 @@
-"""The worked sixth game: its rules, and that the page which explains it tells the truth."""
+"""The worked game of examples/: its rules, and that the page which explains how one is added tells the truth."""
 
 from __future__ import annotations
 
 import importlib.util
 import re
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from sepo_kit.games import check_game
+from sepo_kit.games import GAMES, check_game
+from sepo_kit.games.base import GameSpec, Mixture, StudyStart
 
 ROOT = Path(__file__).parents[2]
 SOURCE, PAGE = ROOT / "examples" / "commons.py", ROOT / "docs" / "add_a_game.md"
+QUOTED = (SOURCE, ROOT / "examples" / "lemons" / "lemons.py", ROOT / "examples" / "lemons" / "pyproject.toml")
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +104,8 @@ def test_its_script_runs(commons, capsys):
     assert len(printed.splitlines()) == 4 + len(commons.STRATEGIES)
 
 
-def blocks() -> list[str]:
-    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def bare(code: str) -> str:
@@ -110,13 +113,39 @@ def bare(code: str) -> str:
     return re.sub(r",(?=[)\]}])", "", re.sub(r"\s", "", code))
 
 
-def test_the_page_quotes_the_file_and_its_other_code_runs(commons, capsys):
-    source, ran = SOURCE.read_text(encoding="utf-8"), 0
-    for block in blocks():
+def test_the_page_quotes_the_files_and_its_other_code_runs(commons, capsys, monkeypatch):
+    monkeypatch.setattr(GAMES, "_known", dict(GAMES.items()))  # what the page registers goes with the test
+    sources = [bare(path.read_text(encoding="utf-8")) for path in QUOTED]
+    ran, quoted = 0, {path.name: 0 for path in QUOTED}
+    for block in [*blocks("python"), *blocks("toml")]:
         if "import" in block:
             exec(compile(block, PAGE.name, "exec"), {})
             ran += 1
-        else:
-            assert bare(block) in bare(source), f"not in {SOURCE.name}:\n{block}"
-    assert ran == 2 and len(blocks()) == 8
-    assert float(capsys.readouterr().out) < 8
+            continue
+        found = [path.name for path, source in zip(QUOTED, sources) if bare(block) in source]
+        assert found, f"in none of {', '.join(quoted)}:\n{block}"
+        quoted[found[0]] += 1
+    assert ran == 2 and quoted == {"commons.py": 9, "lemons.py": 3, "pyproject.toml": 2}
+    own, plan = capsys.readouterr().out.split()
+    assert float(own) < 8 and plan == "pico/commons"
+
+
+def test_the_page_names_every_field():
+    text = PAGE.read_text(encoding="utf-8")
+    for kind in (GameSpec, Mixture, StudyStart):
+        assert [
+            f.name
+            for f in fields(kind)
+            if not re.search(rf"`{f.name}`|\b{f.name}=|\({f.name}, |, {f.name}\)", text)
+        ] == []
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_the_packaged_example_passes_too(seed):
+    spec = importlib.util.spec_from_file_location("examples.lemons", QUOTED[1])
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        check_game(module.GAME, seed)
+    finally:
+        del sys.modules[spec.name]

@@ -1,0 +1,228 @@
+"""A user's own game, known by an entry point, goes through all of the kit: the file of docs/add_a_game.md with every
+notebook, and the package of examples/ as an installer leaves it."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import pytest
+
+import sepo_kit as sk
+from sepo_kit.evaluation import archive
+from sepo_kit.evaluation.contenders import stored
+from sepo_kit.evaluation.reference import reference
+from sepo_kit.games.registry import GROUP
+from sepo_kit.pipeline.notebooks import PROJECT
+from sepo_kit.pipeline.profiles import PROFILES, get_profile
+from sepo_kit.pipeline.reproduce import Reproduction, Task, tasks
+from sepo_kit.training.demonstrations import demonstrated, demonstrations, write_corpus
+from sepo_kit.widgets.lab import PenaltyLab
+from sepo_kit.widgets.table import Table
+
+EXAMPLES = PROJECT / "examples"
+# Notebooks with fewer games or less to do than they show by default.
+SMALL = {
+    "01_games": {"games": ["commons"], "episodes": 20},
+    "02_penalties": {"games": ["commons"]},
+    "03_sft_data": {"games": ["commons"]},
+    "09_penalty_lab": {"game": "commons"},
+}
+
+
+@pytest.fixture(scope="module")
+def module():
+    spec = importlib.util.spec_from_file_location("commons", EXAMPLES / "commons.py")
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    del sys.modules[spec.name]
+
+
+@pytest.fixture(scope="module")
+def commons(module):
+    """The game, known to this process for as long as the tests run."""
+    with pytest.MonkeyPatch.context() as patch:
+        list(sk.GAMES)
+        patch.setattr(sk.GAMES, "_known", dict(sk.GAMES._known))
+        yield sk.register(module.GAME)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder on the path of new processes in which the commons are installed."""
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copy(EXAMPLES / "commons.py", folder)
+    info = folder / "commons-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: commons\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{GROUP}]\ncommons = commons:GAME\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def root(commons, site, tmp_path_factory):
+    """A smoke reproduction of the commons alone: all notebooks but 07, which is on two games of the kit."""
+    root = tmp_path_factory.mktemp("runs") / "smoke"
+    profile = replace(get_profile("smoke"), batch=lambda: [("pico", "commons")])
+    todo = tasks(profile, root, root / "figures", root / "tables")
+    todo = [shortened(task, root) for task in todo if task.notebook != "07_credit_ablation"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
+        Reproduction(profile, root, todo, 2, io.StringIO()).run()
+    return root
+
+
+def shortened(task: Task, root: Path) -> Task:
+    task.parameters = {**task.parameters, **SMALL.get(task.notebook, {})}
+    if task.notebook == "03_sft_data":
+        task.parameters["data"] = str(root / "sft")
+    return task
+
+
+def test_every_profile_has_a_plan_for_it(commons):
+    for profile in PROFILES.values():
+        for model in profile.models:
+            plan = profile.plan(model, "commons")
+            assert (plan.model, plan.game) == (model, "commons")
+            there = (demonstrations("commons")["split"] == "train").sum()
+            assert plan.sft.records <= there
+            assert plan.evaluation.exact is False
+    assert [name for name in PROFILES if ("pico", "commons") in PROFILES[name].batch()] == ["smoke"]
+    with pytest.raises(
+        ValueError, match="profile 'smoke' has no plan for 'smollm2-135m' on 'commons'; it has: pico"
+    ):
+        get_profile("smoke").plan("smollm2-135m", "commons")
+
+
+def test_a_game_without_demonstrations_has_no_plan_and_is_left_out(commons, monkeypatch):
+    monkeypatch.setattr(type(commons), "mixture", None)
+    assert "commons" not in demonstrated() and ("pico", "commons") not in get_profile("smoke").batch()
+    with pytest.raises(
+        ValueError, match="no plan for 'commons', which has no demonstrations; give its Game a mix"
+    ):
+        get_profile("smoke").plan("pico", "commons")
+
+
+def test_its_corpus_is_written_and_every_reply_in_it_is_read(commons, tmp_path):
+    (path,) = write_corpus(tmp_path, ["commons"])
+    frame = pd.read_parquet(path)
+    pd.testing.assert_frame_equal(frame, demonstrations(commons))
+    assert len(frame) == commons.mixture.records
+    assert set(frame["demonstrator"]) == {strategy.id for strategy, _ in commons.mixture.demonstrators}
+    for row in frame.drop_duplicates(["reason", "action"]).itertuples():
+        assert commons.parse(f"{row.reason}\n{row.action}", commons.spec.actions) == row.action
+
+
+@pytest.mark.slow
+def test_every_notebook_runs_on_it(root):
+    executed = sorted((root / "notebooks").glob("*.ipynb"))
+    assert len(executed) == 8
+    for path in executed:
+        cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
+        assert "wall_seconds" in str(cells[-1].outputs), path.name
+        assert "error" not in {output.output_type for cell in cells for output in cell.outputs}
+
+
+@pytest.mark.slow
+def test_its_runs_results_and_figures_are_there(root, commons):
+    table = pd.read_csv(root / "tables" / "smoke.csv")
+    assert set(table["game"]) == {"commons"} and set(table["stage"]) == {"base", "sft", "sepo"}
+    for name in ("terms-pico-commons", "training-pico-commons", "safety-change"):
+        assert (root / "figures" / f"{name}.png").stat().st_size > 5_000
+    runs = archive.find_runs(root)
+    assert set(runs["stage"]) == {"sft", "sepo"} and set(runs["status"]) == {"done"}
+    (sepo,) = runs[runs["stage"] == "sepo"]["path"]
+    recorded = archive.recordings(sepo)
+    episodes = archive.read_episodes(recorded[next(name for name in recorded if name.startswith("training"))])
+    match = archive.read_match(episodes, "exploit", "greedy")
+    assert "stock 12" in " ".join(match["prompt"]) and set(match["action"]) <= {"1", "2", "3"}
+
+
+@pytest.mark.slow
+def test_the_widgets_know_it(root, commons):
+    found = stored([root], "commons")
+    # Once the stock is used up rounds pass without a decision; a recording that lacks them is named, not weighed.
+    assert len(found.contenders) + len(found.problems) == 3
+    assert all("some are missing" in problem for problem in found.problems)
+    lab = PenaltyLab(root.parent, "commons", "smoke")
+    assert lab.game.value == "commons"
+    assert Table(root, "commons").game.value == "commons"
+
+
+def test_its_reference_policy_and_worst_cases_are_exact(commons):
+    best = reference("commons")
+    assert best.rows["state"].iloc[0] == "12 start" and best.worst_case is not None
+    found = sk.exact.worst_case_bounds(commons, sk.scripted(commons, "tit-for-tat"))
+    assert (
+        found.lower
+        == found.upper
+        == sk.exact.worst_case(commons, sk.scripted(commons, "tit-for-tat")).advantage
+    )
+    unsure = sk.exact.worst_case_bounds(
+        commons, sk.uniform(commons), max_states=500, episodes=200, search_episodes=20
+    )
+    assert 0 < unsure.lower < unsure.upper <= 5
+
+
+# --- the package ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory):
+    """The environment of a process that finds the package of examples/lemons."""
+    folder = tmp_path_factory.mktemp("target")
+    source = shutil.copytree(EXAMPLES / "lemons", tmp_path_factory.mktemp("source") / "lemons")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "--quiet",
+    ]
+    subprocess.run(
+        [*command, "--target", str(folder), str(source)], check=True, capture_output=True, text=True
+    )
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    return {**os.environ, "PYTHONPATH": path}
+
+
+def run(environment: dict[str, str], *arguments: str) -> str:
+    found = subprocess.run(
+        [sys.executable, *arguments], env=environment, cwd=PROJECT, capture_output=True, text=True
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_the_package_keeps_the_contract_and_is_solved_exactly(installed):
+    code = (
+        "import sepo_kit as sk; game = sk.get_game('lemons'); sk.check_game(game); "
+        "agent = sk.scripted(game, 'equilibrium'); print(sk.exact.worst_case(game, agent).advantage, "
+        "sk.exact.terms(game, sk.scripted(game, 'honest')).payoff, sk.get_profile('smoke').plan('pico', 'lemons').name)"
+    )
+    worst, payoff, name = run(installed, "-c", code).split()
+    # By hand: an honest seller earns 1 on a good car, 0.5 from a cautious buyer, and 1 on a lemon; a buyer 2 and 0.
+    assert float(payoff) == pytest.approx(((1 + 1) / 2 + (0.5 + 1) / 2 + 2 * (2 + 0) / 2) / 4)
+    assert float(worst) == 0.375 and name == "pico/lemons"
+
+
+def test_the_command_line_and_a_notebook_know_the_package(installed, tmp_path):
+    listed = run(installed, "-m", "sepo_kit", "games")
+    assert "lemons: Market for lemons, 6 trades, HIGH, LOW, BUY, DECLINE" in listed
+    output = tmp_path / "01.ipynb"
+    chosen = ["-p", "games", "[lemons]", "-p", "episodes", "20", "--output", str(output)]
+    run(installed, "-m", "sepo_kit", "notebook", "01_games", *chosen)
+    cells = nbformat.read(output, as_version=4).cells
+    assert "Your car: good" in str([cell.get("outputs") for cell in cells])
