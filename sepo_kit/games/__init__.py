@@ -1,11 +1,11 @@
 """The rulebooks. Adding a game: one file here, one line below, one row in ``profiles.py``."""
 
-from sepo_kit.games import auction, ipd, kuhn, negotiation_v1, negotiation_v2
+from sepo_kit.games import auction, ipd, kuhn, leduc, negotiation_v1, negotiation_v2
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.games.check import GameError, check_game
 
 GAMES: dict[str, Game] = {
-    module.GAME.spec.id: module.GAME for module in (ipd, auction, negotiation_v1, negotiation_v2, kuhn)
+    module.GAME.spec.id: module.GAME for module in (ipd, auction, negotiation_v1, negotiation_v2, kuhn, leduc)
 }
 
 

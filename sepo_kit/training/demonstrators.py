@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sepo_kit.games import get_game
+from sepo_kit.games import get_game, leduc
 from sepo_kit.games.auction import HIGH, LOW, AuctionInformation
 from sepo_kit.games.base import Strategy, UniformStrategy, surely
 from sepo_kit.games.kuhn import KuhnStrategy
@@ -194,4 +194,5 @@ MIXTURES: dict[str, Mixture] = {
         ),
         opponents=("nash", "tight-passive", "loose-aggressive", "always-bet", "uniform"),
     ),
+    "leduc": Mixture(leduc.DEMONSTRATORS, leduc.OPPONENTS),
 }

@@ -1,4 +1,4 @@
-"""The worked sixth game: its rules, and that the page which explains it tells the truth."""
+"""The worked example: its rules, and that the page which explains it tells the truth."""
 
 from __future__ import annotations
 
