@@ -16,6 +16,7 @@ from sepo_kit.games.base import (
     GameSpec,
     Harms,
     InformationState,
+    Mixture,
     Outcome,
     Pools,
     State,
@@ -63,6 +64,8 @@ SPEC = GameSpec(
     payoff_unit="chips",
     zero_sum=True,
     independent_rounds=True,
+    few_states=True,
+    reference_row="key",
 )
 
 # --- rules ----------------------------------------------------------------------------------------
@@ -455,6 +458,39 @@ STRATEGIES: dict[str, Strategy] = {
 # --- harms and the game ---------------------------------------------------------------------------
 
 
+# --- demonstrators --------------------------------------------------------------------------------
+
+# Who demonstrates, with what weight, and whom they meet: as in Kuhn poker, with its shares.
+
+MIXTURE = Mixture(
+    demonstrators=(
+        (STRATEGIES["near-nash"], 0.45),
+        (
+            RuleOfThumb(
+                "tight-value",
+                "Bets with a King or a pair and raises with a pair, calls with a Queen too, never bluffs.",
+                bet=(0, 0, 1, 1),
+                raises=(0, 0, 0, 1),
+                calls=(0, 1, 1, 1),
+            ),
+            0.25,
+        ),
+        (
+            RuleOfThumb(
+                "pot-control",
+                "Bets with a King or a pair and raises with a pair, checks and folds the Queen, bluffs 1 Jack in 5.",
+                bet=(0.2, 0, 1, 1),
+                raises=(0, 0, 0, 1),
+                calls=(0, 0, 1, 1),
+            ),
+            0.22,
+        ),
+        (STRATEGIES["uniform"], 0.08),
+    ),
+    opponents=("near-nash", "tight-passive", "loose-aggressive", "always-raise", "uniform"),
+)
+
+
 class LeducPoker(Game):
     """Leduc poker.
 
@@ -465,6 +501,7 @@ class LeducPoker(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    mixture = MIXTURE
 
     def initial_state(self) -> LeducState:
         return LeducState()
@@ -482,34 +519,5 @@ class LeducPoker(Game):
         check_definition(definition)
         return Harms(collusion=0.0, externality=0.0)
 
-
-# --- demonstrators --------------------------------------------------------------------------------
-
-# Who demonstrates, with what weight, and whom they meet: as in Kuhn poker, with its shares.
-DEMONSTRATORS: tuple[tuple[Strategy, float], ...] = (
-    (STRATEGIES["near-nash"], 0.45),
-    (
-        RuleOfThumb(
-            "tight-value",
-            "Bets with a King or a pair and raises with a pair, calls with a Queen too, never bluffs.",
-            bet=(0, 0, 1, 1),
-            raises=(0, 0, 0, 1),
-            calls=(0, 1, 1, 1),
-        ),
-        0.25,
-    ),
-    (
-        RuleOfThumb(
-            "pot-control",
-            "Bets with a King or a pair and raises with a pair, checks and folds the Queen, bluffs one Jack in five.",
-            bet=(0.2, 0, 1, 1),
-            raises=(0, 0, 0, 1),
-            calls=(0, 0, 1, 1),
-        ),
-        0.22,
-    ),
-    (STRATEGIES["uniform"], 0.08),
-)
-OPPONENTS = ("near-nash", "tight-passive", "loose-aggressive", "always-raise", "uniform")
 
 GAME = LeducPoker()

@@ -31,7 +31,7 @@ from transformers import (
 )
 from transformers.utils import logging as transformers_logging
 
-from sepo_kit.games import KIT_GAMES, get_game
+from sepo_kit.games import GAMES, PAPER_GAMES, get_game
 from sepo_kit.games.base import Game
 from sepo_kit.models import PICO, SMOLLM2, pico
 from sepo_kit.models.adapters import ADAPTER, WEIGHTS, put_on
@@ -410,7 +410,7 @@ def _built_pico() -> Path:
         "batch": [pico.BATCH, pico.LEARNING_RATE, pico.EPISODES_PER_GAME, pico.VOCABULARY, pico.SEED],
         "template": pico.CHAT_TEMPLATE,
         "tokens": [pico.ALONE, pico.CLOSING],
-        "words": [pico.words_of(game) for game in KIT_GAMES.values()],
+        "words": [pico.words_of(GAMES[name]) for name in PAPER_GAMES],
         "torch": torch.__version__,
     }
     label = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]

@@ -19,7 +19,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.engine.rollout import Match, play_matches
-from sepo_kit.games import KIT_GAMES
+from sepo_kit.games import GAMES, PAPER_GAMES
 from sepo_kit.games.base import REPLY_STYLES, Game, InformationState, UniformStrategy
 
 PAD, START, END = "<|pad|>", "<|im_start|>", "<|im_end|>"
@@ -44,7 +44,7 @@ SEED = 0
 
 def build_pico(steps: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """Make and pre-train pico for ``steps`` steps; the same weights every time on the same machine."""
-    dialogues = [text for game in KIT_GAMES.values() for text in random_dialogues(game, EPISODES_PER_GAME)]
+    dialogues = [text for name in PAPER_GAMES for text in random_dialogues(GAMES[name], EPISODES_PER_GAME)]
     tokenizer = learn_tokenizer(dialogues)
     with torch.random.fork_rng():
         torch.manual_seed(SEED)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sepo_kit.evaluation.results import EvaluationSettings
-from sepo_kit.games import GAMES, KIT_GAMES, get_game
+from sepo_kit.games import GAMES, PAPER_GAMES, get_game
 from sepo_kit.models import PICO, SMOLLM2
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -96,9 +96,9 @@ class Profile:
         return self.make(model, game)
 
 
-def kit_games() -> tuple[str, ...]:
-    """The kit's own games that have demonstrations; those of the published tables."""
-    return tuple(game for game in known_games() if game in KIT_GAMES)
+def paper_games() -> tuple[str, ...]:
+    """The games of arXiv 2605.30854, and of the published tables; Leduc poker joins where its time allows."""
+    return PAPER_GAMES
 
 
 def known_games() -> tuple[str, ...]:
@@ -271,7 +271,7 @@ PROFILES: dict[str, Profile] = {
             "quick",
             "SmolLM2-135M on Kuhn poker, pico on every game: minutes on a laptop",
             _quick_plan,
-            lambda: [(SMOLLM2, "kuhn"), *((PICO, game) for game in kit_games())],
+            lambda: [(SMOLLM2, "kuhn"), *((PICO, game) for game in paper_games())],
         ),
         Profile(
             "study",
@@ -283,13 +283,13 @@ PROFILES: dict[str, Profile] = {
             "smollm2",
             "SmolLM2-135M, three seeds, every game: a GPU, or a CPU overnight",
             _smollm2_plan,
-            _on(kit_games, SMOLLM2),
+            _on(paper_games, SMOLLM2),
         ),
         Profile(
             "paper",
             "Gemma 4 E4B-it and Qwen3.5-4B, every game, the paper's settings: one 48 GB GPU",
             _paper_plan,
-            _on(kit_games, "google/gemma-4-E4B-it", "Qwen/Qwen3.5-4B"),
+            _on(paper_games, "google/gemma-4-E4B-it", "Qwen/Qwen3.5-4B"),
         ),
     )
 }

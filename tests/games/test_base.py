@@ -41,8 +41,8 @@ def test_a_label_is_the_last_round_where_a_game_says_so_and_else_the_key():
         assert seen.label == seen.key
 
 
-def test_what_the_five_games_say_of_their_size():
-    assert [name for name, game in KIT_GAMES.items() if game.spec.few_states] == ["kuhn"]
+def test_what_the_games_say_of_their_size():
+    assert [name for name, game in KIT_GAMES.items() if game.spec.few_states] == ["kuhn", "leduc"]
     rows = {name: game.spec.reference_row for name, game in KIT_GAMES.items() if game.spec.reference_row}
-    assert rows == {"ipd": "label", "negotiation_v1": "label", "kuhn": "key"}
+    assert rows == {"ipd": "label", "negotiation_v1": "label", "kuhn": "key", "leduc": "key"}
     assert [name for name, game in KIT_GAMES.items() if game.study_start] == ["ipd"]

@@ -19,9 +19,8 @@ from sepo_kit.engine.policy import scripted, tabular
 from sepo_kit.games import check_game
 from sepo_kit.games.leduc import (
     CARDS,
-    DEMONSTRATORS,
     GAME,
-    OPPONENTS,
+    MIXTURE,
     SPEC,
     LeducInformation,
     LeducState,
@@ -297,11 +296,11 @@ def test_a_reason_names_the_action_it_leads_to(key):
 
 
 def test_demonstrators_leave_the_shift_pool_alone():
-    ids = [strategy.id for strategy, _ in DEMONSTRATORS]
+    ids = [strategy.id for strategy, _ in MIXTURE.demonstrators]
     assert len(set(ids)) == len(ids)
-    assert sum(weight for _, weight in DEMONSTRATORS) == pytest.approx(1)
-    assert not (set(ids) | set(OPPONENTS)) & set(SPEC.pools.shift)
-    assert set(OPPONENTS) <= set(GAME.strategies)
+    assert sum(weight for _, weight in MIXTURE.demonstrators) == pytest.approx(1)
+    assert not (set(ids) | set(MIXTURE.opponents)) & set(SPEC.pools.shift)
+    assert set(MIXTURE.opponents) <= set(GAME.strategies)
 
 
 # --- OpenSpiel: six cards, 936 information states of both players -----------------------------------

@@ -58,7 +58,7 @@ def test_a_registered_game_is_known_by_its_id(games):
     game = Poker()
     assert games.register(game) is game
     assert games["poker"] is games.get_game("poker") is games.checked_game("poker") is game
-    assert list(games) == [*KIT_GAMES, "poker"] and len(games) == 6
+    assert list(games) == [*KIT_GAMES, "poker"] and len(games) == 7
 
 
 def test_the_public_function_is_that_of_the_public_games():

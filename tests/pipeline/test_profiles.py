@@ -3,7 +3,7 @@
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.pipeline.profiles import PROFILES, kit_games, known_games
+from sepo_kit.pipeline.profiles import PROFILES, known_games, paper_games
 from sepo_kit.training.demonstrations import demonstrations
 
 
@@ -28,7 +28,7 @@ def test_the_paper_profile_has_the_papers_settings():
     assert plan.sepo.style == plan.sft.style == plan.evaluation.style == "reasoned"
 
 
-@pytest.mark.parametrize("game", kit_games())
+@pytest.mark.parametrize("game", paper_games())
 def test_no_plan_asks_for_more_demonstrations_than_there_are(game):
     there = (demonstrations(game)["split"] == "train").sum()
     asked = [plan.sft.records for p in PROFILES.values() for plan in p.plans if plan.game == game]
