@@ -215,7 +215,12 @@ class PenaltyLab(widgets.VBox):
             self._stored = stored(self.folders, self.game.value)
             self.says.value = status_html(self._stored, self.folders, self.run.value)
         trainable = get_game(self.game.value).mixture is not None
-        plans = [(f"{p.name}: {model}", (p.name, model)) for p in PROFILES.values() for model in p.models if trainable]
+        plans = [
+            (f"{p.name}: {model}", (p.name, model))
+            for p in PROFILES.values()
+            for model in p.models
+            if trainable
+        ]
         self.plan.options = plans
         usual = ("quick", "pico")
         self.plan.value = usual if usual in dict(plans).values() else plans[0][1] if plans else None
