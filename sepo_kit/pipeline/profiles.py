@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sepo_kit.evaluation.results import EvaluationSettings
-from sepo_kit.games import GAMES, PAPER_GAMES, get_game
+from sepo_kit.games import PAPER_GAMES, get_game
 from sepo_kit.models import PICO, SMOLLM2
+from sepo_kit.training.demonstrations import demonstrated
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
 EACH_SEED = "{seed}"  # in a folder's name: whatever the seed is
@@ -99,11 +100,6 @@ class Profile:
 def paper_games() -> tuple[str, ...]:
     """The games of arXiv 2605.30854, and of the published tables; Leduc poker joins where its time allows."""
     return PAPER_GAMES
-
-
-def known_games() -> tuple[str, ...]:
-    """All games that have demonstrations, registered ones too."""
-    return tuple(game for game in GAMES if GAMES[game].mixture is not None)
 
 
 def _on(games: Callable[[], tuple[str, ...]], *models: str) -> Callable[[], list[tuple[str, str]]]:
@@ -265,7 +261,7 @@ PROFILES: dict[str, Profile] = {
             "smoke",
             "pico, 2 steps, every game, registered ones too: tests and CI",
             _smoke_plan,
-            _on(known_games, PICO),
+            _on(demonstrated, PICO),
         ),
         Profile(
             "quick",

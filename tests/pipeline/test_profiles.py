@@ -3,8 +3,8 @@
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.pipeline.profiles import PROFILES, known_games, paper_games
-from sepo_kit.training.demonstrations import demonstrations
+from sepo_kit.pipeline.profiles import PROFILES, paper_games
+from sepo_kit.training.demonstrations import demonstrated, demonstrations
 
 
 def test_the_profiles_of_the_design_exist():
@@ -15,7 +15,7 @@ def test_the_profiles_of_the_design_exist():
 def test_every_plan_names_a_game_with_a_corpus_and_never_evaluates_on_a_training_seed(profile):
     assert profile.plans
     for plan in profile.plans:
-        assert plan.game in known_games()
+        assert plan.game in demonstrated()
         assert plan.evaluation.seed not in plan.seeds
 
 
