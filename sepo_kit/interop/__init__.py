@@ -10,19 +10,22 @@ function               gives                                        extra
 ``to_trl``             an ``environment_factory`` for GRPOTrainer   none, TRL is installed
 =====================  ===========================================  ======================
 
-Nothing foreign is imported before one of them is called. Rules, prompts and parsing stay those of the game; what
-action numbers and vectors mean is in ``encoding.py``.
+Nothing foreign is imported before one of them is called. All raise ImportError, which names the extra, where a package
+is missing, and ValueError, which says what there is, for an unknown game or an unsuitable setting. Rules, prompts and
+parsing stay those of the game; what action numbers and vectors mean is in ``encoding.py``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from sepo_kit.engine.policy import Policy
 from sepo_kit.games import Game, get_game
+from sepo_kit.interop.opponents import opponents_of
 
 if TYPE_CHECKING:
     import gymnasium
@@ -40,13 +43,6 @@ def to_open_spiel(game: str | Game, rounds: int | None = None) -> pyspiel.Game:
     ----------
     rounds
         End after so many rounds (default: all); one hand of Kuhn poker is OpenSpiel's ``kuhn_poker``.
-
-    Raises
-    ------
-    ImportError
-        OpenSpiel is not installed.
-    ValueError
-        Unknown game, or ``rounds`` is not between 1 and the game's.
     """
     game = get_game(game)
     return _room("open_spiel_game", "openspiel", "pyspiel").to_open_spiel(game, rounds)
@@ -62,16 +58,12 @@ def to_pettingzoo(
     api
         "parallel": all agents send an action each step; that of an agent who is not to move is not read. "aec": one
         agent after the other; where both move at once the second does not see what the first did.
-
-    Raises
-    ------
-    ImportError
-        PettingZoo is not installed.
-    ValueError
-        Unknown game or ``api``.
     """
     game = get_game(game)
-    return _room("pettingzoo_env", "pettingzoo", "pettingzoo", "gymnasium").to_pettingzoo(game, api)
+    if api not in ("parallel", "aec"):
+        raise ValueError(f"api must be one of parallel, aec, got {api!r}")
+    room = _room("pettingzoo_env", "pettingzoo", "pettingzoo", "gymnasium")
+    return room.ParallelGame(game) if api == "parallel" else room.TurnGame(game)
 
 
 def to_gymnasium(game: str | Game, opponent: str | Policy = "train", seat: int = 0) -> gymnasium.Env:
@@ -84,16 +76,9 @@ def to_gymnasium(game: str | Game, opponent: str | Policy = "train", seat: int =
         strategy; or any policy.
     seat
         The seat of the learner, 0 or 1.
-
-    Raises
-    ------
-    ImportError
-        Gymnasium is not installed.
-    ValueError
-        Unknown game, opponent or seat, or the pool is empty.
     """
     game = get_game(game)
-    return _room("gymnasium_env", "gymnasium", "gymnasium").to_gymnasium(game, opponent, seat)
+    return _room("gymnasium_env", "gymnasium", "gymnasium").SeatEnv(game, opponent, seat)
 
 
 def to_verifiers(game: str | Game, rollouts: int = 4, style: str = "reasoned") -> vf.Env:
@@ -105,13 +90,6 @@ def to_verifiers(game: str | Game, rollouts: int = 4, style: str = "reasoned") -
         Episodes against every opponent of the train, exploit and collusive pools.
     style
         How replies are written, "reasoned" or "direct".
-
-    Raises
-    ------
-    ImportError
-        verifiers is not installed.
-    ValueError
-        Unknown game or style, or ``rollouts`` < 1.
     """
     game = get_game(game)
     return _room("verifiers_env", "verifiers", "verifiers").to_verifiers(game, rollouts, style)
@@ -121,13 +99,10 @@ def to_trl(game: str | Game, opponent: str | Policy = "train", seat: int = 0) ->
     """An ``environment_factory`` for TRL's ``GRPOTrainer``: the model plays one seat by calling a tool.
 
     ``opponent`` and ``seat`` as in ``to_gymnasium``. The reward is the seat's mean payoff per round, scaled.
-
-    Raises
-    ------
-    ValueError
-        Unknown game, opponent or seat, or the pool is empty.
     """
-    return import_module("sepo_kit.interop.trl_env").to_trl(get_game(game), opponent, seat)
+    game = get_game(game)
+    policies = opponents_of(game, opponent, seat)
+    return partial(import_module("sepo_kit.interop.trl_env").TrlEnv, game, policies, seat)
 
 
 def _room(module: str, extra: str, *packages: str) -> ModuleType:

@@ -14,14 +14,9 @@ from gymnasium import spaces
 
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.sitting import Sitting
-from sepo_kit.games.base import SEATS, Game
+from sepo_kit.games.base import Game
 from sepo_kit.interop.encoding import encoding, forfeit
-from sepo_kit.interop.opponents import one_of, opponents_of
-
-
-def to_gymnasium(game: Game, opponent: str | Policy, seat: int) -> SeatEnv:
-    """See ``sepo_kit.interop``."""
-    return SeatEnv(game, opponent, seat)
+from sepo_kit.interop.opponents import opponents_of
 
 
 class SeatEnv(gymnasium.Env):
@@ -30,11 +25,8 @@ class SeatEnv(gymnasium.Env):
     metadata = {"render_modes": []}
 
     def __init__(self, game: Game, opponent: str | Policy, seat: int) -> None:
-        if seat not in SEATS:
-            raise ValueError(f"seat must be 0 or 1, got {seat!r}")
-        self.game = game
-        self.seat = seat
-        self.opponents = opponents_of(game, opponent)
+        self.game, self.seat = game, seat
+        self.opponents = opponents_of(game, opponent, seat)
         self._codes = encoding(game)
         self.observation_space = spaces.Box(0, 1, (self._codes.length,), np.float32)
         self.action_space = spaces.Discrete(len(self._codes.actions))
@@ -42,10 +34,10 @@ class SeatEnv(gymnasium.Env):
 
     def reset(self, *, seed: int | None = None, options: dict | None = None) -> tuple[np.ndarray, dict]:
         super().reset(seed=seed)
-        opponent = one_of(self.opponents, self.np_random)
+        opponent = self.opponents[self.np_random.integers(len(self.opponents))]
         self._sitting = Sitting(self.game, opponent, self.seat, seed=int(self.np_random.integers(2**32)))
         self._paid = len(self._sitting.rounds)
-        return self._seen(), self._info()
+        return self._shown()
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict]:
         sitting = self._sitting
@@ -54,24 +46,23 @@ class SeatEnv(gymnasium.Env):
         if int(action) not in self._codes.legal(sitting.seen):
             reward = forfeit(self.game, sitting.round)
             self._sitting = None
-            return self._seen(), reward, True, False, self._info() | {"illegal_action": int(action)}
+            seen, info = self._shown()
+            return seen, reward, True, False, info | {"illegal_action": int(action)}
         sitting.act(self._codes.actions[int(action)])
         reward = sum(node.outcome.payoffs[self.seat] for node in sitting.rounds[self._paid :])
         self._paid = len(sitting.rounds)
-        return self._seen(), float(reward), sitting.over, False, self._info()
+        seen, info = self._shown()
+        return seen, float(reward), sitting.over, False, info
 
     def action_masks(self) -> np.ndarray:
         """1 for each legal action: int8, shape (A,)."""
         return self._codes.mask(self._sitting and self._sitting.seen)
 
-    def _seen(self) -> np.ndarray:
-        return self._codes.vector(self._sitting and self._sitting.seen)
-
-    def _info(self) -> dict:
+    def _shown(self) -> tuple[np.ndarray, dict]:
+        """Observation and info."""
         sitting = self._sitting
-        info = {
-            "action_mask": self.action_masks(),
-            "prompt": sitting.prompt if sitting else "",
-            "legal_actions": sitting.legal_actions if sitting else (),
-        }
-        return info | {"episode": sitting.episode()} if sitting and sitting.over else info
+        info = {"action_mask": self.action_masks(), "prompt": "", "legal_actions": ()}
+        if sitting is not None:
+            info |= {"prompt": sitting.prompt, "legal_actions": sitting.legal_actions}
+            info |= {"episode": sitting.episode()} if sitting.over else {}
+        return self._codes.vector(sitting and sitting.seen), info

@@ -65,16 +65,14 @@ class SpielGame(pyspiel.Game):
         self.rounds = parameters["rounds"]
         spec = self.kit.spec
         self.moves = self.rounds * spec.moves_per_round  # the most that one seat makes
-        lowest, highest = spec.payoff_bounds
-        sums = {"utility_sum": 0.0} if spec.zero_sum else {}
         info = pyspiel.GameInfo(
             num_distinct_actions=len(spec.actions),
             max_chance_outcomes=encoding(self.kit).most_outcomes,
             num_players=2,
-            min_utility=self.rounds * lowest,
-            max_utility=self.rounds * highest,
+            min_utility=self.rounds * spec.payoff_bounds[0],
+            max_utility=self.rounds * spec.payoff_bounds[1],
             max_game_length=2 * self.moves,
-            **sums,
+            utility_sum=0.0 if spec.zero_sum else None,
         )
         super().__init__(_game_type(self.name), info, {"rounds": self.rounds})
 
@@ -104,8 +102,6 @@ class SpielState(pyspiel.State):
         self.memory: tuple[str, str] = ("", "")  # by seat: its decisions so far
         self.earned = self.total = (0.0, 0.0)
 
-    # --- whose move -------------------------------------------------------------------------------
-
     def is_terminal(self) -> bool:
         return self.kit_state.is_terminal or self.kit_state.round >= self.rounds
 
@@ -129,18 +125,13 @@ class SpielState(pyspiel.State):
         moving = not self.is_terminal() and player in self.kit_state.actors
         return self.kit_state.information(player) if moving else None
 
-    # --- moves ------------------------------------------------------------------------------------
-
     def _apply_action(self, action: int) -> None:
         if self.is_chance_node():
             self._enter(self.kit_state.apply_chance(self.kit_state.chance_outcomes()[action][0]))
         else:
-            self._move([action])
+            self._apply_actions([action])
 
     def _apply_actions(self, actions: list[int]) -> None:
-        self._move(actions)
-
-    def _move(self, actions: list[int]) -> None:
         memory, words = list(self.memory), self._encoding.actions
         for seat, action in zip(self.kit_state.actors, actions, strict=True):
             memory[seat] += f"{self.kit_state.information(seat).key}>{action} "
@@ -154,8 +145,6 @@ class SpielState(pyspiel.State):
             own, their = state.outcome.payoffs
             self.earned = self.earned[0] + own, self.earned[1] + their
             self.total = self.total[0] + own, self.total[1] + their
-
-    # --- what it came to --------------------------------------------------------------------------
 
     def rewards(self) -> list[float]:
         """Payoffs since the last decision, in the game's unit; 0 where no round has ended since."""

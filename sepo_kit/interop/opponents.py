@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from sepo_kit.engine.policy import Policy, scripted
-from sepo_kit.games.base import POOLS, Game
+from sepo_kit.games.base import POOLS, SEATS, Game
 
 
-def opponents_of(game: Game, opponent: str | Policy) -> tuple[Policy, ...]:
-    """The policies that ``opponent`` stands for: the members of a pool, one strategy, or a policy itself.
+def opponents_of(game: Game, opponent: str | Policy, seat: int) -> tuple[Policy, ...]:
+    """The policies that ``opponent`` of ``seat`` stands for: the members of a pool, one strategy, or a policy itself.
 
     Raises
     ------
     ValueError
-        It is neither a pool nor a strategy of the game, or the pool is empty.
+        It is neither a pool nor a strategy of the game, the pool is empty, or there is no such seat.
     """
+    if seat not in SEATS:
+        raise ValueError(f"seat must be 0 or 1, got {seat!r}")
     if isinstance(opponent, Policy):
         return (opponent,)
     if opponent in POOLS:
@@ -29,8 +29,3 @@ def opponents_of(game: Game, opponent: str | Policy) -> tuple[Policy, ...]:
             f"({', '.join(game.strategies)}) or a policy"
         )
     return (scripted(game, opponent),)
-
-
-def one_of(policies: tuple[Policy, ...], rng: np.random.Generator) -> Policy:
-    """One of them, each with the same probability."""
-    return policies[rng.integers(len(policies))]

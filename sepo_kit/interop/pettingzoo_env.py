@@ -13,30 +13,19 @@ from gymnasium import spaces
 from pettingzoo import AECEnv, ParallelEnv
 
 from sepo_kit.engine.policy import draw
-from sepo_kit.games.base import SEATS, Game, InformationState
+from sepo_kit.games.base import SEATS, Game, InformationState, State
 from sepo_kit.interop.encoding import encoding, forfeit
 
-APIS = ("parallel", "aec")
 AGENTS = ("player_0", "player_1")
-
-
-def to_pettingzoo(game: Game, api: str) -> ParallelEnv | AECEnv:
-    """See ``sepo_kit.interop``."""
-    if api not in APIS:
-        raise ValueError(f"api must be one of {', '.join(APIS)}, got {api!r}")
-    return ParallelGame(game) if api == "parallel" else TurnGame(game)
 
 
 class _Match:
     """One match with both seats played from outside; nature draws here."""
 
     def __init__(self, game: Game, rng: np.random.Generator) -> None:
-        self.game = game
-        self.rng = rng
-        self.state = game.initial_state()
-        self.forfeited = False
-        self.earned = np.zeros(2)
-        self._let_nature_move()
+        self.game, self.rng = game, rng
+        self.forfeited, self.earned = False, np.zeros(2)
+        self._enter(game.initial_state())
 
     @property
     def over(self) -> bool:
@@ -59,17 +48,15 @@ class _Match:
             self.forfeited = True
             return
         self._enter(self.state.apply(tuple(codes.actions[numbers[seat]] for seat in self.state.actors)))
-        self._let_nature_move()
 
-    def _let_nature_move(self) -> None:
-        while outcomes := self.state.chance_outcomes():
-            cumulative = np.cumsum([p for _, p in outcomes]).tolist()
-            self._enter(self.state.apply_chance(outcomes[draw(cumulative, self.rng.random())][0]))
-
-    def _enter(self, state) -> None:
+    def _enter(self, state: State) -> None:
+        """Into ``state``, and on until a seat must move."""
         self.state = state
         if state.outcome is not None:
             self.earned += state.outcome.payoffs
+        if outcomes := state.chance_outcomes():
+            cumulative = np.cumsum([p for _, p in outcomes]).tolist()
+            self._enter(state.apply_chance(outcomes[draw(cumulative, self.rng.random())][0]))
 
 
 class _Seats:

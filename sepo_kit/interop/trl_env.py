@@ -8,41 +8,28 @@ what is; a match that was not played to its end counts its missing rounds at the
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.sitting import Sitting
-from sepo_kit.games.base import SEATS, Game
+from sepo_kit.games.base import Game
 from sepo_kit.interop.encoding import forfeit
-from sepo_kit.interop.opponents import one_of, opponents_of
 
 HOW = "Call the tool act with your action, once for every decision, until the match is over."
-
-
-def to_trl(game: Game, opponent: str | Policy, seat: int) -> Callable[[], TrlEnv]:
-    """See ``sepo_kit.interop``."""
-    if seat not in SEATS:
-        raise ValueError(f"seat must be 0 or 1, got {seat!r}")
-    policies = opponents_of(game, opponent)
-    return lambda: TrlEnv(game, policies, seat)
 
 
 class TrlEnv:
     """One match at a time. Public methods other than ``reset`` and ``get_reward`` are tools to TRL."""
 
     def __init__(self, game: Game, opponents: tuple[Policy, ...], seat: int) -> None:
-        self._game = game
-        self._opponents = opponents
-        self._seat = seat
+        self._game, self._opponents, self._seat = game, opponents, seat
         self._sitting: Sitting | None = None
 
     def reset(self, seed: int | None = None, **row) -> str:
         """Begin the match of ``seed``, a column of the data set that makes the rollouts of a prompt face the same
         opponent and draws (without it, any match); returns the rules and the first prompt."""
         rng = np.random.default_rng(seed)
-        opponent = one_of(self._opponents, rng)
+        opponent = self._opponents[rng.integers(len(self._opponents))]
         self._sitting = Sitting(self._game, opponent, self._seat, seed=int(rng.integers(2**32)))
         return f"{self._game.system_prompt('direct')}\n{HOW}\n\n{self._sitting.prompt}"
 

@@ -14,10 +14,8 @@ verifiers finds plug-ins by module name; this module puts itself up as ``sepo_ki
 from __future__ import annotations
 
 import asyncio
-import ssl
 import sys
 from collections.abc import Iterator, Sequence
-from functools import cache
 
 import httpx
 import verifiers.v1 as vf
@@ -25,19 +23,19 @@ import verifiers.v1 as vf
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import Choice, NoDistribution, Policy
 from sepo_kit.engine.rollout import play_matches
-from sepo_kit.games import GAMES
 from sepo_kit.games.base import REPLY_STYLES, Game, InformationState, Weights
-from sepo_kit.objective.credit import Credit, assign_credit, training_matches
+from sepo_kit.objective.credit import assign_credit, training_matches
 
 __all__ = ["ChatHarness", "GameEnv", "GameTaskset"]
 
 PLUGIN = "sepo_kit_verifiers"
-_games: dict[str, Game] = {}  # games that are not the kit's own
+CERTIFICATES = httpx.create_ssl_context(trust_env=False)  # read once: slower than a reply on the loopback
+_games: dict[str, Game] = {}  # by id: configurations hold no objects
 
 
 def to_verifiers(game: Game, rollouts: int, style: str) -> GameEnv:
     """See ``sepo_kit.interop``."""
-    if isinstance(rollouts, bool) or not isinstance(rollouts, int) or rollouts < 1:
+    if not isinstance(rollouts, int) or isinstance(rollouts, bool) or rollouts < 1:
         raise ValueError(f"rollouts must be a whole number >= 1, got {rollouts!r}")
     if style not in REPLY_STYLES:
         raise ValueError(f"reply style must be one of {', '.join(REPLY_STYLES)}, got {style!r}")
@@ -47,17 +45,10 @@ def to_verifiers(game: Game, rollouts: int, style: str) -> GameEnv:
     return GameEnv(GameEnvConfig(taskset=taskset))
 
 
-def _game(game_id: str) -> Game:
-    return _games.get(game_id) or GAMES[game_id]
-
-
-# --- tasks ----------------------------------------------------------------------------------------
-
-
 class GameTasksetConfig(vf.TasksetConfig):
     """Which game, how many rollouts against each opponent, and how replies are to be written."""
 
-    game: str = "kuhn"
+    game: str
     rollouts: int = 4
     style: str = "reasoned"
 
@@ -78,7 +69,7 @@ class GameTaskset(vf.Taskset[StepTask, GameTasksetConfig]):
     INFINITE = True
 
     def load(self) -> Iterator[StepTask]:
-        game, seed = _game(self.config.game), 0
+        game, seed = _games[self.config.game], 0
         rules = game.system_prompt(self.config.style)
         while True:
             name = f"{game.spec.id} {seed}"
@@ -86,20 +77,7 @@ class GameTaskset(vf.Taskset[StepTask, GameTasksetConfig]):
             seed += 1
 
 
-# --- one decision ---------------------------------------------------------------------------------
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """Read once: it takes longer than a reply on the loopback."""
-    return httpx.create_ssl_context(trust_env=False)
-
-
-class ChatHarnessConfig(vf.HarnessConfig):
-    """No settings of its own."""
-
-
-class ChatHarness(vf.Harness[ChatHarnessConfig]):
+class ChatHarness(vf.Harness[vf.HarnessConfig]):
     """One chat completion, asked for in this process: no program is started for a single reply."""
 
     APPENDS_SYSTEM_PROMPT = True
@@ -109,14 +87,14 @@ class ChatHarness(vf.Harness[ChatHarnessConfig]):
     async def launch(self, ctx, trace, runtime, endpoint, secret, mcp_urls, data) -> vf.ProgramResult:
         system, prompt = self.resolve_text_prompt(data)
         messages = [{"role": "system", "content": system}, {"role": "user", "content": prompt}]
-        async with httpx.AsyncClient(timeout=None, trust_env=False, verify=_certificates()) as client:
+        async with httpx.AsyncClient(timeout=None, trust_env=False, verify=CERTIFICATES) as client:
             reply = await client.post(
                 f"{endpoint}/chat/completions",
                 headers={"Authorization": f"Bearer {secret}"},
                 json={"model": ctx.model, "messages": messages},
             )
         failed = "" if reply.is_success else f"status {reply.status_code}: {reply.text[:500]}"
-        return vf.ProgramResult(exit_code=int(bool(failed)), stdout="", stderr=failed)
+        return vf.ProgramResult(exit_code=int(not reply.is_success), stdout="", stderr=failed)
 
 
 class _Asking(Policy):
@@ -151,9 +129,6 @@ class _Asking(Policy):
         return Choice(legal[int(uniform * len(legal))], None, trace.last_reply, fallback=True)
 
 
-# --- a step ---------------------------------------------------------------------------------------
-
-
 class GameEnvConfig(vf.EnvConfig):
     """``player`` sits in seat 0; up to 32 of its decisions are asked for at once."""
 
@@ -165,10 +140,9 @@ class GameEnv(vf.Env[GameEnvConfig]):
     """Plays a step's episodes in lockstep, then pays every decision."""
 
     async def run(self, task: StepTask, agents: vf.Agents) -> None:
-        config = self.config.taskset
-        game = _game(config.game)
+        game = _games[self.config.taskset.game]
         player = _Asking(game, agents.player, task, asyncio.get_running_loop())
-        todo = training_matches(game, "credited", config.rollouts)
+        todo = training_matches(game, "credited", self.config.taskset.rollouts)
         episodes = await asyncio.to_thread(play_matches, game, player, todo, task.data.seed)
         pay(game, episodes, in_order(episodes, player.batches))
 
@@ -182,23 +156,13 @@ def in_order(episodes: Sequence[Episode], batches: Sequence[Sequence[vf.Trace]])
 
 def pay(game: Game, episodes: Sequence[Episode], traces: Sequence[vf.Trace]) -> None:
     """Record every decision's terms and advantage on its trace."""
-    spec, w = game.spec, game.spec.weights
-
-    def credit(*weights: float) -> Credit:
-        return assign_credit(spec, episodes, Weights(*weights))
-
-    payoff = credit(0, 0, 0).reward
-    units = {
-        "exploit": (payoff - credit(1, 0, 0).reward, w.exploit),
-        "collusion": (payoff - credit(0, 1, 0).reward, w.collusion),
-        "externality": (payoff - credit(0, 0, 1).reward, w.externality),
-    }
-    for index, (trace, advantage) in enumerate(
-        zip(traces, assign_credit(spec, episodes).advantage, strict=True)
-    ):
+    spec, units = game.spec, ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1))
+    payoff, *charged = (assign_credit(spec, episodes, Weights(*unit)).reward for unit in units)
+    advantages = assign_credit(spec, episodes).advantage
+    for index, (trace, advantage) in enumerate(zip(traces, advantages, strict=True)):
         trace.record_reward("payoff", payoff[index])
-        for name, (charged, weight) in units.items():
-            trace.record_reward(name, charged[index], -weight)
+        for name, rest in zip(("exploit", "collusion", "externality"), charged, strict=True):
+            trace.record_reward(name, payoff[index] - rest[index], -getattr(spec.weights, name))
         trace.record_metric("advantage", advantage)
         for node in trace.nodes:
             if node.sampled and any(node.mask):
