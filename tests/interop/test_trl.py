@@ -61,7 +61,9 @@ def trainer(tmp_path):
         template = Path(trl.__file__).parent / "chat_templates" / "qwen3.jinja"
         speaker.chat_template = template.read_text(encoding="utf-8")
         model = tiny.model(speaker)
-        model.config.max_position_embeddings = 8192  # TRL cuts conversations there, and its tokenizer knows few words
+        model.config.max_position_embeddings = (
+            8192  # TRL cuts conversations there, and its tokenizer knows few words
+        )
         rows = [{"prompt": [{"role": "user", "content": ""}], "seed": seed} for seed in range(2)]
         trainer = GRPOTrainer(
             model=model,
