@@ -19,7 +19,7 @@ TESTS = Path(__file__).parent
 # From the bottom to the top, as the README lists them: a room imports only rooms to its left, and itself.
 ROOMS = (
     "games", "runs", "engine", "objective", "exact", "models", "adversaries", "training", "study", "evaluation",
-    "pipeline", "figures", "widgets", "cli",
+    "pipeline", "figures", "widgets", "interop", "cli",
 )  # fmt: skip
 LIGHT = ("games", "runs", "engine", "objective", "exact")  # no torch below models
 MODULES = sorted(
