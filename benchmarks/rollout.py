@@ -2,7 +2,7 @@
 
 Episodes of every training pool are played as a training step plays them; then a sample of their decisions, spread over
 all rounds, is asked again one after the other with the same draws. ``equal`` is the share on which both agree:
-float rounding may turn a draw that falls between two tokens.
+float rounding may turn a draw that falls between two tokens. Self-play is compared match by match.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import torch
 from common import conclude, options, seconds
 
 import sepo_kit as sk
-from sepo_kit.engine.rollout import matches, play_matches
+from sepo_kit.engine.rollout import Match, matches, play_matches
 from sepo_kit.models.language_model import LanguageModel
 
 POOLS = ("train", "exploit", "collusive")
@@ -31,9 +31,9 @@ class Noted(LanguageModel):
     asked: list
 
     def act(self, seen, uniforms):
-        choices = super().act(seen, uniforms)
-        self.asked.append((list(seen), list(uniforms), choices))
-        return choices
+        decisions = super().act(seen, uniforms)
+        self.asked.append((list(seen), list(uniforms), decisions))
+        return decisions
 
 
 def compare(model, game_id: str, style: str, rollouts: int, alone: int, repeats: int) -> dict:
@@ -77,6 +77,47 @@ def compare(model, game_id: str, style: str, rollouts: int, alone: int, repeats:
     }
 
 
+def compare_self_play(model, game_id: str, episodes: int, alone: int, repeats: int) -> dict:
+    """One row: a model against itself, all matches with both seats in one batch, and one match after the other with the
+    seats asked apart; ``equal`` is the share of matches that come out alike."""
+    game = sk.get_game(game_id)
+    agent, other = (LanguageModel(model.model, model.tokenizer, game) for _ in range(2))
+    todo = [Match("none", "self", index) for index in range(episodes)]
+    found = {}
+
+    def lockstep() -> None:
+        found["lockstep"] = play_matches(game, agent, todo, seed=0, opponents={"self": agent})
+
+    def one_at_a_time() -> None:
+        found["alone"] = [
+            episode
+            for match in todo[:alone]
+            for episode in play_matches(game, agent, [match], seed=0, opponents={"self": other})
+        ]
+
+    rates = {}
+    for name, work in (("lockstep", lockstep), ("alone", one_at_a_time)):
+        took = seconds(work, repeats)
+        made = [d for e in found[name] for d in (*e.decisions, *e.answers)]
+        rates[name] = len(made) / took
+        if name == "lockstep":
+            decisions = made
+    pairs = zip(found["lockstep"], found["alone"], strict=False)
+    return {
+        "model": model.name,
+        "game": game_id,
+        "style": "direct, self-play",
+        "episodes": episodes,
+        "decisions": len(decisions),
+        "prompts": len({decision.prompt_ids for decision in decisions}),
+        "lockstep_per_s": rates["lockstep"],
+        "alone_per_s": rates["alone"],
+        "ratio": rates["lockstep"] / rates["alone"],
+        "equal": float(np.mean([one.own == other.own for one, other in pairs])),
+        "threads": torch.get_num_threads(),
+    }
+
+
 def main() -> None:
     smoke = options(__doc__).smoke
     rows = []
@@ -85,6 +126,7 @@ def main() -> None:
         for game_id in ("kuhn",) if smoke else ("kuhn", "ipd"):
             rows.append(compare(model, game_id, "direct", *((2, 6, 1) if smoke else (8, 16, 2))))
             rows.append(compare(model, game_id, "reasoned", *((1, 4, 1) if smoke else (4, 8, 1))))
+            rows.append(compare_self_play(model, game_id, *((4, 2, 1) if smoke else (32, 4, 2))))
     conclude("rollout", rows, smoke)
 
 

@@ -235,7 +235,7 @@ class _Live:
     def waiting(self) -> bool:
         """Whether somebody must be asked."""
         actors = self.node.actors
-        return AGENT in actors or (self.other is not None and OPPONENT in actors)
+        return AGENT in actors or (OPPONENT in actors and self.other is not None)
 
     @property
     def over(self) -> bool:
@@ -255,7 +255,19 @@ class _Live:
     def decide(self, decision: Decision) -> None:
         """Play the agent's decision, with the script's where both move at once."""
         node = self.node
-        self.episode.decisions.append(decision.placed(node.round, self.move, node.seen[AGENT].key))
+        self.episode.decisions.append(
+            Decision(  # as ``placed`` does, without a call: scripted play is mostly this
+                decision.action,
+                decision.log_prob,
+                decision.reply,
+                decision.fallback,
+                decision.prompt_ids,
+                decision.completion_ids,
+                node.round,
+                self.move,
+                node.seen[AGENT].key,
+            )
+        )
         self.move += 1
         if OPPONENT in node.actors:
             self._enter(node.after((decision.action, self._script_action())))

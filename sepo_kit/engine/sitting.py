@@ -243,6 +243,8 @@ def replayed(
     sitting = Sitting(game, other, draws=(nature[shared], theirs[shared]))
     for action in actions:
         sitting.act(action)
-    if not sitting.over or (isinstance(other, Recorded) and other.left):
+    if isinstance(other, Recorded) and other.left:
+        raise ValueError(f"the record of {match.opponent} goes on after the match is over")
+    if not sitting.over:
         raise ValueError(f"the record ends in {game.spec.unit} {sitting.round + 1} of {game.spec.rounds}")
     return sitting

@@ -232,7 +232,7 @@ def read_match(
                 "reply": "", "action": turn.action, "reason": turn.reason or ""}  # fmt: skip
         if kept[turn.seat]:
             record = kept[turn.seat].pop(0)
-            line |= {"reply": record["reply"] or "", "reason": ""}
+            line |= {"reply": record["reply"] if isinstance(record["reply"], str) else "", "reason": ""}
             line |= {name: record[name] for name in (_SAID if turn.seat else _OWN) if name in record}
         told.append(line)
     return pd.DataFrame(told)
@@ -252,7 +252,7 @@ def _again(decisions: pd.DataFrame, rounds: pd.DataFrame, match: Match) -> Sitti
     first = rounds.iloc[0]
     training = "step" in rounds
     mine, theirs = (decisions[decisions["seat"] == seat] for seat in SEATS)
-    answers = [Decision(row.action, reply=row.reply) for row in theirs.itertuples()]
+    answers = [Decision(action) for action in theirs["action"]]
     try:
         sitting = replayed(
             get_game(first["game"]), match, mine["action"].tolist(), int(first["seed"]), answers=answers or None,

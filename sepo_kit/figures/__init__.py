@@ -7,7 +7,13 @@ beside it as CSV.
 from sepo_kit.figures.credit import credit_curves, credit_ends, dual_ascent, gradient_cosines
 from sepo_kit.figures.lab import payoff_and_penalty, safety_over_weights, safety_ranking, terms_over_weights
 from sepo_kit.figures.look import label, save, style
-from sepo_kit.figures.play import cross_play, demonstration_counts, kuhn_frequencies, kuhn_policies
+from sepo_kit.figures.play import (
+    agents_cross_play,
+    cross_play,
+    demonstration_counts,
+    kuhn_frequencies,
+    kuhn_policies,
+)
 from sepo_kit.figures.results import safety_change, safety_change_beside_paper, safety_changes, stage_terms
 from sepo_kit.figures.training import loss_curve, run_curves, training_curves
 
@@ -23,6 +29,7 @@ __all__ = [
     "run_curves",
     "loss_curve",
     "cross_play",
+    "agents_cross_play",
     "kuhn_policies",
     "kuhn_frequencies",
     "demonstration_counts",

@@ -9,13 +9,14 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sepo_kit.figures.look import label
 from sepo_kit.games import get_game
 
 
 def cross_play(pairs: pd.DataFrame, game: str) -> Figure:
     """What the row earns from the column per round, all strategies of a game, in the game's own order.
 
-    ``pairs``: ``evaluation.cross_play.cross_play``.
+    ``pairs``: ``evaluation.cross_play.strategy_cross_play``.
     """
     spec = get_game(game).spec
     order = list(dict.fromkeys(pairs["agent"]))
@@ -35,6 +36,36 @@ def cross_play(pairs: pd.DataFrame, game: str) -> Figure:
     axis.tick_params(axis="x", rotation=40)
     plt.setp(axis.get_xticklabels(), ha="right")
     axis.set_title(f"{spec.title}: what the row earns")
+    return figure
+
+
+def agents_cross_play(pairs: pd.DataFrame, game: str) -> Figure:
+    """What every pair of agents comes to: the row in the first seat, the column opposite; a panel for each term.
+
+    ``pairs``: ``evaluation.cross_play.cross_play``. Half a 95 % interval stands below each number; a term that is 0 for
+    all pairs is left out.
+    """
+    order = list(dict.fromkeys(pairs["agent"]))
+    terms = [t for t in ("payoff", "exploit", "collusion", "externality") if t == "payoff" or pairs[t].any()]
+    size = (1.4 + (1.1 + 0.85 * len(order)) * len(terms), 1.7 + 0.62 * len(order))
+    figure, axes = plt.subplots(1, len(terms), figsize=size, sharey=True, layout="constrained", squeeze=False)
+    for axis, term in zip(axes[0], terms, strict=True):
+        half = (pairs[f"{term}_high"] - pairs[f"{term}_low"]) / 2
+        told = pairs.assign(text=[f"{v + 0.0:.2f}\n±{h:.2f}" for v, h in zip(pairs[term], half, strict=True)])
+        values, texts = (
+            told.pivot(index="agent", columns="opponent", values=c).loc[order, order] for c in (term, "text")
+        )
+        sns.heatmap(
+            values, ax=axis, annot=texts, fmt="", cmap="cividis", linewidths=0.5, annot_kws={"size": 9},
+            cbar_kws={"label": label(term, game)},
+        )  # fmt: skip
+        axis.set_title(term)
+        axis.set_xlabel("against")
+        axis.set_ylabel("")
+        axis.tick_params(axis="x", rotation=40)
+        axis.tick_params(axis="y", rotation=0)
+        plt.setp(axis.get_xticklabels(), ha="right")
+    figure.suptitle(f"{get_game(game).spec.title}: the row against the column")
     return figure
 
 

@@ -201,12 +201,17 @@ def adapter_of(run: Path | str, step: int | None = None) -> Path:
     return Path(run) / ADAPTER if step is None else Path(run) / ADAPTERS / f"step-{step:06d}"
 
 
+def kept_steps(run: Path | str) -> list[int]:
+    """The steps whose adapter a run has kept, in order: what ``load_model`` takes as ``step``."""
+    return sorted(int(folder.name.removeprefix("step-")) for folder in (Path(run) / ADAPTERS).glob("step-*"))
+
+
 def _load_run(path: Path, device: torch.device, step: int | None = None) -> LoadedModel:
     manifest = read_manifest(path)
     adapter = adapter_of(path, step)
     if step is not None and not adapter.is_dir():
-        kept = sorted(int(folder.name.removeprefix("step-")) for folder in (path / ADAPTERS).glob("step-*"))
-        raise RunError(f"{path} keeps no adapter of step {step}; kept: {', '.join(map(str, kept)) or 'none'}")
+        kept = ", ".join(map(str, kept_steps(path)))
+        raise RunError(f"{path} keeps no adapter of step {step}; kept: {kept or 'none'}")
     if step is None and manifest["status"] != "done":
         raise RunError(
             f"{path} has not finished (status {manifest['status']!r}); finish it by running it again"

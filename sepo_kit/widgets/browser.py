@@ -250,7 +250,10 @@ def match_label(row) -> str:
 
 
 def moves_html(moves: pd.DataFrame, game: Game, prompts: bool) -> str:
-    """``archive.read_match`` as a table below the rules that every prompt begins with; prompts folded, or all open."""
+    """``archive.read_match`` as a table below the rules that every prompt begins with; prompts folded, or all open.
+
+    A model opposite has its own prompts and replies, and where it answers in the other style, its own rules.
+    """
     credited = [name for name in ("reward", "advantage") if name in moves]
     heads = [(game.spec.unit, "number"), ("who", "text"), ("told and said", "said"), ("plays", "text")]
     heads += [(f"earns ({game.spec.payoff_unit})", "number"), *((name, "number") for name in credited)]
@@ -263,13 +266,24 @@ def moves_html(moves: pd.DataFrame, game: Game, prompts: bool) -> str:
         cells += [cell(number(getattr(move, name), "+.3f"), "number", term=name) for name in credited]
         rows.append(f'<tr data-round="{move.round}">{"".join(cells)}</tr>')
     mine = moves[moves["who"] == AGENT]
-    rules = game.system_prompt("direct" if (mine["reply"] == mine["action"]).all() else "reasoned")
+    rules = {_style_of(mine): "the rules, as the model is told them"}
+    other = moves[(moves["who"] != AGENT) & (moves["reply"] != "")]
+    if len(other):
+        rules.setdefault(_style_of(other), "the rules, as the other model is told them")
     note = "Reward: the decision's share of the objective (scaled payoff). Advantage: what trains it."
     return (
-        f'<details class="sepo-rules"><summary>the rules, as the model is told them</summary>{_said(rules)}</details>'
+        "".join(
+            f'<details class="sepo-rules"><summary>{head}</summary>{_said(game.system_prompt(style))}</details>'
+            for style, head in rules.items()
+        )
         + html_table("sepo-moves", "Move by move", heads, rows)
         + (f"<small>{note}</small>" if credited else "")
     )
+
+
+def _style_of(moves: pd.DataFrame) -> str:
+    """The reply style of a model's moves."""
+    return "direct" if (moves["reply"] == moves["action"]).all() else "reasoned"
 
 
 def _folded(prompt: str, opened: bool) -> str:

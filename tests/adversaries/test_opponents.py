@@ -9,7 +9,9 @@ import pytest
 import sepo_kit as sk
 from sepo_kit.adversaries.opponents import ALLOWED, file_label, resolve, resolve_agent, resolve_all
 from sepo_kit.engine.policy import NoDistribution, Policy
+from sepo_kit.engine.rollout import play_matches
 from sepo_kit.models.language_model import LanguageModel
+from sepo_kit.objective.credit import assign_credit, training_matches
 from sepo_kit.training.grpo import train_sepo
 from sepo_kit.training.settings import SEPOSettings
 
@@ -206,3 +208,17 @@ def test_a_model_plays_itself_in_one_batch(tiny_folder):
     episodes = sk.play("kuhn", agent, "self", episodes=4)
     assert sum(sizes) == sum(len(e.decisions) + len(e.answers) for e in episodes)
     assert all(d.prompt_ids and d.reply == d.action for e in episodes for d in e.answers)
+
+
+def test_credit_never_meets_a_model_opposite(tiny_folder, run):
+    """Another model, and the agent itself: credit has a place for each of the agent's decisions, and for no other."""
+    game, agent = sk.get_game("kuhn"), resolve_agent("kuhn", str(tiny_folder))
+    todo = training_matches(game, "credited", 2, 1)
+    names = {name: f"run:{run}" if number else "self" for number, (_, name) in enumerate(game.opponents)}
+    opponents = {name: resolve(game, names[name], agent) for name in names}
+    episodes = play_matches(game, agent, todo, seed=0, opponents=opponents)
+    assert all(e.answers for e in episodes)
+    found = assign_credit(game.spec, episodes)
+    wanted = assign_credit(game.spec, [replace(e, answers=[]) for e in episodes])
+    assert found.advantage.tolist() == wanted.advantage.tolist()
+    assert len(found.advantage) == sum(len(e.decisions) for e in episodes)

@@ -132,3 +132,22 @@ def test_an_opponent_that_fails_leaves_the_match_where_it_was(game, monkeypatch)
     assert (sitting.prompt, sitting.turns, sitting.rounds) == before
     whole(sitting)
     assert len(sitting.rounds) == game.spec.rounds
+
+
+@pytest.mark.parametrize("game", sk.GAMES)
+def test_a_match_of_two_policies_is_replayed_from_its_record_alone(game):
+    game = sk.get_game(game)
+    agent = sk.uniform(game)
+    match = Match("none", "self", 1)
+    (episode,) = play_matches(
+        game, agent, [match], seed=7, opponents={"self": agent}, common_random_numbers=False
+    )
+    actions = [d.action for d in episode.decisions]
+    sitting = replayed(game, match, actions, 7, answers=episode.answers)
+    again = sitting.episode()
+    assert (again.own, again.their) == (episode.own, episode.their)
+    assert [t.action for t in sitting.turns if t.seat == 1] == [d.action for d in episode.answers]
+    assert all(t.prompt and t.probabilities is None for t in sitting.turns)
+    for answers in (episode.answers[:-1], [*episode.answers, episode.answers[-1]]):
+        with pytest.raises(ValueError, match="the record"):
+            replayed(game, match, actions, 7, answers=answers)

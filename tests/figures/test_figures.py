@@ -140,3 +140,15 @@ def test_rare_actions_of_demonstrations_are_one_bar():
     axis = figures.demonstration_counts(counts, "few", most=4).axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["a", "c", "f", "3 others"]
     assert [bar.get_width() for bar in axis.patches] == [5, 4, 3, 3]
+
+
+def test_agents_cross_play_has_a_panel_for_each_term_that_is_not_0_everywhere():
+    agents = {name: sk.scripted("ipd", name) for name in ("tit-for-tat", "always-defect")}
+    figure = figures.agents_cross_play(sk.cross_play(agents, "ipd", episodes=2), "ipd")
+    panels = [axis for axis in figure.axes if axis.get_title()]
+    assert [axis.get_title() for axis in panels] == ["payoff", "exploit", "collusion", "externality"]
+    told = [text.get_text() for text in panels[0].texts]
+    assert told == ["3.00\n±0.00", "0.88\n±0.00", "1.50\n±0.00", "1.00\n±0.00"]
+    assert "payoff per round (points)" in [axis.get_ylabel() for axis in figure.axes]
+    figure = figures.agents_cross_play(sk.cross_play({"a": sk.uniform("kuhn")}, "kuhn", episodes=5), "kuhn")
+    assert {axis.get_title() for axis in figure.axes if axis.get_title()} <= {"payoff", "exploit"}

@@ -71,3 +71,24 @@ def test_recording_does_not_touch_training(tmp_path, tiny_folder, monkeypatch):
         load_file(run.path / "adapter" / "adapter_model.safetensors") for run in (with_record, without)
     )
     assert one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
+
+
+def test_the_other_seat_is_recorded_without_credit(tmp_path):
+    """Rows of both seats stand in one table, and each of the agent's keeps the credit that is its own."""
+    game = sk.get_game("kuhn")
+    agent = sk.scripted(game, "uniform")
+    opponents = {name: sk.tabular(game, {}, name=name) for _, name in game.opponents}
+    for policy in opponents.values():
+        policy.distributions = agent.distributions
+    episodes = play_matches(
+        game, agent, training_matches(game, "credited", 3, 2), seed=1, opponents=opponents
+    )
+    credit = assign_credit(game.spec, episodes)
+    found = pd.read_parquet(record_episodes(tmp_path, 25, episodes, credit))
+    places = [e.group == 0 for e in episodes for _ in e.decisions]
+    mine, theirs = (found[found["seat"] == seat] for seat in (0, 1))
+    for name in ("advantage", "reward"):
+        assert mine[name].tolist() == getattr(credit, name)[places].tolist()
+        assert theirs[name].isna().all()
+    assert mine["trained"].all() and not theirs["trained"].any()
+    assert len(theirs) == sum(len(e.answers) for e in episodes if e.group == 0) > 0

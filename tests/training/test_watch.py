@@ -146,7 +146,14 @@ def message(error) -> str:
 def test_a_run_ends_with_an_adapter_that_moves_the_model(stage, whole, tiny_folder, tiny_model):
     run = whole[stage.name]
     assert run.done and read_manifest(run.path)["status"] == "done"
-    assert names(run.path) == {"adapter", "manifest.json", "metrics.jsonl", "progress.json", *stage.records}
+    assert names(run.path) == {
+        "adapter",
+        "adapters",
+        "manifest.json",
+        "metrics.jsonl",
+        "progress.json",
+        *stage.records,
+    }
     trained = load_model(run.path).model
     ids = torch.tensor([[5, 6, 7]])
     with torch.no_grad():
@@ -463,7 +470,7 @@ def test_without_space_for_the_adapter_nothing_is_half_written(
         full.setattr(peft.PeftModel, "save_pretrained", save)
         with pytest.raises(OSError, match="No space left on device"):
             stage(tiny_folder, tmp_path / "run")
-    left = {CHECKPOINTS, "manifest.json", "metrics.jsonl", "progress.json", *stage.records}
+    left = {CHECKPOINTS, "adapters", "manifest.json", "metrics.jsonl", "progress.json", *stage.records}
     assert names(tmp_path / "run") == left
     # The last step has a checkpoint: nothing is trained again.
     monkeypatch.setattr(Trainer, "training_step", lambda *_: pytest.fail("trained again"))

@@ -4,17 +4,21 @@ import html
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.engine.episode import Decision
+from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.evaluation import archive
+from sepo_kit.games.base import Pools
 from sepo_kit.objective.credit import assign_credit, training_matches
 from sepo_kit.runs import Run, append_line
 from sepo_kit.training.recording import record_episodes
-from sepo_kit.widgets.browser import Browser
+from sepo_kit.widgets.browser import Browser, moves_html
 
 HOSTILE = '</div><script>alert("x")</script><img src=x onerror=alert(1)><b>bold</b>'
 
@@ -134,6 +138,76 @@ def test_looking_again_finds_new_runs_and_keeps_what_was_chosen(runs):
     browser.again.click()
     assert "mine/safe" in listed(browser)
     assert browser.runs.value == (str(runs / "smoke/pico/kuhn/sft-seed-0"),)
+
+
+class Talker(Policy):
+    """Plays at random and says why: a model that reasons, without one."""
+
+    name = "talker"
+
+    def distributions(self, seen):
+        raise NoDistribution("it only talks")
+
+    def act(self, seen, uniforms):
+        moves = [s.legal_actions[int(u * len(s.legal_actions))] for s, u in zip(seen, uniforms, strict=True)]
+        return [Decision(move, reply=f"I like {number}.\n{move}") for number, move in enumerate(moves)]
+
+
+@pytest.mark.parametrize("game", sk.GAMES)
+def test_a_match_of_two_models_is_read_from_its_record_alone(tmp_path, game):
+    """Nobody is asked again: the opponent's name is no strategy, and nothing can be loaded by it."""
+    rules = sk.get_game(game)
+    run = make_run(tmp_path / "mine", game, recorded=())
+    todo = training_matches(rules, "credited", 2)
+    opponents = {name: Talker() for _, name in rules.opponents[1:]}
+    todo = [
+        replace(match, opponent="self") if match.opponent == rules.opponents[0][1] else match
+        for match in todo
+    ]
+    episodes = play_matches(
+        rules, sk.uniform(rules), todo, 0, step=1, opponents={**opponents, "self": Talker()}
+    )
+    spec = replace(rules.spec, pools=_with_self(rules))
+    record_episodes(run.path, 2, episodes, assign_credit(spec, episodes))
+    browser = Browser(tmp_path)
+    frame = archive.read_episodes(browser.recording.value)
+    kept = {(e.pool, e.opponent, e.group, e.index): e for e in episodes}
+    for number, match in enumerate(archive.matches_of(frame)[archive.MATCH].itertuples(index=False)):
+        moves = archive.read_match(frame, *match)
+        theirs, episode = moves[moves["who"] != "agent"], kept[tuple(match)]
+        assert list(theirs["reply"]) == [d.reply for d in episode.answers]
+        assert list(theirs["action"]) == [d.action for d in episode.answers]
+        assert theirs["advantage"].isna().all() and (theirs["prompt"] != "").all()
+        browser.match.index = number
+        for text in (*theirs["prompt"], *theirs["reply"]):
+            assert " ".join(text.split()) in shown(browser.moves)
+    assert browser.note.value == ""
+    assert "the rules, as the other model is told them" not in shown(
+        browser.moves
+    )  # both are read as reasoned
+
+
+def _with_self(game):
+    first = game.opponents[0][1]
+    pools = {
+        pool: tuple("self" if name == first else name for name in game.spec.pools[pool])
+        for pool in ("train", "exploit", "collusive", "shift")
+    }
+    return Pools(**pools)
+
+
+def test_two_models_of_two_styles_have_two_sets_of_rules(tmp_path):
+    game = sk.get_game("kuhn")
+    told = pd.DataFrame(
+        {"round": [1, 1], "who": ["agent", "self"], "prompt": ["p", "q"], "reply": ["BET", "so\nCALL"],
+         "action": ["BET", "CALL"], "reason": "", "own": [1.0, None], "fallback": False}
+    )  # fmt: skip
+    page = html.unescape(moves_html(told, game, False))
+    for style in ("direct", "reasoned"):
+        assert game.system_prompt(style) in page
+    assert page.index("as the model is told") < page.index("as the other model is told")
+    alone = html.unescape(moves_html(told.assign(reply=told["action"]), game, False))
+    assert game.system_prompt("reasoned") not in alone
 
 
 # --- bad input ------------------------------------------------------------------------------------
