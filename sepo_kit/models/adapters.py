@@ -18,8 +18,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-ADAPTER = "adapter"
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+from sepo_kit.runs import ADAPTER, WEIGHTS
+
+CONFIG = "adapter_config.json"
 # What our own adapters never have, and what would change the meaning of A and B laid side by side.
 PLAIN = {"bias": "none", "use_dora": False, "use_rslora": False, "fan_in_fan_out": False}
 

@@ -18,7 +18,9 @@ def test_a_line_cut_short_by_a_crash_is_not_continued(tmp_path, monkeypatch, ste
         curve, "_write", lambda state, *_: append_line(curve.path, {"step": state.global_step, "safety": 1.0})
     )
     if step:
-        (tmp_path / EXACT_CURVE).write_text('{"step": 0, "safety": 0.5}\n{"step": 4, "safety": 0.25}\n{"step": 6, "sa')
+        (tmp_path / EXACT_CURVE).write_text(
+            '{"step": 0, "safety": 0.5}\n{"step": 4, "safety": 0.25}\n{"step": 6, "sa'
+        )
     for now in (step, step + 2):
         state = SimpleNamespace(is_world_process_zero=True, global_step=now, max_steps=9)
         (curve.on_train_begin if now == step else curve.on_step_end)(None, state, None)
