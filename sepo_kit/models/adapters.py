@@ -32,7 +32,8 @@ def put_on(model: torch.nn.Module, folder: Path) -> PeftModel:
         adapted = PeftModel.from_pretrained(model, str(folder))
     with safe_open(folder / WEIGHTS, "pt") as file:
         found = set(file.keys())
-    wanted = set(get_peft_model_state_dict(adapted))
+    # Embeddings are no part of our adapters, and whether they are is otherwise looked up on the hub.
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     for names, what in (
         (wanted - found, "lacks"),
         (found - wanted, "holds what the model has no place for:"),
