@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from sepo_kit.games.base import POOLS
+from sepo_kit.runs import KEEP
 
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
@@ -16,6 +18,8 @@ EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. Expected errors become one line on standard error and status 2."""
     options = _parser().parse_args(arguments)
+    if getattr(options, "keep", False):
+        os.environ[KEEP] = "1"  # the processes that are started see it too
     try:
         options.run(options)
     except KeyboardInterrupt:
@@ -49,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         "--results", type=Path, help="where tables go (default: data/results; smoke: in the runs)"
     )
     reproduce.add_argument("--workers", type=int, help="notebooks at a time (default: one per core)")
+    _may_keep(reproduce)
     reproduce.set_defaults(run=_reproduce)
 
     notebook = commands.add_parser("notebook", help="run one notebook, headless")
@@ -59,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     notebook.add_argument(
         "--output", type=Path, help="the executed copy (default: runs/notebooks/NAME.ipynb)"
     )
+    _may_keep(notebook)
     notebook.set_defaults(run=_notebook)
 
     evaluate = commands.add_parser("evaluate", help="evaluate a model or a strategy on a game")
@@ -77,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--episodes", type=int, default=20, help="per opponent (default: 20)")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--exact", action="store_true", help="enumerate instead of sampling")
-    evaluate.add_argument("--style", help="of a model: direct or reasoned")
-    evaluate.add_argument("--temperature", type=float, help="of a model")
+    evaluate.add_argument("--style", help="direct or reasoned (default: as a run was trained, else direct)")
+    evaluate.add_argument("--temperature", type=float, help="default: as a run was trained, else 0.8")
     for name in ("exploit", "collusion", "externality"):
         evaluate.add_argument(f"--{name}-weight", type=float, help="default: the game's evaluation weight")
     evaluate.set_defaults(run=_evaluate)
@@ -90,12 +96,17 @@ def _parser() -> argparse.ArgumentParser:
         train.add_argument("folder", type=Path, help="the run folder; an interrupted run goes on there")
         train.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
         train.add_argument("--like", help="the profile's model to take them from (default: the model itself)")
+        train.add_argument(
+            "--settings", type=Path, metavar="FILE",
+            help="a JSON file with the settings, in place of the profile's (every run's manifest has them)",
+        )  # fmt: skip
         seeds = train.add_mutually_exclusive_group()
         seeds.add_argument("--seed", type=int, default=0)
         seeds.add_argument(
             "--seeds", type=int, nargs="+", metavar="SEED",
             help="several, one after the other: {seed} in the names of model and folder becomes each of them",
         )  # fmt: skip
+        _may_keep(train)
         train.set_defaults(run=_train, stage=stage)
     train.add_argument(
         "--weights", type=float, nargs=3, metavar=("EXPLOIT", "COLLUSION", "EXTERNALITY"),
@@ -129,6 +140,13 @@ def _parser() -> argparse.ArgumentParser:
     games = commands.add_parser("games", help="list games and strategies")
     games.set_defaults(run=_games)
     return parser
+
+
+def _may_keep(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--keep", action="store_true",
+        help="take runs as they are that other code made (default: put them aside and make them anew)",
+    )  # fmt: skip
 
 
 def _reproduce(options: argparse.Namespace) -> None:
@@ -187,11 +205,19 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _train(options: argparse.Namespace) -> None:
     import sepo_kit as sk
     from sepo_kit.pipeline.profiles import EACH_SEED
+    from sepo_kit.pipeline.settings_file import read_settings
     from sepo_kit.training.processes import world
+    from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
-    plan = sk.get_profile(options.profile).plan(
-        options.like or options.model, sk.get_game(options.game).spec.id
-    )
+    game = sk.get_game(options.game).spec.id
+    if options.settings:
+        kind = SFTSettings if options.stage == "train-sft" else SEPOSettings
+        settings = read_settings(options.settings, kind)
+    else:
+        plan = sk.get_profile(options.profile).plan(options.like or options.model, game)
+        settings = plan.sft if options.stage == "train-sft" else plan.sepo
+    if getattr(options, "weights", None):
+        settings = replace(settings, weights=sk.Weights(*options.weights))
     seeds = options.seeds or [options.seed]
     if len(seeds) > 1 and EACH_SEED not in str(options.folder):
         raise ValueError(
@@ -199,11 +225,8 @@ def _train(options: argparse.Namespace) -> None:
         )
     for seed in seeds:
         model, folder = (str(name).replace(EACH_SEED, str(seed)) for name in (options.model, options.folder))
-        if options.stage == "train-sft":
-            run = sk.train_sft(model, plan.game, folder, plan.sft, seed)
-        else:
-            weights = sk.Weights(*options.weights) if options.weights else plan.sepo.weights
-            run = sk.train_sepo(model, plan.game, folder, replace(plan.sepo, weights=weights), seed)
+        train = sk.train_sft if options.stage == "train-sft" else sk.train_sepo
+        run = train(model, game, folder, settings, seed)
         if world().is_main_process:
             print(f"done: {run.path}")
 

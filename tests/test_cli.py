@@ -42,6 +42,11 @@ MISTAKES = {
         ["train-sepo", "smollm2-135m", "kuhn", "nowhere", "--profile", "smoke"],
         "has no plan for 'smollm2-135m'",
     ),
+    "settings that are not there": (
+        ["train-sft", "pico", "kuhn", "nowhere", "--settings", "none.json"],
+        "none.json is missing",
+    ),
+    "no seed": (["train-sft", "pico", "kuhn", "nowhere", "--seed", "-1"], "seed must be a whole number"),
     "no seeds": (["study", "tabular", "--seeds", "0"], "--seeds must be >= 1, got 0"),
     "study of a model without a plan": (["study", "gpt"], "has no plan for 'gpt'"),
     "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--workers must be >= 1"),

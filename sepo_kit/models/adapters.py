@@ -18,8 +18,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-ADAPTER = "adapter"
-WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+from sepo_kit.runs import ADAPTER, WEIGHTS
+
+CONFIG = "adapter_config.json"
 # What our own adapters never have, and what would change the meaning of A and B laid side by side.
 PLAIN = {"bias": "none", "use_dora": False, "use_rslora": False, "fan_in_fan_out": False}
 
@@ -31,7 +32,8 @@ def put_on(model: torch.nn.Module, folder: Path) -> PeftModel:
         adapted = PeftModel.from_pretrained(model, str(folder))
     with safe_open(folder / WEIGHTS, "pt") as file:
         found = set(file.keys())
-    wanted = set(get_peft_model_state_dict(adapted))
+    # Embeddings are no part of our adapters, and whether they are is otherwise looked up on the hub.
+    wanted = set(get_peft_model_state_dict(adapted, save_embedding_layers=False))
     for names, what in (
         (wanted - found, "lacks"),
         (found - wanted, "holds what the model has no place for:"),

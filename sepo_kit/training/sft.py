@@ -21,6 +21,7 @@ from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
 from sepo_kit.training.memory import Gradients, until_it_fits
 from sepo_kit.training.processes import world
+from sepo_kit.training.request import checked_seed
 from sepo_kit.training.settings import SFTSettings
 from sepo_kit.training.stage import run_stage
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
@@ -55,6 +56,7 @@ def train_sft(
     ConnectionError
         Another process of the run has ended.
     """
+    seed = checked_seed(seed)
     return run_stage(
         "sft", base, game, run_folder, settings, seed,
         lambda loaded, game, run: _trainer(loaded, game, run, settings, seed),

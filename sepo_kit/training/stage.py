@@ -5,8 +5,6 @@ With several processes (``accelerate launch``) all of them come through here; on
 
 from __future__ import annotations
 
-import inspect
-import operator
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,6 @@ from transformers import PrinterCallback, Trainer
 
 from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
-from sepo_kit.models.adapters import ADAPTER, WEIGHTS
 from sepo_kit.models.loading import (
     LoadedModel,
     chain_of,
@@ -26,77 +23,13 @@ from sepo_kit.models.loading import (
     quiet,
     require_targets,
 )
-from sepo_kit.runs import (
-    MANIFEST,
-    Run,
-    base_as_held,
-    base_of,
-    code_fingerprint,
-    file_hash,
-    outdated,
-    read_manifest,
-)
+from sepo_kit.runs import ADAPTER, MANIFEST, WEIGHTS, Run, base_of, file_hash, outdated, read_manifest
 from sepo_kit.training.processes import lost_processes_named, world
+from sepo_kit.training.request import request_of
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 from sepo_kit.training.watch import Watch, peak_memory, remove_checkpoints, resume_point, save_adapter
 
-# The rooms whose code decides what a stage makes; what only records, draws or asks is left out.
-ROOMS = {
-    "sft": ("games", "engine", "objective", "models", "training"),
-    "sepo": ("games", "engine", "objective", "exact", "models", "adversaries", "training"),
-}
-LARGEST_SEED = 2**32 - 1  # NumPy's
 Build = Callable[[LoadedModel, Game, Run], Trainer]
-
-
-def request_of(
-    stage: str,
-    base: str | Path,
-    game: Game,
-    run_folder: str | Path,
-    settings: SFTSettings | SEPOSettings,
-    seed: int,
-) -> dict[str, Any]:
-    """What the manifest of such a run says was asked, and what it is made from: the code, and the base if it is a run.
-
-    Raises
-    ------
-    ValueError
-        The seed is no whole number between 0 and 4294967295.
-    """
-    return {
-        "stage": stage,
-        "base": base_as_held(run_folder, base),
-        "base_sha256": adapter_hash(base),
-        "game": game.spec.id,
-        "seed": checked_seed(seed),
-        "settings": settings.as_request(),
-        "code": code_of(stage, game),
-    }
-
-
-def checked_seed(seed: int) -> int:
-    """``seed`` as Python's int, NumPy's taken; ValueError where it is no seed."""
-    try:
-        number = operator.index(seed)
-    except TypeError:
-        number = -1
-    if isinstance(seed, bool) or not 0 <= number <= LARGEST_SEED:
-        raise ValueError(f"seed must be a whole number from 0 to {LARGEST_SEED}, got {seed!r}")
-    return number
-
-
-def code_of(stage: str, game: Game) -> str:
-    """The fingerprint of the code that a stage on ``game`` depends on, the file of a user's own game included."""
-    own = Path(inspect.getfile(type(game)))
-    package = Path(inspect.getfile(Game)).parents[1]
-    return code_fingerprint(ROOMS[stage], *([] if package in own.parents else [own]))
-
-
-def adapter_hash(base: str | Path) -> str | None:
-    """SHA-256 of the adapter of a run; None for other models."""
-    file = Path(base) / ADAPTER / WEIGHTS
-    return file_hash(file) if (Path(base) / MANIFEST).exists() and file.exists() else None
 
 
 def run_stage(

@@ -14,9 +14,10 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from sepo_kit.models.adapters import ADAPTER, combine, describe
+from sepo_kit.models.adapters import combine, describe
 from sepo_kit.models.loading import adapter_of, adapters_of
 from sepo_kit.runs import (
+    ADAPTER,
     METRICS,
     Run,
     append_line,

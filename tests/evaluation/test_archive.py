@@ -223,6 +223,14 @@ def test_rounds_without_a_decision_keep_their_payoffs(tmp_path, commons):
         assert list(moves.loc[moves["who"] == "agent", "action"]) == [d.action for d in episode.decisions]
 
 
+def test_runs_put_aside_are_not_listed_and_models_are_named_over_relative_bases(tmp_path):
+    make_run(tmp_path / "mine" / "warm", "sft", base="owner/name")
+    make_run(tmp_path / "mine" / "safe", base="../warm")
+    make_run(tmp_path / "mine" / "safe.old-1", base="../warm")
+    found = archive.find_runs(tmp_path)
+    assert found["run"].to_list() == ["mine/safe", "mine/warm"] and set(found["model"]) == {"owner/name"}
+
+
 def test_a_manifest_of_another_shape_does_not_stop_the_search(runs):
     file = runs / "smoke/pico/kuhn/sepo-seed-0/manifest.json"
     for value in (

@@ -79,6 +79,14 @@ def test_missing_and_superfluous_tensors_are_errors(two, tiny_folder):
             put_on(load_model(tiny_folder).model, one)
 
 
+def test_nothing_is_looked_up_to_read_one(two, tiny_folder, recwarn):
+    """PEFT would ask the hub for the configuration of the base that an adapter names."""
+    one, _, _ = two
+    describe(one, [{"stage": "base", "model": "pico"}])
+    put_on(load_model(tiny_folder).model, one)
+    assert not [str(w.message) for w in recwarn if "pico" in str(w.message)]
+
+
 def test_an_adapter_says_what_it_must_be_put_on(two):
     one, _, _ = two
     link = {"stage": "sft", "game": "kuhn", "seed": 3}

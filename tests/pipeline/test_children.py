@@ -1,4 +1,4 @@
-"""A killed parent takes its children with it."""
+"""A killed parent takes its children with it; a stopped child ends, whatever it does; why it ended is one line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 import time
 
 import pytest
+
+from sepo_kit.pipeline.children import Child, last_error
 
 PARENT = """
 import subprocess, sys, time
@@ -40,3 +42,62 @@ def test_a_child_ends_when_its_parent_is_killed():
     while running(child) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert not running(child)
+
+
+def child(code: str, log, **options) -> Child:
+    return Child([sys.executable, "-c", code], log / "child.log", **options)
+
+
+def test_a_child_writes_into_its_log_and_sees_its_environment(tmp_path):
+    made = child("import os; print(os.environ['A'], os.getcwd())", tmp_path / "deep", folder=tmp_path,
+                 environment={"A": "1"})  # fmt: skip
+    assert not made.runs(30) and not made.failed
+    assert made.log.read_text().split() == ["1", str(tmp_path)]
+
+
+STUBBORN = """
+import signal, subprocess, sys, time
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+print(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("code", [STUBBORN, STUBBORN.replace("signal.SIG_IGN", "lambda *_: sys.exit(3)")])
+def test_a_stopped_child_ends_with_its_own_children(tmp_path, code):
+    """One that minds its interrupt ends by itself, the other is killed, both with what they started."""
+    made = child(code, tmp_path)
+    until = time.monotonic() + 30
+    while not made.log.read_text().strip() and time.monotonic() < until:
+        time.sleep(0.01)
+    grandchild = int(made.log.read_text())
+    made.stop(grace=0.5 if code is STUBBORN else 30)
+    assert not made.runs() and made.failed
+    until = time.monotonic() + 10
+    while running(grandchild) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert not running(grandchild)
+    assert (made.error() == "killed by signal 9; out of memory?") is (code is STUBBORN)
+
+
+def test_a_signal_is_named(tmp_path):
+    made = child("import os; print('Executing: 40%'); os.abort()", tmp_path)
+    made.runs(30)
+    assert made.error() == "killed by signal 6"
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [
+        ("x\nsepo_kit.pipeline.launch.TrainingFailed: no space\npapermill.exceptions.PapermillExecutionError: \n---",
+         "sepo_kit.pipeline.launch.TrainingFailed: no space"),
+        ("\x1b[31mTooLarge\x1b[39m: 9 states\nUserWarning: old\nINFO: done\n", "TooLarge: 9 states"),
+        ("ValueError: a\nsepo-kit: runs/x is not empty", "sepo-kit: runs/x is not empty"),
+        ("half\nKeyboardInterrupt\n", "KeyboardInterrupt"),
+        ("only words\n\n", "only words"),
+        ("", "no output"),
+    ],
+)  # fmt: skip
+def test_the_last_error_of_a_log_is_the_last_that_says_something(tmp_path, log, said):
+    (tmp_path / "log").write_text(log)
+    assert last_error(tmp_path / "log") == said

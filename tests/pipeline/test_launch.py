@@ -40,7 +40,8 @@ def root(warm_start, tmp_path):
 def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes):
     seen = []
     folder = SMOKE.stage_folder(root, "sepo", 0)
-    plan = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2)))
+    changes = {"beta": 0.25, "mode": "grouped", "learning_rate": 2e-4}  # once only the weights came through
+    plan = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2), **changes))
     found = launch(
         "sepo", "smoke", plan, root, [0], processes,
         meanwhile=lambda: seen.append(len(read_lines(folder / "metrics.jsonl"))),
@@ -59,6 +60,33 @@ def test_what_was_trained_before_is_not_trained_again(root, monkeypatch):
         launch("sepo", "smoke", other, root, [0])
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
     assert launch("sepo", "smoke", SMOKE, root, [0]) == folders
+
+
+def test_a_run_of_other_code_is_said_so_and_trained_anew(root, monkeypatch, capsys):
+    [folder] = launch("sepo", "smoke", SMOKE, root, [0])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["request"]["code"] = "0123"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with monkeypatch.context() as kept:
+        kept.setenv("SEPO_KIT_KEEP", "1")
+        kept.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
+        assert launch("sepo", "smoke", SMOKE, root, [0]) == [folder]
+    capsys.readouterr()
+    launch("sepo", "smoke", SMOKE, root, [0])
+    assert "sepo-seed-0 was finished by other code (0123, now " in capsys.readouterr().out
+    assert read_manifest(folder)["request"]["code"] != "0123" and read_manifest(folder)["status"] == "done"
+    assert (folder.parent / "sepo-seed-0.old-1" / "adapter").exists()
+
+
+def test_the_warm_start_is_launched_too(root, tiny_folder, monkeypatch):
+    plan = replace(SMOKE, sft=replace(SMOKE.sft, records=16))
+    monkeypatch.setattr(type(plan), "source", lambda self, *_: str(tiny_folder))
+    shutil.rmtree(plan.stage_folder(root, "sft", 0))
+    monkeypatch.setattr("sepo_kit.pipeline.launch.command", lambda *given: [
+        str(tiny_folder) if word == "pico" else word for word in command(*given)
+    ])  # fmt: skip
+    [folder] = launch("sft", "smoke", plan, root, [0])
+    assert read_manifest(folder)["request"]["settings"]["records"] == 16
 
 
 def test_an_error_of_the_training_is_named(root):

@@ -13,6 +13,7 @@ import nbformat
 import pandas as pd
 import pytest
 
+from sepo_kit.pipeline.children import Child
 from sepo_kit.pipeline.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
 from sepo_kit.pipeline.reproduce import (
@@ -24,7 +25,7 @@ from sepo_kit.pipeline.reproduce import (
     result_files,
     tasks,
 )
-from sepo_kit.runs import RunError
+from sepo_kit.runs import Run, RunError
 
 
 def start(root):
@@ -172,13 +173,83 @@ def test_a_kernel_that_never_answered_is_started_once_more(tmp_path, monkeypatch
     task = Task("a", "01_games", {})
     started = []
 
-    def fails(task, root, threads):
+    def fails(task, root, threads, gpu):
         started.append(task.name)
-        _log(task, root).parent.mkdir(parents=True, exist_ok=True)
-        _log(task, root).write_text(said)
-        return subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+        return Child([sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"], _log(task, root))
 
     monkeypatch.setattr("sepo_kit.pipeline.reproduce._start", fails)
     with pytest.raises(NotebookFailed, match="a failed"):
         Reproduction(get_profile("smoke"), tmp_path, [task], 1, io.StringIO()).run()
     assert len(started) == 1 + again
+
+
+@pytest.mark.parametrize("cards", [[], ["0"], ["3", "5"]])
+def test_each_worker_has_a_gpu_of_its_own_where_there_are_some(tmp_path, monkeypatch, cards):
+    todo = [Task(name, "01_games", {}) for name in "abcd"]
+    saying = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
+    monkeypatch.setattr("sepo_kit.pipeline.reproduce.gpus", lambda: cards)
+    monkeypatch.setattr("sepo_kit.pipeline.reproduce.command", lambda *_: saying)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    ran = Reproduction(get_profile("smoke"), tmp_path, todo, max(len(cards), 1), io.StringIO())
+    ran._start_ready(1)
+    for name, child in ran.processes.items():
+        assert not child.runs(60) and not child.failed, name
+    said = [child.log.read_text().strip() for child in ran.processes.values()]
+    assert said == (cards or ["None"])
+
+
+def test_workers_follow_the_gpus_and_else_the_cores(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("sepo_kit.pipeline.reproduce.check_parameters", lambda *_: None)
+    monkeypatch.setattr(Reproduction, "run", lambda self: asked.append(self.workers))
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    for cards in (["0", "1", "2"], []):
+        monkeypatch.setattr("sepo_kit.pipeline.reproduce.gpus", lambda cards=cards: cards)
+        reproduce(get_profile("smoke"), tmp_path, tmp_path, tmp_path)
+    reproduce(get_profile("smoke"), tmp_path, tmp_path, tmp_path, workers=1)
+    assert asked == [3, 4, 1]
+
+
+def test_runs_of_other_code_are_named_before_anything_starts(tmp_path):
+    plan = get_profile("smoke").plan("pico", "kuhn")
+    request = {"stage": "sft", "base": "pico", "base_sha256": None, "game": "kuhn", "seed": 0, "code": "0123",
+               "settings": plan.sft.as_request()}  # fmt: skip
+    Run(plan.stage_folder(tmp_path, "sft", 0), request).finish()
+    said = io.StringIO()
+    Reproduction(get_profile("smoke"), tmp_path, [], 1, said)._say_what_is_old()
+    assert "sft-seed-0 was finished by other code (0123, now " in said.getvalue()
+    assert said.getvalue().count("\n") == 1 and "add --keep" in said.getvalue()
+
+
+def test_a_terminated_notebook_takes_papermill_and_its_kernel_along(tmp_path):
+    """As ``timeout``, CI and containers stop it."""
+    line = [sys.executable, "-m", "sepo_kit", "notebook", "01_games", "-p", "runs", str(tmp_path / "marked")]
+    parent = subprocess.Popen(
+        [*line, "--output", str(tmp_path / "out.ipynb")], cwd=PROJECT, stderr=subprocess.PIPE
+    )
+
+    def below() -> dict[int, str]:
+        found = {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/stat") as file:
+                    state, above = file.read().rsplit(")", 1)[1].split()[:2]
+            except OSError:
+                continue
+            if state != "Z":
+                found[int(pid)] = int(above)
+        mine = {parent.pid}
+        while more := {pid for pid, above in found.items() if above in mine} - mine:
+            mine |= more
+        return mine - {parent.pid}
+
+    until = time.monotonic() + 120
+    while len(children := below()) < 2 and time.monotonic() < until:  # papermill, then its kernel
+        time.sleep(0.1)
+    assert len(children) >= 2
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(60) == 130
+    until = time.monotonic() + 30
+    while any(os.path.exists(f"/proc/{pid}") for pid in children) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]

@@ -14,6 +14,7 @@ from functools import cache
 from math import inf, nan
 from pathlib import Path
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -401,7 +402,7 @@ def test_bad_input_is_refused_before_anything_is_written(stage, tiny_folder, tmp
 
 def test_a_run_of_other_code_is_trained_anew(stage, whole, tiny_folder, tmp_path, monkeypatch, capsys):
     before = Path(shutil.copytree(whole[stage.name].path, tmp_path / "run"))
-    monkeypatch.setattr("sepo_kit.training.stage.code_fingerprint", lambda *_: "0123")
+    monkeypatch.setattr("sepo_kit.training.request.code_fingerprint", lambda *_: "0123")
     with pytest.raises(RunError, match="made for another request"):
         stage(tiny_folder, before, seed=5)
     assert names(tmp_path) == {"run"}
@@ -409,6 +410,12 @@ def test_a_run_of_other_code_is_trained_anew(stage, whole, tiny_folder, tmp_path
     assert "run was finished by other code (" in capsys.readouterr().err
     assert names(tmp_path) == {"run", "run.old-1"} and run.manifest["request"]["code"] == "0123"
     assert_same_weights(run, whole[stage.name])
+
+
+def test_a_seed_may_be_numpys(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(sft, "demonstrations", few)
+    run = STAGES[0](tiny_folder, tmp_path / "run", seed=np.int64(3), records=4)
+    assert run.done and read_manifest(run.path)["request"]["seed"] == 3
 
 
 @pytest.mark.parametrize("seed", [1.5, "0", None, -1, True, 2**32])

@@ -1,0 +1,65 @@
+"""Settings of a training stage as a JSON file: an object with a field per setting, each checked when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import MISSING, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sepo_kit.games.base import Weights
+from sepo_kit.runs import RunError, read_json, write_json
+from sepo_kit.training.settings import SEPOSettings, SFTSettings
+
+Settings = TypeVar("Settings", SFTSettings, SEPOSettings)
+# What a field's declaration stands for in JSON; numbers are checked by the settings themselves.
+KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "int": ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
+    "float": ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
+    "Weights": ("an object with exploit, collusion and externality", lambda value: isinstance(value, dict)),
+    "Mapping[str, float]": ("an object", lambda value: isinstance(value, dict)),
+}
+
+
+def write_settings(file: Path | str, settings: SFTSettings | SEPOSettings) -> None:
+    """Write all fields, as ``read_settings`` reads them."""
+    write_json(file, settings.as_request())
+
+
+def read_settings(file: Path | str, kind: type[Settings]) -> Settings:
+    """The settings in ``file``; those that it leaves out are the defaults of ``kind``.
+
+    Raises
+    ------
+    ValueError
+        The file is missing or broken, or a field is unknown, missing or not what it must be.
+    """
+    values = read_json(file)
+    if not isinstance(values, dict):
+        raise RunError(f"{file} must hold an object with the fields of {kind.__name__}, got {values!r:.40}")
+    declared = {field.name: field for field in fields(kind)}
+    if unknown := sorted(values.keys() - declared.keys()):
+        raise ValueError(f"{file}: unknown setting {', '.join(unknown)}; known: {', '.join(declared)}")
+    needed = [n for n, f in declared.items() if f.default is MISSING and f.default_factory is MISSING]
+    if missing := [name for name in needed if name not in values]:
+        raise ValueError(f"{file}: {', '.join(missing)} missing; write them as numbers")
+    try:
+        return kind(**{name: _value(name, str(declared[name].type), each) for name, each in values.items()})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _value(name: str, declared: str, value: Any) -> Any:
+    kind, _, empty = declared.partition(" | ")
+    if value is None and empty == "None":
+        return None
+    if kind in KINDS and not KINDS[kind][1](value):
+        wanted = KINDS[kind][0] + (" or null" if empty else "")
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+    if kind != "Weights":
+        return value
+    if value.keys() != {"exploit", "collusion", "externality"}:
+        raise ValueError(f"{name} must be {KINDS[kind][0]}, got {value!r}")
+    return Weights(**value)
