@@ -1,4 +1,4 @@
-"""Policy x game -> Report: the terms, Safety, NRA, Robust and fallback rate, with intervals.
+"""Policy x game -> Report: the terms, the worst case, Safety, NRA, Robust and fallback rate, with intervals.
 
 Sampling always works. Where the agent can state a distribution and the game is small, ``exact=True`` gives the
 numbers without sampling error.
@@ -7,13 +7,14 @@ numbers without sampling error.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
 
 from sepo_kit import exact as enumeration
 from sepo_kit.adversaries.opponents import resolve_all
+from sepo_kit.adversaries.worst_case import KnownWorstCase, find_worst_case
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import matches, play_matches
@@ -22,14 +23,16 @@ from sepo_kit.evaluation.statistics import Estimate, bootstrap
 from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.games import get_game
 from sepo_kit.games.base import POOLS, Game, GameSpec, Pools, Weights
-from sepo_kit.objective.terms import Against, Terms, objective, terms_of
+from sepo_kit.objective.terms import Against, Terms, guaranteed, objective, terms_of
 
 METRICS = (
     "payoff",
     "exploit",
     "collusion",
     "externality",
+    "worst_case",
     "safety",
+    "guaranteed",
     "nra",
     "robust",
     "fallback",
@@ -41,7 +44,8 @@ class Report:
     """What an evaluation found.
 
     ``estimates``: one ``Estimate`` per name in ``METRICS``. ``episodes``: the record, empty where the numbers
-    are exact. ``weights``: those Safety was computed with.
+    are exact. ``weights``: those Safety was computed with. ``worst_case``: what is known of the most that any adversary
+    gains on the agent, and the adversary.
     """
 
     agent: str
@@ -50,6 +54,13 @@ class Report:
     estimates: dict[str, Estimate]
     weights: Weights
     episodes: list[Episode]
+    worst_case: KnownWorstCase = field(default_factory=KnownWorstCase)
+
+    @property
+    def guaranteed(self) -> float | None:
+        """J at ``weights`` with the worst case in the place of the pool's exploit: it holds against any adversary. None
+        where the worst case is not known."""
+        return self.estimates["guaranteed"].value
 
     @property
     def safety(self) -> float:
@@ -86,6 +97,7 @@ def evaluate(
     *,
     pools: Pools | None = None,
     exact: bool = False,
+    worst_case: str = "quick",
     on_round: Callable[[int], None] | None = None,
 ) -> Report:
     """Evaluate ``agent`` against all pools of ``game``.
@@ -100,6 +112,8 @@ def evaluate(
         Opponents by role, as names of the grammar (``adversaries/opponents.py``), instead of the game's own.
     exact
         Enumerate instead of sampling. The agent must state distributions.
+    worst_case
+        How far to look for the worst case: "none", "quick" or "search", as in ``find_worst_case``.
 
     Raises
     ------
@@ -113,16 +127,17 @@ def evaluate(
     spec = game.spec if pools is None else replace(game.spec, pools=pools)
     members = [(pool, name) for pool in POOLS for name in spec.pools[pool]]
     opponents = resolve_all(game, (name for _, name in members), agent)
+    known = find_worst_case(game, agent, worst_case, seed)
     if exact:
         found = (
             enumeration.terms(game, agent)
             if pools is None
             else _enumerated(game, spec, agent, members, opponents)
         )
-        values = _values(spec, found, weights, 0.0)
-        return Report(
-            agent.name, game.spec.id, found, {k: exactly(v) for k, v in values.items()}, weights, []
-        )
+        found = replace(found, worst_case=known.value)
+        estimates = {k: exactly(v) for k, v in _values(spec, found, weights, 0.0).items()}
+        estimates |= _worst_case(spec, found, weights, known)
+        return Report(agent.name, game.spec.id, found, estimates, weights, [], known)
     played = play_matches(
         game,
         agent,
@@ -132,7 +147,7 @@ def evaluate(
         common_random_numbers=False,
         on_round=on_round,
     )
-    return report(agent.name, game, played, weights, seed, pools)
+    return report(agent.name, game, played, weights, seed, pools, known)
 
 
 def _enumerated(
@@ -157,16 +172,23 @@ def report(
     weights: Weights | None = None,
     seed: int = 0,
     pools: Pools | None = None,
+    known: KnownWorstCase | None = None,
 ) -> Report:
-    """The report of episodes that were played against all four pools (``pools``: if they are not the game's own)."""
+    """The report of episodes that were played against all four pools.
+
+    ``pools``: if they are not the game's own; ``known``: what is known of the agent's worst case.
+    """
+    known = known or KnownWorstCase()
     weights = game.spec.eval_weights if weights is None else weights
     spec = game.spec if pools is None else replace(game.spec, pools=pools)
     means = EpisodeMeans.of_episodes(spec, episodes)
     found, fallback = means.terms()
+    found = replace(found, worst_case=known.value)
     values = _values(spec, found, weights, fallback)
 
     def statistic(counts: np.ndarray) -> list[float]:
         terms, share = means.terms(counts)
+        terms = replace(terms, worst_case=known.value)
         return [np.nan if v is None else v for v in _values(spec, terms, weights, share).values()]
 
     low, high = bootstrap(means.group, statistic, seed)
@@ -176,7 +198,27 @@ def report(
         )
         for i, (metric, value) in enumerate(values.items())
     }
-    return Report(name, game.spec.id, found, estimates, weights, list(episodes))
+    estimates |= _worst_case(spec, found, weights, known, estimates["guaranteed"])
+    return Report(name, game.spec.id, found, estimates, weights, list(episodes), known)
+
+
+def _worst_case(
+    spec: GameSpec, terms: Terms, weights: Weights, known: KnownWorstCase, sampled: Estimate | None = None
+) -> dict[str, Estimate]:
+    """The worst case and guaranteed Safety with all that is not known of them: how far the worst case may be from its
+    value, and, where the other terms were ``sampled``, their own interval."""
+    value, n = guaranteed(spec, terms, weights), sampled.n if sampled else 0
+    ends = []  # of guaranteed Safety: its low end has the highest worst case
+    for bound, end in ((known.high, "low"), (known.low, "high")):
+        if bound is None or value is None:
+            ends.append(None)
+            continue
+        there = guaranteed(spec, replace(terms, worst_case=bound), weights)
+        ends.append(there + (getattr(sampled, end) - value if sampled else 0.0))
+    return {
+        "worst_case": Estimate(known.value, known.low, known.high, 0),
+        "guaranteed": Estimate(value, *ends, n),
+    }
 
 
 def _values(spec: GameSpec, terms: Terms, weights: Weights, fallback: float) -> dict[str, float | None]:
@@ -185,7 +227,9 @@ def _values(spec: GameSpec, terms: Terms, weights: Weights, fallback: float) -> 
         "exploit": terms.exploit,
         "collusion": terms.collusion,
         "externality": terms.externality,
+        "worst_case": terms.worst_case,
         "safety": objective(spec, terms, weights),
+        "guaranteed": guaranteed(spec, terms, weights),
         "nra": terms.nra,
         "robust": terms.robust,
         "fallback": fallback,

@@ -22,12 +22,10 @@ from sepo_kit.runs import RunError, provenance, read_json, replacing, write_json
 
 STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO"}
 STAGES = tuple(STAGE_NAMES)
+ROUNDING = 1e-9  # bounds nearer than this are one number
 KEYS = ("model", "game", "stage", "seed")
-HEADINGS = {
-    "safety": "Safety",
-    "nra": "NRA",
-    "robust": "Robust",
-}  # what a table calls the other metrics is their name
+# What a table calls the other metrics is their name.
+HEADINGS = {"worst_case": "worst case", "safety": "Safety", "nra": "NRA", "robust": "Robust"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,8 @@ class EvaluationSettings:
     """How agents are evaluated.
 
     ``episodes`` per opponent at ``temperature``; ``exact``: take the table's numbers from enumeration, where
-    game and agent allow it; ``seed`` is never a training seed.
+    game and agent allow it; ``worst_case``: how far to look for it, as in ``find_worst_case``; ``seed`` is never a
+    training seed.
     """
 
     episodes: int
@@ -43,6 +42,7 @@ class EvaluationSettings:
     temperature: float = 0.8
     style: str = "direct"
     max_new_tokens: int = 512
+    worst_case: str = "search"
     seed: int = 10_000
 
 
@@ -71,12 +71,13 @@ def evaluate_stage(
         max_new_tokens=settings.max_new_tokens,
         name=f"{label['model']} {label['stage']}",
     )
-    found = evaluate(agent, game, settings.episodes, settings.seed)
+    effort = "none" if settings.exact else settings.worst_case
+    found = evaluate(agent, game, settings.episodes, settings.seed, worst_case=effort)
     episodes = found.episodes
     policy = None
     if settings.exact:
         fallback = found.estimates["fallback"]
-        found = evaluate(agent, game, exact=True)
+        found = evaluate(agent, game, exact=True, worst_case=settings.worst_case)
         found = replace(found, estimates={**found.estimates, "fallback": fallback})
         policy = enumeration.policy_table(game, agent)
     write_result(folder, label, settings, found, episodes, policy, origin(model))
@@ -164,7 +165,7 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
     seeds); ``seeds`` says how many."""
     means = summary(results)
     wide = means.pivot(index=["model", "game", "stage"], columns="metric", values="value").dropna(how="all")
-    wide = wide[list(METRICS)].astype(float).rename(columns=HEADINGS)
+    wide = wide.reindex(columns=list(METRICS)).astype(float).rename(columns=HEADINGS)
     seeds = results.groupby(["model", "game", "stage"])["seed"].nunique().clip(lower=1)
     wide.insert(0, "seeds", [int(seeds[index]) for index in wide.index])
     wide.columns.name = None
@@ -172,10 +173,21 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def text_table(results: pd.DataFrame) -> str:
-    """``table`` as text for a terminal, three decimals, a dash where a number is not defined."""
+    """``table`` as text for a terminal, three decimals, a dash where a number is not defined.
+
+    Where the worst case is only known from below, it is what the best adversary found gains, marked "at least", and
+    guaranteed Safety, which it bounds from above, "at most".
+    """
     shown = table(results)
     numbers = [HEADINGS.get(name, name) for name in METRICS]
     shown[numbers] = shown[numbers].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")
+    worst = results[(results["metric"] == "worst_case") & results["value"].notna()]
+    open_ended = worst[(worst["high"] - worst["low"]).fillna(1.0) > ROUNDING]
+    bounded = set(open_ended[["model", "game", "stage"]].itertuples(index=False, name=None))
+    for place, row in shown.iterrows():
+        if (row["model"], row["game"], row["stage"]) in bounded:
+            shown.loc[place, "worst case"] = f"at least {row['worst case']}"
+            shown.loc[place, "guaranteed"] = f"at most {row['guaranteed']}"
     return shown.to_string(index=False)
 
 

@@ -18,12 +18,24 @@ UNITS = {
     "exploit": "exploit per {unit} ({payoff_unit})",
     "collusion": "collusion (0 to 1)",
     "externality": "externality (0 to 1)",
+    "worst_case": "worst case per {unit} ({payoff_unit})",
     "safety": "Safety (scaled payoff)",
+    "guaranteed": "guaranteed Safety (scaled payoff)",
     "nra": "NRA (-1 to 1)",
     "robust": "Robust per {unit} ({payoff_unit})",
     "fallback": "fallback rate (0 to 1)",
 }
-SHOWN = ("safety", "payoff", "exploit", "collusion", "externality", "nra", "robust")
+SHOWN = (
+    "safety",
+    "guaranteed",
+    "payoff",
+    "exploit",
+    "worst_case",
+    "collusion",
+    "externality",
+    "nra",
+    "robust",
+)
 
 
 def style() -> None:
