@@ -19,6 +19,7 @@ from sepo_kit.runs.files import RunError, read_json, write_json
 from sepo_kit.runs.origin import provenance
 
 MANIFEST, PROGRESS, METRICS = "manifest.json", "progress.json", "metrics.jsonl"
+SCORES = "scores.jsonl"  # of the saved steps
 EPISODES = "episodes"  # the folder of recorded training episodes
 ADAPTER, WEIGHTS = "adapter", "adapter_model.safetensors"  # the folder of what was trained, and its tensors
 FORMAT = 1

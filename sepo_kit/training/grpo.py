@@ -41,7 +41,9 @@ from sepo_kit.models.loading import LoadedModel, lora, training_dtype
 from sepo_kit.runs import Run, read_json
 from sepo_kit.training.processes import world
 from sepo_kit.training.recording import STATE, Recorder
+from sepo_kit.training.request import checked_seed
 from sepo_kit.training.rollouts import Rollouts
+from sepo_kit.training.selection import Scores, best_step
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.stage import run_stage
 from sepo_kit.training.trainer import SepoTrainer
@@ -87,6 +89,8 @@ def train_sepo(
         Another process of the run has ended.
     """
 
+    seed = checked_seed(seed)
+
     def build(loaded: LoadedModel, game: Game, run: Run) -> SepoTrainer:
         trainer = sepo_trainer(loaded, game, run, settings, seed)
         for callback in callbacks:
@@ -98,6 +102,7 @@ def train_sepo(
         check=lambda loaded, game: Rollouts(game, None, settings, seed),
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
+        kept=lambda run: best_step(run.path) if settings.keep == "best" else None,
     )  # fmt: skip
 
 
@@ -152,7 +157,11 @@ def sepo_trainer(
         ),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
-        callbacks=[Watch(run, f"SEPO {game.spec.id}", settings.updates), Recorder(run, rollouts)],
+        callbacks=[
+            Watch(run, f"SEPO {game.spec.id}", settings.updates),
+            Recorder(run, rollouts),
+            Scores(run, rollouts),
+        ],
     )
     rollouts.style.attach(trainer)
     return trainer

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass
 from sepo_kit.games.base import answer_rule
 from sepo_kit.objective.step import StepSettings, check_numbers, check_schedule
 
+KEEP = ("last", "best")  # which saved step becomes a SEPO run's model
+
 
 @dataclass(frozen=True)
 class SFTSettings:
@@ -73,6 +75,8 @@ class SEPOSettings(StepSettings):
     schedule
         Of the learning rate: "constant" (arXiv 2605.30854), or "linear", falling to zero at the last step. Best
         responses jump, so training against them circles; a step size that falls is what settles it.
+    keep
+        Which saved step becomes the run's model: "last", or "best" on training seeds, which is named in the manifest.
     clip
         How far the probability ratio may leave 1 (PPO's epsilon).
     style, temperature, max_new_tokens
@@ -92,6 +96,7 @@ class SEPOSettings(StepSettings):
     temperature: float = 0.8
     max_new_tokens: int = 512
     schedule: str = "constant"
+    keep: str = "last"
     clip: float = 0.2
     max_grad_norm: float = 1.0
     lora_r: int = 16
@@ -110,6 +115,8 @@ class SEPOSettings(StepSettings):
         )  # fmt: skip
         _check_shares(self)
         check_schedule(self.schedule)
+        if self.keep not in KEEP:
+            raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r}")
         answer_rule(self.style)
         super().__post_init__()
 

@@ -44,11 +44,13 @@ def run_stage(
     check: Callable[[LoadedModel, Game], None] = lambda loaded, game: None,
     resume: Callable[[Trainer, Path], None] = lambda trainer, checkpoint: None,
     results: Callable[[Trainer], dict[str, Any]] = lambda trainer: {},
+    kept: Callable[[Run], dict[str, Any] | None] = lambda run: None,
 ) -> Run:
     """Train what ``build`` makes, in ``run_folder``, to its end; the parameters are those of ``train_sepo``.
 
     ``check`` raises ValueError where the request will not do, before anything is written; ``resume`` tells a new
-    trainer what its checkpoint does not; ``results`` is what the manifest keeps of the finished one.
+    trainer what its checkpoint does not; ``results`` is what the manifest keeps of the finished one; ``kept`` names the
+    saved step that becomes the run's model, None for the last.
     """
     game = checked_game(game)
     request = request_of(stage, base, game, run_folder, settings, seed)
@@ -76,11 +78,13 @@ def run_stage(
         if checkpoint:
             resume(trainer, checkpoint)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        save_adapter(trainer, run, chain)
+        best = kept(run)
+        save_adapter(trainer, run, chain, best and best["step"])
         if processes.is_main_process:
             sha256 = file_hash(run.path / ADAPTER / WEIGHTS)
             chain[-1]["adapter_sha256"] = sha256
-            run.finish(adapter_sha256=sha256, chain=chain, **results(trainer), **peak_memory())
+            named = {"kept": best} if best else {}
+            run.finish(adapter_sha256=sha256, chain=chain, **results(trainer), **named, **peak_memory())
             remove_checkpoints(run)
         processes.wait_for_everyone()
     return run if processes.is_main_process else Run(run_folder, request)

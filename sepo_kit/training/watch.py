@@ -19,6 +19,7 @@ from sepo_kit.models.loading import adapter_of, adapters_of
 from sepo_kit.runs import (
     ADAPTER,
     METRICS,
+    SCORES,
     Run,
     append_line,
     base_of,
@@ -137,21 +138,26 @@ def resume_point(run: Run, updates: int = 1) -> Path | None:
     if not world().is_main_process:
         return checkpoint
     step = int(checkpoint.name.split("-")[-1]) // updates if checkpoint else 0
-    keep_lines(run.path / METRICS, lambda row: row["step"] <= step)
+    for name in (METRICS, SCORES):
+        keep_lines(run.path / name, lambda row: row["step"] <= step)
     return checkpoint
 
 
-def save_adapter(trainer, run: Run, chain: Sequence[dict[str, Any]]) -> None:
+def save_adapter(trainer, run: Run, chain: Sequence[dict[str, Any]], step: int | None = None) -> None:
     """Write what was trained into the run folder, whole or not at all, as an adapter for the raw base model.
 
-    ``chain``: what the run came from, the base first, and itself last.
+    ``chain``: what the run came from, the base first, and itself last. ``step``: the saved step to take, None for what
+    ``trainer`` has now.
     """
     weights = trainer.accelerator.get_state_dict(trainer.model) if trainer.is_fsdp_enabled else None
     if not world().is_main_process:
         return
     with replacing_folder(run.path / ADAPTER) as temporary:
-        trainer.model.save_pretrained(temporary, state_dict=weights, safe_serialization=True)
-        _on_the_raw_model(temporary, run)
+        if step is not None:
+            shutil.copytree(adapter_of(run.path, step), temporary, dirs_exist_ok=True)
+        else:
+            trainer.model.save_pretrained(temporary, state_dict=weights, safe_serialization=True)
+            _on_the_raw_model(temporary, run)
         describe(temporary, chain)
 
 

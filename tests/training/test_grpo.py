@@ -18,9 +18,9 @@ from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.models.loading import LoadedModel, load_model
+from sepo_kit.models.loading import LoadedModel, language_model, load_model
 from sepo_kit.objective.credit import MODES, assign_credit, training_matches
-from sepo_kit.objective.terms import results_of, safety, terms_of
+from sepo_kit.objective.terms import guaranteed, results_of, safety, terms_of
 from sepo_kit.runs import METRICS, Run, read_json, read_lines
 from sepo_kit.training import grpo, styles
 from sepo_kit.training.grpo import sepo_trainer, train_sepo
@@ -475,6 +475,13 @@ RESUMED = {
     "reasoned": {"style": "reasoned", "max_new_tokens": 2, "micro_rows": 60},
     # the weights that dual ascent had reached are taken up again
     "limits": {"limits": {"exploit": 0.1, "collusion": 0.0}, "dual_rate": 3.0},
+    # and so are the best responses, which are not looked for every step
+    "worst case": {
+        "exploiters": "pool and worst-case",
+        "exploiters_every": 3,
+        "population": 2,
+        "limits": {"worst_case": 0.1},
+    },
 }
 
 
@@ -513,3 +520,41 @@ def test_a_penalty_is_called_silent_in_the_steps_that_charged_it(rollouts, tiny_
     made(["prompt"] * made.rows, stepping(tiny_model))
     with pytest.warns(UserWarning, match="penalty was the same in all rollouts of every group of a step"):
         made.metrics()
+
+
+def test_the_best_saved_step_is_kept_and_named(tiny_folder, tmp_path):
+    """By exact guaranteed Safety in Kuhn poker; the adapter is then that step's."""
+    settings = replace(
+        SETTINGS, steps=4, save_every=1, learning_rate=0.3, exploiters="worst-case", keep="best"
+    )
+    run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
+    scores = read_lines(run.path / "scores.jsonl")
+    assert [row["step"] for row in scores] == [1, 2, 3, 4] and {row["how"] for row in scores} == {"exact"}
+    best = max(scores, key=lambda row: row["score"])
+    assert read_json(run.path / "manifest.json")["kept"] == best
+    game = get_game("kuhn")
+    found = {}
+    for step in (None, 1, 2, 3, 4):
+        agent = language_model(load_model(run.path, step=step), game)
+        terms = replace(exact.terms(game, agent), worst_case=exact.worst_case(game, agent).advantage)
+        found[step] = guaranteed(game.spec, terms, game.spec.eval_weights)
+    assert (
+        found[None] == pytest.approx(found[best["step"]], abs=1e-9) == pytest.approx(best["score"], abs=2e-2)
+    )
+    assert found[None] >= max(found.values()) - 2e-2
+
+
+def test_training_against_the_worst_case_lowers_it(tiny_folder, tmp_path):
+    """The exact worst case is in every step's metrics, of the policy that played the step."""
+    settings = replace(
+        SETTINGS, steps=30, groups=4, learning_rate=2e-2, exploiters="worst-case", schedule="linear"
+    )
+    run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
+    rows = read_lines(run.path / METRICS)
+    game = get_game("kuhn")
+    before = exact.worst_case(game, language_model(load_model(tiny_folder), game, temperature=1.5)).advantage
+    assert rows[0]["sepo/worst_case"] == pytest.approx(before, abs=1e-4)
+    assert rows[-1]["sepo/worst_case"] < 0.85 * before
+    assert rows[-1]["sepo/guaranteed"] > rows[0]["sepo/guaranteed"]
+    rates = [row["learning_rate"] for row in rows]
+    assert rates == sorted(rates, reverse=True) and rates[-1] < 0.1 * rates[0]

@@ -1,0 +1,48 @@
+"""What is known of a worst case: exact where it can be, bounds where it is looked for, else nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from sepo_kit import exact
+from sepo_kit.adversaries.worst_case import find_worst_case
+from sepo_kit.engine.policy import scripted, uniform
+from sepo_kit.games import get_game
+
+
+@pytest.mark.parametrize(
+    ("game_id", "agent"), [("kuhn", "nash"), ("ipd", "tit-for-tat"), ("leduc", "near-nash")]
+)
+def test_it_is_exact_where_that_takes_a_moment(game_id, agent):
+    game = get_game(game_id)
+    agent = scripted(game, agent)
+    found = find_worst_case(game, agent, "quick")
+    truth = exact.worst_case(game, agent).advantage
+    assert (found.value, found.low, found.high, found.how) == (truth, truth, truth, "exact")
+    assert exact.against(game, agent, found.adversary).advantage == pytest.approx(truth)
+
+
+def test_it_is_not_made_up():
+    game = get_game("negotiation_v2")
+    found = find_worst_case(game, uniform(game), "quick")
+    assert (found.value, found.low, found.high, found.adversary, found.how) == (
+        None,
+        None,
+        None,
+        None,
+        "unknown",
+    )
+    kuhn = get_game("kuhn")
+    assert find_worst_case(kuhn, uniform(kuhn), "none").how == "unknown"
+
+
+def test_a_search_finds_something_from_below():
+    game = get_game("auction")
+    found = find_worst_case(game, scripted(game, "conservative"), "search")
+    assert found.low == found.value and found.how in ("bounds", "found")
+    assert found.high is None or found.high >= found.low
+
+
+def test_an_unknown_effort_is_named():
+    with pytest.raises(ValueError, match="effort must be one of none, quick, search, got 'hard'"):
+        find_worst_case("kuhn", uniform("kuhn"), "hard")
