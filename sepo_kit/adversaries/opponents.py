@@ -6,6 +6,7 @@ name                who
 ``tit-for-tat``     a strategy of the game
 ``self``            the agent as it is now, in both seats
 ``worst-case``      the best response to the agent as it is now, found exactly
+``fitted``          the best response to a table fitted to play of the agent, which need not state anything
 ``run:PATH[@STEP]`` a finished run, or what a run had learned by a saved step
 ``model:NAME``      a language model as ``load_model`` takes it
 ==================  ==============================================================================================
@@ -26,7 +27,7 @@ from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.runs import RunError
 
-ALLOWED = "self, worst-case, run:PATH[@STEP], model:NAME"
+ALLOWED = "self, worst-case, fitted, run:PATH[@STEP], model:NAME"
 
 
 def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> Policy:
@@ -35,7 +36,7 @@ def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> 
     Parameters
     ----------
     agent
-        Who it will sit opposite; ``self`` and ``worst-case`` need one.
+        Who it will sit opposite; ``self``, ``worst-case`` and ``fitted`` need one.
     how
         How language models play: parameters of ``language_model``, such as ``style``.
 
@@ -119,8 +120,14 @@ def _worst_case(game: Game, agent: Policy) -> Policy:
         why = "has too many states" if isinstance(error, exact.TooLarge) else "states no distribution"
         who = game.spec.id if isinstance(error, exact.TooLarge) else agent.name
         raise ValueError(
-            f"worst-case cannot be found exactly: {who} {why}; name strategies, self or run:PATH instead"
+            f"worst-case cannot be found exactly: {who} {why}; name strategies, self or run:PATH instead, or fitted"
         ) from None
+
+
+def _fitted(game: Game, agent: Policy) -> Policy:
+    from sepo_kit.adversaries.fitted import fit_adversary  # it plays, with names of this grammar
+
+    return fit_adversary(game, agent)
 
 
 def _run(game: Game, rest: str, how: dict) -> Policy:
@@ -144,5 +151,9 @@ def _model(game: Game, rest: str, how: dict) -> Policy:
     return language_model(load_model(rest), game, **how)
 
 
-WORDS: dict[str, Callable[[Game, Policy], Policy]] = {"self": _self, "worst-case": _worst_case}
+WORDS: dict[str, Callable[[Game, Policy], Policy]] = {
+    "self": _self,
+    "worst-case": _worst_case,
+    "fitted": _fitted,
+}
 PREFIXES: dict[str, Callable[[Game, str, dict], Policy]] = {"run": _run, "model": _model}

@@ -217,14 +217,14 @@ class Tree:
         if not layer.complete:
             new = alive[~layer.listed[alive]]
             if len(new):
-                with _collector_paused():
+                with collector_paused():
                     if not self._list(depth, new.tolist(), most):
                         return None
         flow = reach[layer.source] * layer.chance * answers.p[layer.choice]
         if not layer.complete:
             new = (~layer.played & (flow > 0)).nonzero()[0]
             if len(new):
-                with _collector_paused():
+                with collector_paused():
                     if not self._play(depth, new.tolist(), room):
                         return None
             layer.complete = bool(layer.listed.all() and layer.played.all())
@@ -321,7 +321,7 @@ def means(tree: Tree, answers: Answers, max_states: int, instead: str) -> np.nda
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Growing makes many objects and no cycles: looking for some would take a third of the time."""
     enabled = gc.isenabled()
     gc.disable()
