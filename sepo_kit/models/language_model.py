@@ -155,6 +155,9 @@ class LanguageModel(Policy):
 
     @contextmanager
     def remember(self) -> Iterator[None]:
+        if self._known is not None:  # inside of another such block
+            yield
+            return
         self._known = {}
         self._kept = PrefixCache(self.model) if shares_prefixes(self.model) else None
         try:

@@ -127,7 +127,7 @@ def sampled_gradient(
         step=number,
         common_random_numbers=settings.common_random_numbers,
     )
-    credit = taken.learn(episodes, exploiters.gain if exploiters.exactly else None)
+    credit = taken.learn(episodes, exploiters.gain)
     count = settings.rollouts * settings.groups
     gradient: Table = {}
     advantages = iter(credit.advantage)

@@ -50,7 +50,7 @@ class Rollouts:
         self.settings = settings
         self.seed = seed
         self.step = TrainingStep(game, settings)
-        self.exploiters = Exploiters(game, settings)
+        self.exploiters = Exploiters(game, settings, seed=seed)
         self.seated: dict[str, Policy] | None = None  # opponents that stay as they are, once they are loaded
         self.style = STYLES[settings.style](player, game, settings)
         self.slots = game.spec.rounds * game.spec.moves_per_round
@@ -79,10 +79,11 @@ class Rollouts:
         # Anew after every checkpoint: a resumed run must compute what the undisturbed one does, in the same batches.
         if number % self.settings.save_every == 0 or len(self.reference) > KEPT:
             self.reference.clear()
-        with evaluating(trainer.model):
+        with evaluating(trainer.model), self.player.remember():
             exploiters = self.exploiters
             episodes = self._play(number, {**self._others(), **exploiters.renewed(self.player, number)})
-            self.step.learn(episodes, exploiters.gain if exploiters.exactly else None)
+            exploiters.watch(episodes)
+            self.step.learn(episodes, exploiters.gain)
         return self._lay_out()
 
     def _others(self) -> dict[str, Policy]:

@@ -219,7 +219,7 @@ def test_the_player_keeps_the_prompts_of_a_whole_step(rollouts, tiny_model):
     made.pieces = 3
     for step in range(3):
         made([""] * made.rows, stepping(tiny_model, step))
-        met = {d.prompt_ids for episode in made.episodes for d in episode.decisions}
+        met = {d.prompt_ids for episode in made.step.episodes for d in episode.decisions}
         assert len(made.player.trees_of(met)) == len(met) <= made.player.kept_prompts
         assert len(made.player._prompt_ids) <= made.player.kept_prompts
 

@@ -86,7 +86,10 @@ def test_the_request_is_plain_and_tells_settings_apart():
     [
         ({"horizon": "forever"}, "horizon must be one of round, return-to-go, got 'forever'"),
         ({"common_random_numbers": 1}, "common_random_numbers must be True or False, got 1"),
-        ({"limits": {"greed": 0.1}}, "limits must be on exploit, collusion, externality, got 'greed'"),
+        (
+            {"limits": {"greed": 0.1}},
+            "limits must be on exploit, collusion, externality, worst_case, got 'greed'",
+        ),
         ({"limits": {"exploit": -1.0}}, r"limits\['exploit'\] must be >= 0"),
         ({"limits": {"exploit": 0.1}, "dual_rate": 0.0}, "the dual rate must be > 0, got 0.0"),
     ],

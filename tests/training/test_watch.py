@@ -26,6 +26,7 @@ from sepo_kit.models.loading import load_model
 from sepo_kit.runs import (
     EPISODES,
     METRICS,
+    SCORES,
     Run,
     RunError,
     append_line,
@@ -73,7 +74,7 @@ STAGES = [
             steps=STEPS, rollouts=3, learning_rate=1e-2, beta=0.1, lora_r=4, lora_alpha=8, save_every=2,
             lora_dropout=0.1, temperature=5.0,
         ),
-        (EPISODES,),
+        (EPISODES, SCORES),
     ),
 ]  # fmt: skip
 
