@@ -28,6 +28,7 @@ from sepo_kit.runs import (
     seal,
 )
 from sepo_kit.training.processes import world
+from sepo_kit.training.renewal import TRAINED
 
 CHECKPOINTS = "checkpoints"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -150,7 +151,9 @@ def save_adapter(trainer, run: Run, chain: Sequence[dict[str, Any]]) -> None:
     if not world().is_main_process:
         return
     with replacing_folder(run.path / ADAPTER) as temporary:
-        trainer.model.save_pretrained(temporary, state_dict=weights, safe_serialization=True)
+        trainer.model.save_pretrained(
+            temporary, state_dict=weights, safe_serialization=True, selected_adapters=[TRAINED]
+        )
         _on_the_raw_model(temporary, run)
         describe(temporary, chain)
 
