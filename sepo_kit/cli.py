@@ -117,16 +117,27 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
     study.add_argument("--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME")
     study.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
-    study.add_argument("--steps", type=int, default=400, help="SEPO steps of a trial (default: 400)")
+    study.add_argument(
+        "--exploiters", action="store_true",
+        help="instead: who is trained against, each judged by the worst case (tables first, models after)",
+    )  # fmt: skip
+    study.add_argument(
+        "--steps", type=int, help="SEPO steps of a trial (default: 400; --exploiters: 300 or 150 of a model)"
+    )
     study.add_argument("--samples", type=int, default=400, help="sampled gradients (default: 400)")
     study.add_argument(
         "--variants",
         type=int,
         help="only the first so many of the 16; 4: the modes as proposed, 8: all with common draws",
     )
-    study.add_argument("--profile", default="study", help="whose hyperparameters (default: study)")
+    study.add_argument(
+        "--rivals", nargs="+", metavar="NAME", help="with --exploiters: only these, such as pool, worst-case"
+    )
+    study.add_argument("--profile", help="whose hyperparameters (default: study; --exploiters: quick)")
     study.add_argument("--workers", type=int, default=1, help="trials at a time (default: 1)")
-    study.add_argument("--folder", type=Path, help="where trials go (default: runs/study)")
+    study.add_argument(
+        "--folder", type=Path, help="where trials go (default: runs/study; --exploiters: runs/exploiters)"
+    )
     study.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
     study.set_defaults(run=_study)
 
@@ -246,19 +257,53 @@ def _study(options: argparse.Namespace) -> None:
     )  # fmt: skip
 
     for name in ("seeds", "steps", "samples", "workers"):
-        if getattr(options, name) < 1:
-            raise ValueError(f"--{name} must be >= 1, got {getattr(options, name)}")
-    folder, profile = options.folder or PROJECT / "runs" / "study", get_profile(options.profile)
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be >= 1, got {value}")
+    if options.exploiters:
+        _study_exploiters(options)
+        return
+    if options.rivals:
+        raise ValueError("--rivals are those of the study of exploiters; add --exploiters")
+    folder, profile = options.folder or PROJECT / "runs" / "study", get_profile(options.profile or "study")
+    steps = options.steps or 400
     for agent in options.agents:
         like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
         bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
         sepo = {game: plan.sepo for game, plan in like.items()}
         seeds, variants = range(options.seeds), VARIANTS[: options.variants]
-        todo = trials(agent, options.games, seeds, options.steps, variants, bases, sepo)
+        todo = trials(agent, options.games, seeds, steps, variants, bases, sepo)
         logs = run_study(todo, folder, options.workers, die_with_parent)
         estimated = estimates(agent, options.games, options.samples, variants, bases, sepo)
         results = options.results or PROJECT / "data" / "results"
         for path in write_study(logs, estimated, todo, folder, results):
+            print(f"written: {path}")
+
+
+def _study_exploiters(options: argparse.Namespace) -> None:
+    from sepo_kit.pipeline.children import die_with_parent
+    from sepo_kit.pipeline.notebooks import PROJECT
+    from sepo_kit.pipeline.profiles import get_profile
+    from sepo_kit.study.exploiters import exploiter_trials, of_models, run_exploiters, write_exploiters
+    from sepo_kit.study.mechanism import TABULAR, warm_starts
+
+    folder, profile = (
+        options.folder or PROJECT / "runs" / "exploiters",
+        get_profile(options.profile or "quick"),
+    )
+    results = options.results or PROJECT / "data" / "results"
+    for agent in options.agents:
+        like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
+        sepo = {game: of_models(plan.sepo, game) for game, plan in like.items()}
+        seeds = range(options.seeds)
+        chosen = (options.steps, options.rivals)
+        exploiter_trials(
+            agent, options.games, seeds, *chosen, dict.fromkeys(like, agent), sepo
+        )  # checks them
+        bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
+        todo = exploiter_trials(agent, options.games, seeds, *chosen, bases, sepo)
+        logs = run_exploiters(todo, folder, options.workers, die_with_parent)
+        for path in write_exploiters(logs, todo, folder, results):
             print(f"written: {path}")
 
 

@@ -41,6 +41,14 @@ def check_schedule(schedule: str) -> None:
         raise ValueError(f"schedule must be one of {', '.join(SCHEDULES)}, got {schedule!r}")
 
 
+def check_renewal(every: int, beta: float) -> None:
+    """ValueError where a reference is to be renewed every so many steps that does not pull."""
+    if every and not beta:
+        raise ValueError(
+            f"renew_reference_every={every} needs beta > 0, got beta={beta!r}: without it no reference pulls"
+        )
+
+
 @dataclass(frozen=True, kw_only=True)
 class StepSettings:
     """What a training step plays, and how it pays.

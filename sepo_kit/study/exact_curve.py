@@ -1,24 +1,32 @@
-"""The exact terms of a language model while it trains, in games whose information states are few (Kuhn poker).
+"""The terms and the worst case of a language model while it trains, judged apart from its training episodes.
 
-What a training step samples is noisy, and of a few episodes even biased: exploit is the largest of several means.
+What a training step samples is noisy, and of a few episodes even biased: exploit is the largest of several means. And
+its exploit pool is whatever it trains against. Here all are judged alike: exactly in games whose information states are
+few (Kuhn poker), else by fresh episodes against the game's own pools, and by bounds on the worst case.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
 from transformers import TrainerCallback
 
 from sepo_kit import exact
-from sepo_kit.games.base import Game
+from sepo_kit.engine.policy import Policy
+from sepo_kit.engine.rollout import matches, play_matches
+from sepo_kit.games.base import POOLS, Game
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.objective.terms import objective
+from sepo_kit.objective.terms import guaranteed, objective, results_of, terms_of
 from sepo_kit.runs import RunError, append_line, keep_lines, read_lines
 from sepo_kit.training.rollouts import evaluating
 
 EXACT_CURVE = "exact.jsonl"
+EPISODES = 100  # fresh ones per opponent, where terms cannot be enumerated
+SEED = 1_000_003  # of the fresh episodes: no run's own
+STATES = 10_000  # of the tree that bounds on the worst case search
+SEARCH = 50  # episodes by which adversaries of finite memory are compared
 
 
 class ExactCurve(TrainerCallback):
@@ -44,9 +52,40 @@ class ExactCurve(TrainerCallback):
             return
         agent = LanguageModel(model, tokenizer, self.game, temperature=self.temperature)
         with evaluating(model):
-            found = exact.terms(self.game, agent)
-        safety = objective(self.game.spec, found, self.game.spec.eval_weights)
-        append_line(self.path, {"step": state.global_step, "safety": safety, **asdict(found)})
+            found = judged(self.game, agent)
+        append_line(self.path, {"step": state.global_step, **found})
+
+
+def judged(game: Game, agent: Policy) -> dict[str, float | None]:
+    """The terms of ``agent`` against the game's own pools, and what is known of its worst case.
+
+    Returns
+    -------
+    dict
+        The fields of ``Terms``; ``safety`` and ``guaranteed``, both at the evaluation weights; ``worst_case`` and
+        ``worst_case_upper``: bounds, which are equal where the worst case is exact. ``guaranteed`` is reckoned with
+        ``worst_case``, so it is an upper bound where that is a lower one.
+    """
+    spec = game.spec
+    if spec.few_states:
+        terms = exact.terms(game, agent)
+        lower = upper = exact.worst_case(game, agent).advantage
+    else:
+        episodes = play_matches(
+            game, agent, matches(game, POOLS, EPISODES), SEED, common_random_numbers=False
+        )
+        terms = terms_of(spec, results_of(episodes))
+        bounds = exact.worst_case_bounds(
+            game, agent, max_states=STATES, episodes=EPISODES, search_episodes=SEARCH, seed=SEED
+        )
+        lower, upper = bounds.lower, bounds.upper
+    terms = replace(terms, worst_case=lower)
+    return {
+        **asdict(terms),
+        "safety": objective(spec, terms, spec.eval_weights),
+        "guaranteed": guaranteed(spec, terms, spec.eval_weights),
+        "worst_case_upper": upper,
+    }
 
 
 def read_exact_curve(run_folder: Path | str) -> pd.DataFrame:

@@ -6,12 +6,13 @@ A trial is one training run. Every finished trial lies in a file of its own, so 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from tqdm.auto import tqdm
@@ -130,15 +131,26 @@ def run_study(
     """
     root = Path(root)
     missing = {_file(trial, root): _trained(trial) for trial in todo if not _file(trial, root).exists()}
+    run_all(run_trial, missing.values(), root, workers, first)
+    return pd.concat(_read(todo, root), ignore_index=True)
+
+
+def run_all(
+    run: Callable[[Any, Path], None],
+    todo: Collection[Any],
+    root: Path,
+    workers: int = 1,
+    first: Callable[[], None] | None = None,
+) -> None:
+    """``run(trial, root)`` for all trials, ``workers`` processes at a time, each of which calls ``first`` first."""
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=first) as pool:
-        running = [pool.submit(run_trial, trial, root) for trial in missing.values()]
+        running = [pool.submit(run, trial, root) for trial in todo]
         for done in tqdm(as_completed(running), total=len(running), desc="trials", disable=not running):
             try:
                 done.result()
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
-    return pd.concat(_read(todo, root), ignore_index=True)
 
 
 def run_trial(trial: Trial, root: Path) -> None:

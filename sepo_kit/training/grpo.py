@@ -13,7 +13,8 @@ All departures from TRL's GRPO:
 - A reasoned reply that cannot be read is followed by a constrained decode that chooses the action. The reply is
   trained on, that choice is not: no gradient goes through a fallback.
 - One update a step unless ``updates`` says more, so the probability ratio is 1 and ``clip`` never acts.
-- The reference of the KL penalty never changes in a run, so what it says of a context is kept from step to step.
+- The reference of the KL penalty changes only where ``renew_reference_every`` says so (``renewal.py``); till then what
+  it says of a context is kept from step to step.
 - Slots that an episode did not reach are rows with an all-zero ``env_mask`` and advantage 0. Rows that cannot
   train (those, and without a KL penalty those of advantage 0) are left out of the forward pass; equal rows go
   through it once.
@@ -41,6 +42,7 @@ from sepo_kit.models.loading import LoadedModel, lora, training_dtype
 from sepo_kit.runs import Run, read_json
 from sepo_kit.training.processes import world
 from sepo_kit.training.recording import STATE, Recorder
+from sepo_kit.training.renewal import Renewal
 from sepo_kit.training.request import checked_seed
 from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.selection import Scores, best_step
@@ -164,6 +166,9 @@ def sepo_trainer(
         ],
     )
     rollouts.style.attach(trainer)
+    if settings.renew_reference_every:
+        every = settings.renew_reference_every * settings.updates
+        trainer.add_callback(Renewal(trainer.model, rollouts, every))
     return trainer
 
 

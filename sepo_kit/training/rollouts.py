@@ -57,7 +57,7 @@ class Rollouts:
         only_train = settings.mode in ("shared", "auxiliary")
         trained = [m for m in self.step.matches if m.owner is None and (m.pool == "train" or not only_train)]
         self.groups = {key: n for n, key in enumerate(dict.fromkeys(map(_group, trained)))}
-        self.reference: dict[Branching, torch.Tensor] = {}  # what the model before SEPO says, as far as asked
+        self.reference: dict[Branching, torch.Tensor] = {}  # what the reference says, as far as asked
         self.number, self.of = share_of_work()
         if self.rows % self.of:
             raise ValueError(

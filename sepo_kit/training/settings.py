@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 
 from sepo_kit.games.base import answer_rule
-from sepo_kit.objective.step import StepSettings, check_numbers, check_schedule
+from sepo_kit.objective.step import StepSettings, check_numbers, check_renewal, check_schedule
 
 KEEP = ("last", "best")  # which saved step becomes a SEPO run's model
 
@@ -72,6 +72,9 @@ class SEPOSettings(StepSettings):
         never acts.
     beta
         Weight of the KL divergence to the SFT model; 0 for none.
+    renew_reference_every
+        Steps after which the reference of that divergence moves to the policy, again and again; 0 for never
+        (arXiv 2605.30854). With a strong ``beta`` this is NashPG's way to an equilibrium (arXiv 2510.18183).
     schedule
         Of the learning rate: "constant" (arXiv 2605.30854), or "linear", falling to zero at the last step. Best
         responses jump, so training against them circles; a step size that falls is what settles it.
@@ -104,6 +107,7 @@ class SEPOSettings(StepSettings):
     lora_dropout: float = 0.05
     save_every: int = 25
     micro_rows: int = 16
+    renew_reference_every: int = 0
     gradient_checkpointing: bool = False
 
     def __post_init__(self) -> None:
@@ -111,9 +115,10 @@ class SEPOSettings(StepSettings):
             self,
             ("steps", "learning_rate", "updates", "temperature", "max_new_tokens", "clip", "max_grad_norm", "lora_r",
              "lora_alpha", "save_every", "micro_rows"),
-            ("beta", "lora_dropout"),
+            ("beta", "lora_dropout", "renew_reference_every"),
         )  # fmt: skip
         _check_shares(self)
+        check_renewal(self.renew_reference_every, self.beta)
         check_schedule(self.schedule)
         if self.keep not in KEEP:
             raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r}")

@@ -20,14 +20,16 @@ from torch.utils.checkpoint import checkpoint
 from trl import GRPOTrainer
 
 from sepo_kit.training.memory import Gradients, until_it_fits
+from sepo_kit.training.renewal import REFERENCE
 
 NAMED = 3  # rows an error names
 FOREIGN = ("reward", "frac_reward", "completions/", "tools/")  # what TRL logs of rewards and of padded rows
 
 
-def adapters_off(model: torch.nn.Module) -> bool:
-    """Whether the adapters of ``model`` are switched off: it is the reference of the KL penalty then."""
-    return next(m for m in model.modules() if isinstance(m, BaseTunerLayer)).disable_adapters
+def is_reference(model: torch.nn.Module) -> bool:
+    """Whether ``model`` is the reference of the KL penalty now: its adapters off, or the reference's own on."""
+    layer = next(m for m in model.modules() if isinstance(m, BaseTunerLayer))
+    return layer.disable_adapters or layer.active_adapters == [REFERENCE]
 
 
 class SepoTrainer(GRPOTrainer):
@@ -186,7 +188,7 @@ class SepoTrainer(GRPOTrainer):
         self, model, ids: Tensor, mask: Tensor, width: int, batch_size: int | None, kwargs: dict
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the replies, shape (B, ``width``)."""
-        known = self.rollouts.reference if adapters_off(model) else None
+        known = self.rollouts.reference if is_reference(model) else None
         found = self.rollouts.style.score(self, model, ids, mask, width, known)
         if found is not None:
             return found

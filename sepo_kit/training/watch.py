@@ -29,6 +29,7 @@ from sepo_kit.runs import (
     seal,
 )
 from sepo_kit.training.processes import world
+from sepo_kit.training.renewal import TRAINED
 
 CHECKPOINTS = "checkpoints"
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
@@ -156,7 +157,9 @@ def save_adapter(trainer, run: Run, chain: Sequence[dict[str, Any]], step: int |
         if step is not None:
             shutil.copytree(adapter_of(run.path, step), temporary, dirs_exist_ok=True)
         else:
-            trainer.model.save_pretrained(temporary, state_dict=weights, safe_serialization=True)
+            trainer.model.save_pretrained(
+                temporary, state_dict=weights, safe_serialization=True, selected_adapters=[TRAINED]
+            )
             _on_the_raw_model(temporary, run)
         describe(temporary, chain)
 

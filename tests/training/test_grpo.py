@@ -26,7 +26,7 @@ from sepo_kit.training import grpo, styles
 from sepo_kit.training.grpo import sepo_trainer, train_sepo
 from sepo_kit.training.rollouts import Rollouts, evaluating
 from sepo_kit.training.settings import SEPOSettings
-from sepo_kit.training.trainer import adapters_off
+from sepo_kit.training.trainer import is_reference
 
 SETTINGS = SEPOSettings(
     steps=1, rollouts=3, learning_rate=1e-2, beta=0.0, temperature=1.5, max_grad_norm=1e9, lora_r=4, lora_alpha=8,
@@ -358,7 +358,7 @@ def test_the_reference_of_a_context_is_kept_until_the_next_checkpoint(made, monk
     asked, compute = [], LanguageModel.log_probs_of_branches
 
     def noted(self, pairs, **more):
-        if adapters_off(trainer.model) and more.get("known") is None:
+        if is_reference(trainer.model) and more.get("known") is None:
             asked.append((trainer.state.global_step, list(pairs)))
         return compute(self, pairs, **more)
 
@@ -482,12 +482,15 @@ RESUMED = {
         "population": 2,
         "limits": {"worst_case": 0.1},
     },
+    # the reference that was reached is that of the next step, and the one after is reached at the same step
+    "renewal": {"beta": 0.5, "renew_reference_every": 1, "steps": 3},
+    "renewal, between two": {"beta": 0.5, "renew_reference_every": 2, "steps": 3},
 }
 
 
 @pytest.mark.parametrize("changes", RESUMED.values(), ids=RESUMED)
 def test_a_stopped_run_resumes_to_the_same_weights(tiny_folder, tmp_path, changes):
-    settings = replace(SETTINGS, rollouts=2, steps=2, save_every=1, **changes)
+    settings = replace(SETTINGS, **{"rollouts": 2, "steps": 2, "save_every": 1, **changes})
     whole = train_sepo(tiny_folder, "kuhn", tmp_path / "whole", settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sepo_kit.training.stage.save_adapter", lambda *_: pytest.fail("stopped"))
@@ -504,6 +507,50 @@ def test_a_stopped_run_resumes_to_the_same_weights(tiny_folder, tmp_path, change
     run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
     mine, theirs = (load_file(r.path / "adapter" / "adapter_model.safetensors") for r in (run, whole))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.filterwarnings("ignore:the exploit penalty was the same")
+def test_a_renewed_reference_is_the_policy_it_was_taken_from(made, monkeypatch):
+    """The penalty's reference stands still for two steps and is then where the policy was after them."""
+    trainer = made(beta=0.5, steps=4, renew_reference_every=2, lora_dropout=0.0)
+    seen, generate = [], trainer._generate_and_score_completions
+
+    def weights(adapter):
+        return torch.cat(
+            [p.detach().flatten() for n, p in trainer.model.named_parameters() if f".{adapter}." in n]
+        )
+
+    def noted(inputs):
+        output = generate(inputs)
+        ids = torch.cat([output["prompt_ids"], output["completion_ids"]], 1)
+        mask = torch.cat([output["prompt_mask"], output["completion_mask"]], 1)
+        width = output["completion_ids"].shape[1]
+        trainer.model.set_adapter("ref")
+        with torch.no_grad():
+            expected, _ = trainer.rollouts.player.direct_log_probs(ids, mask, width, trainer.model)
+        trainer.model.set_adapter("default")
+        torch.testing.assert_close(output["ref_per_token_logps"], expected, atol=1e-5, rtol=1e-5)
+        seen.append((weights("default"), weights("ref")))
+        return output
+
+    monkeypatch.setattr(trainer, "_generate_and_score_completions", noted)
+    trainer.train()
+    assert torch.equal(seen[0][1], seen[1][1]) and torch.equal(seen[2][1], seen[3][1])
+    assert torch.equal(seen[2][1], seen[2][0]) and not torch.equal(seen[3][1], seen[3][0])
+    assert not torch.equal(seen[0][1], seen[2][1])
+
+
+def test_a_renewed_reference_begins_as_the_model_before_sepo_and_is_not_kept_in_the_end(
+    tiny_folder, tmp_path
+):
+    settings = replace(SETTINGS, rollouts=2, steps=1, beta=0.5)
+    fixed = train_sepo(tiny_folder, "kuhn", tmp_path / "fixed", settings)
+    renewed = train_sepo(
+        tiny_folder, "kuhn", tmp_path / "renewed", replace(settings, renew_reference_every=1)
+    )
+    mine, theirs = (load_file(r.path / "adapter" / "adapter_model.safetensors") for r in (renewed, fixed))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs) and mine.keys() == theirs.keys()
+    assert not (renewed.path / "adapter" / "ref").exists()
 
 
 def test_a_penalty_is_called_silent_in_the_steps_that_charged_it(rollouts, tiny_model):
