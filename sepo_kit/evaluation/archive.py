@@ -128,7 +128,7 @@ def compare(runs: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for row in runs.itertuples():
         part = curves(row.path).assign(run=row.run, game=row.game, stage=row.stage)
-        parts.append(part.drop(columns="loss", errors="ignore") if row.stage == "sepo" else part)
+        parts.append(part.drop(columns="loss", errors="ignore") if row.stage != "sft" else part)
     return (
         pd.concat(parts, ignore_index=True)
         if parts

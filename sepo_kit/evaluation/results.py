@@ -20,7 +20,7 @@ from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, provenance, read_json, replacing, write_json
 
-STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO"}
+STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "worst-case SEPO"}
 STAGES = tuple(STAGE_NAMES)
 ROUNDING = 1e-9  # bounds nearer than this are one number
 KEYS = ("model", "game", "stage", "seed")

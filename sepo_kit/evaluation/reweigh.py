@@ -17,7 +17,7 @@ from sepo_kit.games.base import GameSpec, Weights
 from sepo_kit.objective.terms import TERMS, Terms, coefficients, row_of
 
 WEIGHTS = ("exploit", "collusion", "externality")
-KINDS = ("base", "sft", "sepo", "reference", "scripted")
+KINDS = ("base", "sft", "sepo", "worst-case", "reference", "scripted")
 TINY = 1e-12  # differences below are rounding
 
 

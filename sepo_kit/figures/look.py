@@ -12,7 +12,10 @@ from matplotlib.figure import Figure
 from sepo_kit.games import get_game
 from sepo_kit.runs import replacing
 
-PALETTE = {stage: sns.color_palette("colorblind")[i] for stage, i in (("base", 7), ("sft", 0), ("sepo", 1))}
+PALETTE = {
+    stage: sns.color_palette("colorblind")[i]
+    for stage, i in (("base", 7), ("sft", 0), ("sepo", 1), ("worst-case", 2))
+}
 UNITS = {
     "payoff": "payoff per {unit} ({payoff_unit})",
     "exploit": "exploit per {unit} ({payoff_unit})",

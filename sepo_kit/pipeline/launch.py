@@ -44,7 +44,7 @@ def launch(
     Parameters
     ----------
     stage
-        "sft" or "sepo".
+        One of ``plan.trained``: "sft", "sepo" or "worst-case".
     profile
         Name of the profile that ``plan`` belongs to; the settings are the plan's own, however they differ from it.
     root
@@ -73,7 +73,7 @@ def launch(
     root = Path(root).resolve()
     sources = [Path(plan.source(root, "sft", seed)) for seed in seeds]
     missing = [str(source) for source in sources if not source.exists()]
-    if stage == "sepo" and missing:
+    if stage != "sft" and missing:
         raise ValueError(f"{', '.join(missing)} is missing: train the warm start first (notebook 04)")
     folders = [plan.stage_folder(root, stage, seed) for seed in seeds]
     left = [seed for seed, f in zip(seeds, folders, strict=True) if not _finished(f, plan, root, stage, seed)]
@@ -83,7 +83,7 @@ def launch(
     for seed in left:
         if old := _outdated(plan, root, stage, seed):
             print(f"{old}: it is put aside, and made anew")
-    write_settings(settings_file(plan, root, stage), plan.sft if stage == "sft" else plan.sepo)
+    write_settings(settings_file(plan, root, stage), plan.trained[stage])
     log = plan.folder(root) / f"{stage}.log"
     training = Child(
         command(stage, profile, plan, root, left, processes or len(gpus()) or 1), log, folder=PROJECT,
@@ -118,7 +118,8 @@ def command(
         ]  # fmt: skip
     model = plan.model if stage == "sft" else str(plan.stage_folder(root, "sft", EACH_SEED))
     return [
-        *start, "sepo_kit", f"train-{stage}", model, plan.game, str(plan.stage_folder(root, stage, EACH_SEED)),
+        *start, "sepo_kit", "train-sft" if stage == "sft" else "train-sepo", model, plan.game,
+        str(plan.stage_folder(root, stage, EACH_SEED)),
         "--profile", profile, "--settings", str(settings_file(plan, root, stage)), "--seeds", *map(str, seeds),
     ]  # fmt: skip
 
@@ -141,7 +142,7 @@ def _outdated(plan: Plan, root: Path, stage: str, seed: int) -> str | None:
 def _request(plan: Plan, root: Path, stage: str, seed: int) -> dict:
     """What the training process will ask of its run folder."""
     before = "base" if stage == "sft" else "sft"
-    settings = plan.sft if stage == "sft" else plan.sepo
+    settings = plan.trained[stage]
     folder = plan.stage_folder(root, stage, seed)
     request = request_of(stage, plan.source(root, before, seed), get_game(plan.game), folder, settings, seed)
     return json.loads(json.dumps(request))  # as manifests hold it
@@ -151,7 +152,7 @@ def old_runs(profile: Profile, root: Path | str) -> list[str]:
     """One line for every run of a profile under ``root`` that other code made; none where they are to be kept."""
     found = []
     for plan in profile.plans:
-        for stage in ("sft", "sepo"):
+        for stage in plan.trained:
             for seed in plan.seeds:
                 try:
                     old = _outdated(plan, Path(root), stage, seed)

@@ -24,7 +24,8 @@ EACH_SEED = "{seed}"  # in a folder's name: whatever the seed is
 class Plan:
     """One model on one game: base -> SFT -> SEPO -> evaluation, once per seed.
 
-    ``minutes``: what it takes on two CPU cores, roughly; only for the first estimate of the time left.
+    ``worst_case``: settings of a second SEPO from the same warm start, against best responses; None where the plan has
+    none. ``minutes``: what it takes on two CPU cores, roughly; only for the first estimate of the time left.
     """
 
     model: str
@@ -34,6 +35,18 @@ class Plan:
     sepo: SEPOSettings
     evaluation: EvaluationSettings
     minutes: float = 1.0
+    worst_case: SEPOSettings | None = None
+
+    @property
+    def trained(self) -> dict[str, SFTSettings | SEPOSettings]:
+        """The stages that are trained, in their order, with their settings."""
+        stages = {"sft": self.sft, "sepo": self.sepo, "worst-case": self.worst_case}
+        return {stage: settings for stage, settings in stages.items() if settings is not None}
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """All stages, the base model first."""
+        return ("base", *self.trained)
 
     @property
     def name(self) -> str:
@@ -45,11 +58,11 @@ class Plan:
         return Path(root) / self.name
 
     def stage_folder(self, root: Path | str, stage: str, seed: int | str) -> Path:
-        """The run folder of "sft" or "sepo"; of all seeds alike with ``EACH_SEED``."""
+        """The run folder of a trained stage; of all seeds alike with ``EACH_SEED``."""
         return self.folder(root) / f"{stage}-seed-{seed}"
 
     def source(self, root: Path | str, stage: str, seed: int | None) -> str:
-        """What ``load_model`` takes for "base", "sft" or "sepo"."""
+        """What ``load_model`` takes for a stage."""
         return self.model if stage == "base" else str(self.stage_folder(root, stage, seed))
 
 
@@ -186,7 +199,21 @@ SMOLLM2_SEPO = SEPOSettings(
     lora_dropout=0.0,
     save_every=15,
 )
+# Ours, for all training against best responses: no KL penalty, since the best response changes what the warm start
+# knew; a step size that falls to zero, since best responses circle; and the best saved step, for the same reason.
+SETTLING = {"beta": 0.0, "schedule": "linear", "keep": "best"}
+PICO_WORST_CASE = replace(
+    PICO_SEPO, **SETTLING, steps=150, learning_rate=1e-3, exploiters="pool and worst-case"
+)
+# Where the best response is exact there is no need of the pool's adversaries: none of them gains more.
+PICO_WORST_CASE_FEW = replace(
+    PICO_SEPO_FEW, **SETTLING, steps=300, learning_rate=1e-3, exploiters="worst-case"
+)
+SMOLLM2_WORST_CASE = replace(
+    SMOLLM2_SEPO, **SETTLING, steps=200, learning_rate=3e-4, save_every=20, exploiters="worst-case"
+)
 SEVERAL_SEEDS = ("ipd", "kuhn")  # in quick; one seed elsewhere
+BOTH_WAYS = ("ipd", "kuhn")  # games that smoke and quick also train against best responses
 SAMPLED = EvaluationSettings(episodes=100, exact=False)
 EXACT = EvaluationSettings(episodes=100, exact=True)
 
@@ -195,21 +222,34 @@ def _pico_sepo(game: str) -> SEPOSettings:
     return PICO_SEPO_FEW if _few(game) else PICO_SEPO
 
 
+def _pico_worst_case(game: str) -> SEPOSettings:
+    return PICO_WORST_CASE_FEW if _few(game) else PICO_WORST_CASE
+
+
 def _evaluation(game: str) -> EvaluationSettings:
     """Where a game has few information states (Kuhn poker: 12), ask at all; else a language model's are too many."""
     return EXACT if _few(game) else SAMPLED
 
 
 def _smoke_plan(model: str, game: str) -> Plan:
+    tiny = {"steps": 2, "rollouts": 2, "groups": 1, "save_every": 1}
     return Plan(
         model,
         game,
         (0,),
         replace(PICO_SFT, records=32),
-        replace(_pico_sepo(game), steps=2, rollouts=2, groups=1, save_every=1),
-        replace(_evaluation(game), episodes=4),
+        replace(_pico_sepo(game), **tiny),
+        replace(_evaluation(game), episodes=4, worst_case="quick"),
         minutes=0.3,
+        worst_case=replace(_pico_worst_case(game), **tiny) if game in BOTH_WAYS else None,
     )
+
+
+def _worst_case_plan(model: str, game: str) -> Plan:
+    quick = _quick_plan(model, game)
+    settings = SMOLLM2_WORST_CASE if model == SMOLLM2 else _pico_worst_case(game)
+    minutes = 60.0 if model == SMOLLM2 else 12.0
+    return replace(quick, seeds=(0, 1, 2), worst_case=settings, minutes=minutes)
 
 
 def _quick_plan(model: str, game: str) -> Plan:
@@ -268,6 +308,12 @@ PROFILES: dict[str, Profile] = {
             "SmolLM2-135M on Kuhn poker, pico on every game: minutes on a laptop",
             _quick_plan,
             lambda: [(SMOLLM2, "kuhn"), *((PICO, game) for game in paper_games())],
+        ),
+        Profile(
+            "worst-case",
+            "SmolLM2 and pico against best responses, three seeds: an hour or two; the published worst cases",
+            _worst_case_plan,
+            lambda: [(SMOLLM2, "kuhn"), (PICO, "kuhn"), (PICO, "ipd"), (PICO, "leduc")],
         ),
         Profile(
             "study",

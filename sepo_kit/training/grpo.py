@@ -100,7 +100,7 @@ def train_sepo(
         return trainer
 
     return run_stage(
-        "sepo", base, game, run_folder, settings, seed, build,
+        "worst-case" if settings.best_responses else "sepo", base, game, run_folder, settings, seed, build,
         check=lambda loaded, game: Rollouts(game, None, settings, seed),
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},

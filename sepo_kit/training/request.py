@@ -16,6 +16,7 @@ ROOMS = {
     "sft": ("games", "engine", "objective", "models", "training"),
     "sepo": ("games", "engine", "objective", "exact", "models", "adversaries", "training"),
 }
+ROOMS["worst-case"] = ROOMS["sepo"]  # SEPO against best responses
 LARGEST_SEED = 2**32 - 1  # NumPy's
 
 

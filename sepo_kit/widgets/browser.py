@@ -127,7 +127,7 @@ class Browser(widgets.VBox):
             for row in listed.itertuples()
         }
         kept = [path for path in options.values() if path in self.runs.value]
-        trained = [str(path) for path in listed.loc[listed["stage"] == "sepo", "path"]]
+        trained = [str(path) for path in listed.loc[listed["stage"].isin(["sepo", "worst-case"]), "path"]]
         with self._quietly(self.runs):
             self.runs.options = options
             self.runs.value = kept or (trained or list(options.values()))[:AT_FIRST]
