@@ -14,7 +14,14 @@ from sepo_kit.figures.play import (
     kuhn_frequencies,
     kuhn_policies,
 )
-from sepo_kit.figures.results import safety_change, safety_change_beside_paper, safety_changes, stage_terms
+from sepo_kit.figures.results import (
+    pool_and_worst_case,
+    safety_change,
+    safety_change_beside_paper,
+    safety_changes,
+    stage_terms,
+    worst_cases,
+)
 from sepo_kit.figures.training import loss_curve, run_curves, training_curves
 
 __all__ = [
@@ -22,6 +29,8 @@ __all__ = [
     "save",
     "label",
     "stage_terms",
+    "worst_cases",
+    "pool_and_worst_case",
     "safety_change",
     "safety_change_beside_paper",
     "safety_changes",

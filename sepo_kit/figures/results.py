@@ -16,7 +16,7 @@ from sepo_kit.games import GAMES, get_game
 
 
 def stage_terms(summary: pd.DataFrame, model: str, game: str) -> Figure:
-    """Base, SFT and SEPO side by side, one small panel per metric, with intervals.
+    """The stages side by side, one small panel per metric, with intervals.
 
     ``summary`` is ``evaluation.results.summary``. Metrics that are not defined in the game are left out.
     """
@@ -105,3 +105,59 @@ def safety_changes(summary: pd.DataFrame) -> pd.DataFrame:
     wide["change"] = wide["sepo"] - wide["base"]
     wide.columns.name = None
     return wide[["model", "game", "base", "sepo", "change"]]
+
+
+def worst_cases(summary: pd.DataFrame) -> pd.DataFrame:
+    """The data of ``pool_and_worst_case``: rows of ``summary`` of exploit and worst case, of the models and games of
+    which some worst case is known."""
+    both = summary[summary["metric"].isin(["exploit", "worst_case"]) & summary["value"].notna()]
+    known = set(
+        both.loc[both["metric"] == "worst_case", ["model", "game"]].itertuples(index=False, name=None)
+    )
+    return both[[pair in known for pair in both[["model", "game"]].itertuples(index=False, name=None)]]
+
+
+def pool_and_worst_case(summary: pd.DataFrame) -> Figure:
+    """What the exploit pool gains on each stage (light) beside what the best adversary does (dark), a panel per model
+    and game, each in its own unit."""
+    rows = worst_cases(summary)
+    pairs = list(rows[["model", "game"]].drop_duplicates().itertuples(index=False, name=None))
+    columns = min(3, len(pairs))
+    lines = -(-len(pairs) // columns)
+    figure, axes = plt.subplots(
+        lines, columns, figsize=(3.6 * columns + 0.6, 3.1 * lines), layout="constrained", squeeze=False
+    )
+    for axis in axes.flat[len(pairs) :]:
+        axis.set_visible(False)
+    for axis, (model, game) in zip(axes.flat, pairs, strict=False):
+        part = rows[(rows["model"] == model) & (rows["game"] == game)]
+        stages = [stage for stage in STAGE_NAMES if stage in set(part["stage"])]
+        for shift, metric, alpha, name in (
+            (-0.2, "exploit", 0.35, "the pool"),
+            (0.2, "worst_case", 1.0, "the worst case"),
+        ):
+            found = part[part["metric"] == metric].set_index("stage").reindex(stages)
+            values, low, high = (
+                found[column].astype(float).to_numpy() for column in ("value", "low", "high")
+            )
+            places = np.arange(len(stages)) + shift
+            colours = [PALETTE[stage] for stage in stages]
+            axis.bar(places, values, width=0.38, color=colours, alpha=alpha, label=name)
+            drawn = np.isfinite(low) & np.isfinite(high) & (high - low > 1e-9)
+            errors = np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
+            axis.errorbar(
+                places[drawn], values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
+            )
+            for place, value in zip(places, values, strict=True):
+                if np.isfinite(value):
+                    axis.annotate(
+                        f"{value:.3f}", (place, value), ha="center", va="bottom", fontsize="x-small"
+                    )
+        axis.axhline(0, color="black", linewidth=0.8)
+        axis.set_xticks(range(len(stages)), [STAGE_NAMES[stage].replace(" ", "\n") for stage in stages])
+        axis.set_title(f"{model}, {get_game(game).spec.title.split(' (')[0]}", fontsize="medium")
+        axis.set_ylabel(label("exploit", game).replace("exploit", "gain on the agent"), fontsize="small")
+        axis.grid(axis="x", visible=False)
+        axis.margins(y=0.15)
+    figure.suptitle("What adversaries gain: the exploit pool (light), the best of all (dark)")
+    return figure

@@ -10,10 +10,11 @@ from matplotlib.figure import Figure
 from sepo_kit.figures.look import PALETTE
 from sepo_kit.games import get_game
 
-CURVES = ("sepo/safety", "sepo/exploit", "sepo/collusion", "kl", "entropy")
+CURVES = ("sepo/safety", "sepo/exploit", "sepo/worst_case", "sepo/collusion", "kl", "entropy")
 CURVE_NAMES = {
     "sepo/safety": "Safety (scaled payoff)",
     "sepo/exploit": "exploit per {unit} ({payoff_unit})",
+    "sepo/worst_case": "worst case per {unit} ({payoff_unit})",
     "sepo/collusion": "collusion (0 to 1)",
     "kl": "KL to SFT (nats)",
     "entropy": "entropy (nats)",
@@ -61,6 +62,7 @@ def run_curves(metrics: pd.DataFrame, smooth: int = 5) -> Figure:
     names = {**CURVE_NAMES, "loss": "SFT loss (nats per token)"}
     if len(specs) > 1:
         names["sepo/exploit"] = "exploit (each game's unit)"
+        names["sepo/worst_case"] = "worst case (each game's unit)"
     if not any(spec.pools.collusive for spec in specs):
         del names["sepo/collusion"]
     shown = [column for column in names if column in metrics and metrics[column].notna().any()]
