@@ -14,6 +14,7 @@ from sepo_kit.adversaries.play import play
 from sepo_kit.engine.policy import scripted, tabular, uniform
 from sepo_kit.evaluation.cross_play import cross_play
 from sepo_kit.evaluation.evaluate import evaluate
+from sepo_kit.evaluation.held_out import held_out
 from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game, register
 
 __version__ = "0.1.0"
@@ -43,6 +44,7 @@ __all__ = [
     "exact",
     "get_game",
     "get_profile",
+    "held_out",
     "language_model",
     "load_model",
     "play",
