@@ -22,6 +22,8 @@ __version__ = "0.1.0"
 _NEED_TORCH = {
     "load_model": "models.loading",
     "language_model": "models.loading",
+    "train_adversary": "evaluation.attack",
+    "AdversarySettings": "evaluation.attack",
     "train_sft": "training.sft",
     "train_sepo": "training.grpo",
     "SFTSettings": "training.settings",
@@ -31,6 +33,7 @@ _NEED_TORCH = {
 }
 
 __all__ = [
+    "AdversarySettings",
     "GAMES",
     "PROFILES",
     "Game",
@@ -51,6 +54,7 @@ __all__ = [
     "register",
     "scripted",
     "tabular",
+    "train_adversary",
     "train_sepo",
     "train_sft",
     "uniform",
