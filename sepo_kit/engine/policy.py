@@ -105,7 +105,7 @@ class TabularPolicy(Policy):
     """A table from state keys to probabilities over legal actions.
 
     ``row`` maps an information state to its row label: the full key, or a shorter one such as the last
-    round only.
+    round only. ``goes_by``: the attribute of information states that ``row`` reads, where that is known.
     """
 
     def __init__(
