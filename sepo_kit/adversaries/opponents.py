@@ -7,6 +7,7 @@ name                who
 ``self``            the agent as it is now, in both seats
 ``worst-case``      the best response to the agent as it is now, found exactly
 ``fitted``          the best response to a table fitted to play of the agent, which need not state anything
+``axelrod:NAME``    a strategy of Axelrod's library (prisoner's dilemma), such as ``axelrod:Gradual``
 ``run:PATH[@STEP]`` a finished run, or what a run had learned by a saved step
 ``model:NAME``      a language model as ``load_model`` takes it
 ==================  ==============================================================================================
@@ -27,7 +28,7 @@ from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.runs import RunError
 
-ALLOWED = "self, worst-case, fitted, run:PATH[@STEP], model:NAME"
+ALLOWED = "self, worst-case, fitted, axelrod:NAME, run:PATH[@STEP], model:NAME"
 
 
 def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> Policy:
@@ -145,6 +146,12 @@ def _run(game: Game, rest: str, how: dict) -> Policy:
     return language_model(load_model(path, step=number), game, **{"name": name, **how})
 
 
+def _axelrod(game: Game, rest: str, how: dict) -> Policy:
+    from sepo_kit.adversaries.suites import axelrod_strategy  # it needs seconds to load
+
+    return axelrod_strategy(game, rest)
+
+
 def _model(game: Game, rest: str, how: dict) -> Policy:
     from sepo_kit.models.loading import language_model, load_model
 
@@ -156,4 +163,8 @@ WORDS: dict[str, Callable[[Game, Policy], Policy]] = {
     "worst-case": _worst_case,
     "fitted": _fitted,
 }
-PREFIXES: dict[str, Callable[[Game, str, dict], Policy]] = {"run": _run, "model": _model}
+PREFIXES: dict[str, Callable[[Game, str, dict], Policy]] = {
+    "axelrod": _axelrod,
+    "run": _run,
+    "model": _model,
+}

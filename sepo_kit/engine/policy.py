@@ -105,7 +105,7 @@ class TabularPolicy(Policy):
     """A table from state keys to probabilities over legal actions.
 
     ``row`` maps an information state to its row label: the full key, or a shorter one such as the last
-    round only.
+    round only. ``goes_by``: the attribute of information states that ``row`` reads, where that is known.
     """
 
     def __init__(
@@ -113,8 +113,10 @@ class TabularPolicy(Policy):
         name: str,
         table: Mapping[str, Sequence[float]],
         row: Callable[[InformationState], str],
+        goes_by: str | None = None,
     ) -> None:
         self.name = name
+        self.goes_by = goes_by
         self.row = row
         self.table = {label: _checked(label, values) for label, values in table.items()}
 
@@ -187,7 +189,7 @@ def tabular(
     probe = first_information(game)
     if not isinstance(getattr(probe, row, None), str):
         raise ValueError(f"information states of {game.spec.id} have no label {row!r}; 'key' always works")
-    return TabularPolicy(name, table, lambda state: getattr(state, row))
+    return TabularPolicy(name, table, lambda state: getattr(state, row), goes_by=row)
 
 
 def first_information(game: Game) -> InformationState:

@@ -220,7 +220,7 @@ class Induction(NamedTuple):
 
 def best_replies(steps: Sequence[Step], later: Callable[[State], float] | None = None) -> Induction:
     """Backward induction over ``steps``; ``later`` is what a node that was cut is worth to the adversary."""
-    value = outside = np.zeros(steps[-1].layer.target.max() + 1)  # play that was followed no further
+    value = outside = np.zeros(steps[-1].layer.target.max(initial=0) + 1)  # play that was followed no further
     found = []
     for layer, reach, flow, cut in reversed(steps):
         worth = flow * (layer.gains[:, 1] - layer.gains[:, 0] + value[layer.target])  # (M,)
@@ -247,5 +247,5 @@ def best_replies(steps: Sequence[Step], later: Callable[[State], float] | None =
 
 def _per_node(layer: Layer, reach: np.ndarray, flows: np.ndarray) -> np.ndarray:
     """Sums of ``flows``, (M,), over the moves of each node, given that it is reached; shape (N,)."""
-    sums = np.bincount(layer.source, flows, minlength=len(reach))
+    sums = np.bincount(layer.source, flows, minlength=len(reach)).astype(float, copy=False)  # ints if none
     return np.divide(sums, reach, out=sums, where=reach > 0)

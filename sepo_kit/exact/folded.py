@@ -20,7 +20,7 @@ import numpy as np
 from sepo_kit.engine.graph import Node, shared_graph
 from sepo_kit.engine.policy import Policy
 from sepo_kit.exact.tree import AGENT, OPPONENT, collector_paused
-from sepo_kit.games.base import Game, GameSpec, InformationState
+from sepo_kit.games.base import Game, GameSpec, InformationState, State
 
 MAX_OUTCOMES = 32  # of nature at once
 MAX_MOVES = 20_000  # out of one layer, while positions are told apart by key
@@ -100,11 +100,20 @@ class FoldedTree:
         row: str,
         full: Collection[str] = (),
         max_moves: int = MAX_MOVES,
-        most: int = 400_000,
+        most_moves: int = 400_000,
     ) -> None:
-        self.game, self.row, self.full, self.max_moves, self.most = game, row, full, max_moves, most
+        self.game, self.row, self.full, self.max_moves, self.most_moves = (
+            game,
+            row,
+            full,
+            max_moves,
+            most_moves,
+        )
         self.ours, self.theirs = _Names(), _Names()
         self.sheets: list[_Sheet] = []
+        self.where: list[
+            dict[tuple[int, int], int]
+        ] = []  # by layer, from the numbers of both names to the node
         self.twins: list[
             tuple[int, InformationState]
         ] = []  # what the agent saw where it was given a number before
@@ -138,6 +147,7 @@ class FoldedTree:
             if self.ours.first[pair[0]] is not ours and not self.full:
                 self.twins.append((pair[0], ours))
             target[i] = number
+        self.where.append(known)
         source, choice, reply, chance, lead, _ = zip(*moves)
         self.sheets.append(
             _Sheet(
@@ -155,7 +165,7 @@ class FoldedTree:
                 for j, their in enumerate(others, self.theirs.starts[theirs]):
                     for rest in self._decisions(node.after((own, their)), 1.0):
                         out.append((number, i, j, *rest))
-            if len(out) > self.most:
+            if len(out) > self.most_moves:
                 raise CannotFold(f"{self.game.spec.id} has too many positions even where they are folded")
         return len(fresh) + 1, out
 
@@ -222,6 +232,27 @@ class FoldedTree:
             )
         }
         return Response(float(value[0]) / self.game.spec.rounds, rows)
+
+    def most(self) -> list[np.ndarray]:
+        """The most that any adversary can still lead by from every node, whatever the agent does, by layer: both seats
+        play for it, knowing all. Of layer d in element d, shape (N,)."""
+        found = [np.zeros(1)]
+        for sheet in reversed(self.sheets):
+            worth = sheet.chance * (sheet.lead + found[0][sheet.target])
+            joint = sheet.choice * self.theirs.size + sheet.reply
+            _, pair = np.unique(np.column_stack([sheet.source, joint]), axis=0, return_inverse=True)
+            totals = np.bincount(pair.ravel(), worth)
+            value = np.full(sheet.nodes, -np.inf)
+            np.maximum.at(value, sheet.source, totals[pair.ravel()])
+            found.insert(0, np.where(np.isfinite(value), value, 0.0))
+        return found
+
+    def node_of(self, state: State) -> int:
+        """The number of the node that ``state``, a decision, is in."""
+        ours, theirs = state.information(AGENT), state.information(OPPONENT)
+        mine = self.ours.number(ours.round, name_of(ours, self.row), ours)
+        other = self.theirs.number(theirs.round, name_of(theirs, self.row), theirs)
+        return self.where[state.round][mine, other]
 
     def probabilities(self, row_of: Callable[[tuple[int, Name], InformationState], np.ndarray]) -> np.ndarray:
         """Flat probabilities, (P,), from one row for every name."""
