@@ -70,11 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="evaluate a model or a strategy on a game")
     evaluate.add_argument("game")
     evaluate.add_argument(
-        "agent", help="a strategy id of the game, run:PATH[@STEP], model:NAME, a model's name or folder"
+        "agent",
+        help="a strategy id of the game, run:PATH[@STEP], model:NAME, endpoint:NAME, a model's name or folder",
     )
     evaluate.add_argument(
         "--opponent", nargs="+", metavar="NAME",
-        help="play against these alone: a strategy id, self, worst-case, run:PATH[@STEP], model:NAME",
+        help="play against these alone: a strategy id, self, worst-case, run:PATH[@STEP], model:NAME, "
+        "endpoint:NAME",
     )  # fmt: skip
     for pool in POOLS:
         evaluate.add_argument(
@@ -200,6 +202,8 @@ def _evaluate(options: argparse.Namespace) -> None:
             agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact
         ).to_frame()
     print(found.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+    if hasattr(agent, "usage"):  # what an endpoint was asked, and what that cost
+        print(agent.usage, file=sys.stderr)
 
 
 def _train(options: argparse.Namespace) -> None:

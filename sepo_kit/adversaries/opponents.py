@@ -8,6 +8,7 @@ name                who
 ``worst-case``      the best response to the agent as it is now, found exactly
 ``run:PATH[@STEP]`` a finished run, or what a run had learned by a saved step
 ``model:NAME``      a language model as ``load_model`` takes it
+``endpoint:NAME``   a server that the user's own file of endpoints names (``models/endpoints_file.py``)
 ==================  ==============================================================================================
 
 ``WORDS`` and ``PREFIXES`` are the whole grammar: a new kind of opponent is one more function in one of them.
@@ -26,7 +27,7 @@ from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.runs import RunError
 
-ALLOWED = "self, worst-case, run:PATH[@STEP], model:NAME"
+ALLOWED = "self, worst-case, run:PATH[@STEP], model:NAME, endpoint:NAME"
 
 
 def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> Policy:
@@ -144,5 +145,15 @@ def _model(game: Game, rest: str, how: dict) -> Policy:
     return language_model(load_model(rest), game, **how)
 
 
+def _endpoint(game: Game, rest: str, how: dict) -> Policy:
+    from sepo_kit.models.endpoints_file import named_endpoint
+
+    return named_endpoint(rest, game, **how)
+
+
 WORDS: dict[str, Callable[[Game, Policy], Policy]] = {"self": _self, "worst-case": _worst_case}
-PREFIXES: dict[str, Callable[[Game, str, dict], Policy]] = {"run": _run, "model": _model}
+PREFIXES: dict[str, Callable[[Game, str, dict], Policy]] = {
+    "run": _run,
+    "model": _model,
+    "endpoint": _endpoint,
+}
