@@ -34,7 +34,9 @@ def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
         trained = find_runs(runs)
         trained = trained[(trained["game"] == game.spec.id) & (trained["status"] == "done")]
         found |= {f"{r.run} ({r.model} after {r.stage})": str(r.path) for r in trained.itertuples()}
-    with suppress(ValueError):  # a broken file of endpoints hides no other; naming one of them says what is wrong
+    with suppress(
+        ValueError
+    ):  # a broken file hides nobody else; naming an endpoint says what is wrong with it
         found |= {f"{name} (endpoint)": f"endpoint:{name}" for name in read_endpoints()}
     return found
 
