@@ -14,6 +14,7 @@ from sepo_kit.adversaries.play import play
 from sepo_kit.engine.policy import scripted, tabular, uniform
 from sepo_kit.evaluation.cross_play import cross_play
 from sepo_kit.evaluation.evaluate import evaluate
+from sepo_kit.evaluation.held_out import held_out
 from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game, register
 
 __version__ = "0.1.0"
@@ -22,6 +23,8 @@ _LATER = {
     "load_model": "models.loading",
     "language_model": "models.loading",
     "endpoint": "models.endpoint",
+    "train_adversary": "evaluation.attack",
+    "AdversarySettings": "evaluation.attack",
     "train_sft": "training.sft",
     "train_sepo": "training.grpo",
     "SFTSettings": "training.settings",
@@ -31,6 +34,7 @@ _LATER = {
 }
 
 __all__ = [
+    "AdversarySettings",
     "GAMES",
     "PROFILES",
     "Game",
@@ -45,12 +49,14 @@ __all__ = [
     "exact",
     "get_game",
     "get_profile",
+    "held_out",
     "language_model",
     "load_model",
     "play",
     "register",
     "scripted",
     "tabular",
+    "train_adversary",
     "train_sepo",
     "train_sft",
     "uniform",

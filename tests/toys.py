@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sepo_kit.engine import graph
-from sepo_kit.games import ipd, kuhn
+from sepo_kit.games import auction, ipd, kuhn
 from sepo_kit.games.base import (
     Game,
     GameSpec,
@@ -25,8 +25,8 @@ WEIGHTS = Weights(exploit=1.0, collusion=1.0, externality=1.0)
 
 
 def shorten(monkeypatch, module, rounds: int) -> Game:
-    """The game of ``module`` (``ipd`` or ``kuhn``) cut to ``rounds`` rounds for one test."""
-    assert module in (ipd, kuhn)
+    """The game of ``module`` (``ipd``, ``kuhn`` or ``auction``) cut to ``rounds`` rounds for one test."""
+    assert module in (ipd, kuhn, auction)
     spec = replace(module.SPEC, rounds=rounds)
     monkeypatch.setattr(module, "SPEC", spec)
     monkeypatch.setattr(type(module.GAME), "spec", spec)

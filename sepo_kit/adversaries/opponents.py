@@ -6,6 +6,8 @@ name                who
 ``tit-for-tat``     a strategy of the game
 ``self``            the agent as it is now, in both seats
 ``worst-case``      the best response to the agent as it is now, found exactly
+``fitted``          the best response to a table fitted to play of the agent, which need not state anything
+``axelrod:NAME``    a strategy of Axelrod's library (prisoner's dilemma), such as ``axelrod:Gradual``
 ``run:PATH[@STEP]`` a finished run, or what a run had learned by a saved step
 ``model:NAME``      a language model as ``load_model`` takes it
 ``endpoint:NAME``   a server that the user's own file of endpoints names (``models/endpoints_file.py``)
@@ -27,7 +29,7 @@ from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.runs import RunError
 
-ALLOWED = "self, worst-case, run:PATH[@STEP], model:NAME, endpoint:NAME"
+ALLOWED = "self, worst-case, fitted, axelrod:NAME, run:PATH[@STEP], model:NAME, endpoint:NAME"
 
 
 def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> Policy:
@@ -36,7 +38,7 @@ def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> 
     Parameters
     ----------
     agent
-        Who it will sit opposite; ``self`` and ``worst-case`` need one.
+        Who it will sit opposite; ``self``, ``worst-case`` and ``fitted`` need one.
     how
         How language models play: parameters of ``language_model``, such as ``style``.
 
@@ -120,8 +122,14 @@ def _worst_case(game: Game, agent: Policy) -> Policy:
         why = "has too many states" if isinstance(error, exact.TooLarge) else "states no distribution"
         who = game.spec.id if isinstance(error, exact.TooLarge) else agent.name
         raise ValueError(
-            f"worst-case cannot be found exactly: {who} {why}; name strategies, self or run:PATH instead"
+            f"worst-case cannot be found exactly: {who} {why}; name strategies, self or run:PATH instead, or fitted"
         ) from None
+
+
+def _fitted(game: Game, agent: Policy) -> Policy:
+    from sepo_kit.adversaries.fitted import fit_adversary  # it plays, with names of this grammar
+
+    return fit_adversary(game, agent)
 
 
 def _run(game: Game, rest: str, how: dict) -> Policy:
@@ -139,6 +147,12 @@ def _run(game: Game, rest: str, how: dict) -> Policy:
     return language_model(load_model(path, step=number), game, **{"name": name, **how})
 
 
+def _axelrod(game: Game, rest: str, how: dict) -> Policy:
+    from sepo_kit.adversaries.suites import axelrod_strategy  # it needs seconds to load
+
+    return axelrod_strategy(game, rest)
+
+
 def _model(game: Game, rest: str, how: dict) -> Policy:
     from sepo_kit.models.loading import language_model, load_model
 
@@ -151,8 +165,13 @@ def _endpoint(game: Game, rest: str, how: dict) -> Policy:
     return named_endpoint(rest, game, **how)
 
 
-WORDS: dict[str, Callable[[Game, Policy], Policy]] = {"self": _self, "worst-case": _worst_case}
+WORDS: dict[str, Callable[[Game, Policy], Policy]] = {
+    "self": _self,
+    "worst-case": _worst_case,
+    "fitted": _fitted,
+}
 PREFIXES: dict[str, Callable[[Game, str, dict], Policy]] = {
+    "axelrod": _axelrod,
     "run": _run,
     "model": _model,
     "endpoint": _endpoint,

@@ -88,6 +88,14 @@ class StateGraph:
     def __len__(self) -> int:
         return len(self._nodes)
 
+    def by_key(self, seat: int) -> dict[str, list[Node]]:
+        """The nodes at which ``seat`` must move, by the key of what it sees there."""
+        found: dict[str, list[Node]] = {}
+        for node in self._nodes.values():
+            if seat in node.seen:
+                found.setdefault(node.seen[seat].key, []).append(node)
+        return found
+
     def node(self, state: State) -> Node:
         """The node of ``state``."""
         found = self._nodes.get(state)

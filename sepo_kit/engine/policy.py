@@ -113,8 +113,10 @@ class TabularPolicy(Policy):
         name: str,
         table: Mapping[str, Sequence[float]],
         row: Callable[[InformationState], str],
+        goes_by: str | None = None,
     ) -> None:
         self.name = name
+        self.goes_by = goes_by
         self.row = row
         self.table = {label: _checked(label, values) for label, values in table.items()}
 
@@ -187,7 +189,7 @@ def tabular(
     probe = first_information(game)
     if not isinstance(getattr(probe, row, None), str):
         raise ValueError(f"information states of {game.spec.id} have no label {row!r}; 'key' always works")
-    return TabularPolicy(name, table, lambda state: getattr(state, row))
+    return TabularPolicy(name, table, lambda state: getattr(state, row), goes_by=row)
 
 
 def first_information(game: Game) -> InformationState:

@@ -30,12 +30,13 @@ class Simulation:
 def simulate(
     game: Game | str,
     agent: Policy,
-    opponent: str,
+    opponent: str | Policy,
     episodes: int = 1_000,
     seed: int = 0,
     pool: str | None = None,
 ) -> Simulation:
-    """Play ``episodes`` independent episodes of ``agent`` (seat 0) against the strategy ``opponent``.
+    """Play ``episodes`` independent episodes of ``agent`` (seat 0) against ``opponent``: a strategy of the game by its
+    id, or any policy that states distributions.
 
     ``pool`` labels them, and so fixes their draws, as in ``sk.play``: without it, the first pool that holds the
     opponent, else "none".
@@ -45,7 +46,7 @@ def simulate(
     ValueError
         Unknown opponent, or no episodes.
     NoDistribution
-        The agent cannot state a distribution over actions.
+        The agent or the opponent cannot state a distribution over actions.
 
     >>> from sepo_kit.games import get_game
     >>> from sepo_kit.engine.policy import scripted
@@ -56,9 +57,11 @@ def simulate(
     if episodes < 1:
         raise ValueError(f"episodes must be >= 1, got {episodes}")
     game = get_game(game)
-    policies = {AGENT: agent, OPPONENT: StrategyPolicy(game.strategy(opponent))}
-    pool = pool_of(game, opponent) if pool is None else pool
-    return _Batch(game, policies, uniforms(game, Match(pool, opponent, 0), episodes, seed)).run()
+    named = isinstance(opponent, str)
+    policies = {AGENT: agent, OPPONENT: StrategyPolicy(game.strategy(opponent)) if named else opponent}
+    name = opponent if named else opponent.name
+    pool = pool_of(game, name) if pool is None else pool
+    return _Batch(game, policies, uniforms(game, Match(pool, name, 0), episodes, seed)).run()
 
 
 class _Batch:

@@ -19,9 +19,10 @@ import numpy as np
 
 from sepo_kit.engine.policy import TOLERANCE, Policy, TabularPolicy, tabular
 from sepo_kit.exact.answers import Answers, Seen
+from sepo_kit.exact.folded import Reply, folded
 from sepo_kit.exact.tree import AGENT, MAX_STATES, OPPONENT, Layer, Step, TooLarge, Tree, arena
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game, State
+from sepo_kit.games.base import Game, InformationState, State
 
 INSTEAD = (
     "raise max_states, say memory=... if the agent goes by a short label alone, or take bounds from "
@@ -70,13 +71,14 @@ class WorstCase:
     agent: str
     game: Game = field(repr=False)
     advantage: float
-    _rows: Callable[[], dict[str, np.ndarray]] = field(repr=False, compare=False)
+    _adversary: Callable[[], Policy] = field(repr=False, compare=False)
 
     @cached_property
-    def adversary(self) -> TabularPolicy:
-        """The adversary as a policy of seat 1, rows by ``key``: pure, with a row for all that can be met in play
-        against this agent. Of replies that are worth the same it takes the first."""
-        return tabular(self.game, self._rows(), name=f"worst case for {self.agent}")
+    def adversary(self) -> Policy:
+        """The adversary as a policy of seat 1: pure, with a row for all that can be met in play against this agent.
+        Of replies that are worth the same it takes the first. A table with rows by ``key``, or, where the tree was
+        folded by the game's label, by round and label."""
+        return self._adversary()
 
 
 def worst_case(
@@ -91,8 +93,9 @@ def worst_case(
     memory
         Attribute of the game's information state, such as "memory_one", where that is all the agent goes by and a
         round pays the same whatever was played before: positions that agree in it count as one, and trees become
-        small. Only for games without nature in which both seats always move. That the agent plays alike in
-        positions that are counted as one is checked; that the game does is not.
+        small. Only for games in which both seats always move and nature never, or whose spec says ``label_suffices``
+        of this label. That the agent plays alike in positions that are counted as one is checked; that the game
+        does is not.
     max_states
         The most states that may be reached; where rounds are independent each is solved by itself, so
         that only theirs count.
@@ -117,6 +120,8 @@ def worst_case(
     game = get_game(game)
     if memory is not None:
         tabular(game, {}, row=memory)  # refuses an unknown label
+        if memory == "label" and game.spec.label_suffices:
+            return _folded_worst_case(game, agent, memory)
     tree = arena(game).free if memory is None else Tree(game, Seen(), memory=memory)
     answers = Answers(tree.seen, agent)
     steps = tree.reach(answers, max_states, INSTEAD)
@@ -126,12 +131,33 @@ def worst_case(
         _require_memory(tree, steps, answers)
     found = best_replies(steps)
 
-    def rows() -> dict[str, np.ndarray]:
+    def adversary() -> TabularPolicy:
         if memory is not None:
-            return _unmerged(tree, found.replies, answers, max_states)
-        return {key: row for replies in found.replies for key, row in replies.rows().items()}
+            rows = _unmerged(tree, found.replies, answers, max_states)
+        else:
+            rows = {key: row for replies in found.replies for key, row in replies.rows().items()}
+        return tabular(game, rows, name=f"worst case for {agent.name}")
 
-    return WorstCase(agent.name, game, found.lead / game.spec.rounds, rows)
+    return WorstCase(agent.name, game, found.lead / game.spec.rounds, adversary)
+
+
+def _folded_worst_case(game: Game, agent: Policy, memory: str) -> WorstCase:
+    tree = folded(game, memory)
+    stated = agent.distributions(tree.ours.first[1:])
+    twins = agent.distributions([seen for _, seen in tree.twins])
+    for (number, seen), row in zip(tree.twins, twins, strict=True):
+        if not np.allclose(row, stated[number - 1], rtol=0, atol=TOLERANCE):
+            raise ValueError(_more_than(agent, memory, tree.ours.first[number], seen))
+    found = tree.respond(np.concatenate([[1.0], *stated]))
+    name = f"worst case for {agent.name}"
+    return WorstCase(agent.name, game, found.lead, lambda: Reply(name, found.rows, memory))
+
+
+def _more_than(agent: Policy, memory: str, one: InformationState, other: InformationState) -> str:
+    return (
+        f"{agent.name} goes by more than memory={memory!r}: it plays differently at {one.key!r} and {other.key!r}; "
+        "leave memory out"
+    )
 
 
 def require_recall(tree: Tree) -> None:
@@ -155,11 +181,8 @@ def _require_memory(tree: Tree, steps: Sequence[Step], answers: Answers) -> None
         for (node, seen), row in zip(twins, rows, strict=True):
             start = tree.seen.starts[step.layer.seen[node]]
             if not np.allclose(row, answers.p[start : start + len(row)], rtol=0, atol=TOLERANCE):
-                one, other = tree.seen.states[step.layer.seen[node]].key, seen.key
-                raise ValueError(
-                    f"{answers.agent.name} goes by more than memory={tree.memory!r}: it plays differently at {one!r} "
-                    f"and {other!r}; leave memory out"
-                )
+                one = tree.seen.states[step.layer.seen[node]]
+                raise ValueError(_more_than(answers.agent, tree.memory, one, seen))
 
 
 def _unmerged(tree: Tree, replies: list[Replies], answers: Answers, max_states: int) -> dict[str, np.ndarray]:
@@ -197,7 +220,7 @@ class Induction(NamedTuple):
 
 def best_replies(steps: Sequence[Step], later: Callable[[State], float] | None = None) -> Induction:
     """Backward induction over ``steps``; ``later`` is what a node that was cut is worth to the adversary."""
-    value = outside = np.zeros(steps[-1].layer.target.max() + 1)  # play that was followed no further
+    value = outside = np.zeros(steps[-1].layer.target.max(initial=0) + 1)  # play that was followed no further
     found = []
     for layer, reach, flow, cut in reversed(steps):
         worth = flow * (layer.gains[:, 1] - layer.gains[:, 0] + value[layer.target])  # (M,)
@@ -224,5 +247,5 @@ def best_replies(steps: Sequence[Step], later: Callable[[State], float] | None =
 
 def _per_node(layer: Layer, reach: np.ndarray, flows: np.ndarray) -> np.ndarray:
     """Sums of ``flows``, (M,), over the moves of each node, given that it is reached; shape (N,)."""
-    sums = np.bincount(layer.source, flows, minlength=len(reach))
+    sums = np.bincount(layer.source, flows, minlength=len(reach)).astype(float, copy=False)  # ints if none
     return np.divide(sums, reach, out=sums, where=reach > 0)

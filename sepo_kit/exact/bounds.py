@@ -1,13 +1,17 @@
 """Bounds on the worst case where it cannot be computed: the tree is too large, or the agent answers in text.
 
-From above and below: backward induction over the likeliest part of the tree, all that was left out counted
-as if the adversary then won, or lost, the most a round allows. From below also: an adversary of finite memory, found
-by sampled policy iteration from the game's own strategies, enumerated against the agent where that is feasible, else
-played against it in fresh episodes, less a confidence bound. A bound is a bound, not an estimate: the truth may be
-far from either.
+From above: backward induction over the part of the tree where an adversary that hopes for the most would go, grown
+where its hope is largest; all that was left out counts as the most that any adversary can lead by there against any
+agent at all. Where such play leaves what was searched more often than not, the bound says more of the game than of the
+agent, and the worst case is called unknown from above.
+From below: the same induction with what was left out counted as lost; and adversaries found by play, the game's own
+strategies, the best responses to fitted tables (``fitted.py``) and those of sampled policy iteration. The one that
+gained most is enumerated against the agent where that is feasible, else played against it in fresh episodes, less a
+confidence bound. A bound is a bound, not an estimate: the truth may be far from either.
 
-Source: Sutton and Barto, Reinforcement Learning (2018), chapter 5, for Monte Carlo control; Maurer and Pontil,
-Empirical Bernstein bounds and sample variance penalization (2009), theorem 4.
+Source: Sutton and Barto, Reinforcement Learning (2018), chapter 5, for Monte Carlo control; Timbers et al., Approximate
+exploitability (2020), for learned adversaries as lower bounds; Maurer and Pontil, Empirical Bernstein bounds and sample
+variance penalization (2009), theorem 4.
 """
 
 from __future__ import annotations
@@ -19,16 +23,22 @@ from itertools import accumulate
 
 import numpy as np
 
+from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.graph import MOST_NODES, StateGraph
 from sepo_kit.engine.policy import NoDistribution, Policy, draw, scripted, tabular
 from sepo_kit.exact.answers import Answers, Seen
 from sepo_kit.exact.ascent import OpenTable
-from sepo_kit.exact.best_response import best_replies, require_recall
-from sepo_kit.exact.tree import AGENT, OPPONENT, Step, TooLarge, Tree, means
+from sepo_kit.exact.best_response import Induction, best_replies, require_recall, worst_case
+from sepo_kit.exact.fitted import explored, fit_adversary, fitted
+from sepo_kit.exact.folded import folded
+from sepo_kit.exact.tree import AGENT, OPPONENT, OVER, Step, TooLarge, Tree, count_moves, means
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, State
 
 ITERATIONS = 6  # of sampled policy iteration
+ROUNDING = 1e-12
+KNOWN = 0.5  # how likely play may leave what was searched for a bound from above to be told
+BATCH = 200  # moves added to what is searched, at least
 EXPLORATION = 0.2  # share of random replies while an adversary is looked for
 
 
@@ -38,13 +48,18 @@ class WorstCaseBounds:
 
     Attributes
     ----------
-    lower, upper
-        Bounds on the worst case's ``advantage``, per round (per hand in Kuhn poker).
+    lower
+        Bound from below on the worst case's ``advantage``, per round (per hand in Kuhn poker).
+    upper
+        Bound from above; None where it is unknown: where ``outside`` is more than one half.
+    ceiling
+        What the worst case never exceeds, also where that says little of this agent; ``upper`` unless that is None.
     lower_from
-        Where ``lower`` comes from: "tree" (backward induction, the rest counted as lost), "enumerated" (what
-        ``adversary`` gains, exactly) or "sampled" (what it gained in fresh episodes, less a confidence bound).
+        Where ``lower`` comes from: "folded" (the exact value, of an agent that goes by its label), "tree" (backward
+        induction, the rest counted as lost), "enumerated" (what ``adversary`` gains, exactly) or "sampled" (what it
+        gained in fresh episodes, less a confidence bound).
     confidence
-        Probability with which ``lower`` holds: 1 unless it was sampled. ``upper`` always holds.
+        Probability with which ``lower`` holds: 1 unless it was sampled. ``ceiling`` always holds.
     outside
         Probability that play against the most optimistic adversary leaves the part of the tree that was searched:
         0 where both bounds are the exact value, 1 where nothing was searched.
@@ -56,11 +71,19 @@ class WorstCaseBounds:
     agent: str
     game: Game = field(repr=False)
     lower: float
-    upper: float
+    upper: float | None
+    ceiling: float
     lower_from: str
     confidence: float
     outside: float
     adversary: Policy = field(repr=False)
+
+    @property
+    def in_words(self) -> str:
+        """The bounds as a line for people: "0.312 to 0.355", or "at least 0.312; from above unknown"."""
+        if self.upper is None:
+            return f"at least {self.lower:.3f}; from above unknown"
+        return f"{self.lower:.3f} to {self.upper:.3f}"
 
 
 def worst_case_bounds(
@@ -79,17 +102,16 @@ def worst_case_bounds(
     Parameters
     ----------
     agent
-        Any policy of seat 0. One that cannot state a distribution is sampled; its upper bound is then the most
-        that a round allows.
+        Any policy of seat 0. One that cannot state a distribution is sampled, and is unknown from above.
     row
         Attribute of the game's information state that is all an adversary of finite memory goes by; default
         its ``label``.
     max_states
-        Size of the part of the tree to search, in moves per layer and in states to enumerate.
+        Size of the part of the tree to search, in moves, and of what is enumerated, in states.
     episodes
         Fresh episodes to test the adversary of finite memory in, where it cannot be enumerated.
     search_episodes
-        Episodes to compare adversaries by while one is looked for; some 70 times as many are played in all.
+        Episodes to compare adversaries by while one is looked for; some 80 times as many are played in all.
     confidence, seed
         Of the sampled lower bound; of all sampling.
 
@@ -103,29 +125,33 @@ def worst_case_bounds(
     if row is None:
         row = "label"
     tabular(game, {}, row=row)  # refuses an unknown row
+    if row == "label" and game.spec.label_suffices and getattr(agent, "goes_by", None) == "label":
+        exactly = worst_case(game, agent, memory="label")
+        value = exactly.advantage
+        return WorstCaseBounds(agent.name, game, value, value, value, "folded", 1.0, 0.0, exactly.adversary)
     most = game.spec.payoff_bounds[1] - game.spec.payoff_bounds[0]
     sampler = _Sampler(game, agent, np.random.default_rng(seed))
-    adversary = _search(sampler, row, search_episodes)
+    adversary = _search(sampler, row, search_episodes, seed)
     lower, lower_from, holds = _proven(sampler, adversary, max_states, episodes, confidence, most)
-    upper, outside = most, 1.0
+    rounds = game.spec.rounds
     try:
-        steps = _likely_part(game, agent, max_states)
+        steps, won = _searched(game, agent, max_states)
     except NoDistribution:
-        steps = None
-    if steps is not None:
-        rounds = game.spec.rounds
+        ceiling = _hope(game)(game.initial_state()) / (1 if game.spec.independent_rounds else rounds)
+        return WorstCaseBounds(agent.name, game, lower, None, ceiling, lower_from, holds, 1.0, adversary)
+    ceiling, outside = won.lead / rounds, min(1.0, won.outside)
 
-        def left(state: State) -> float:
-            return most * (1 if game.spec.independent_rounds else rounds - state.round)
+    def least(state: State) -> float:
+        return -most * (1 if game.spec.independent_rounds else rounds - state.round)
 
-        lost = best_replies(steps, lambda state: -left(state))
-        won = best_replies(steps, left)
-        upper, outside = won.lead / rounds, min(1.0, won.outside)
-        if lost.lead / rounds >= lower:
-            lower, lower_from, holds = lost.lead / rounds, "tree", 1.0
-            rows = {label: values for replies in lost.replies for label, values in replies.rows().items()}
-            adversary = OpenTable(f"worst case found for {agent.name}", rows, lambda seen: seen.key)
-    return WorstCaseBounds(agent.name, game, lower, upper, lower_from, holds, outside, adversary)
+    lost = best_replies(steps, least)
+    sure = lost.lead / rounds
+    if sure > lower + ROUNDING or (outside == 0 and sure >= lower - ROUNDING):
+        lower, lower_from, holds = sure, "tree", 1.0
+        rows = {label: values for replies in lost.replies for label, values in replies.rows().items()}
+        adversary = OpenTable(f"worst case found for {agent.name}", rows, lambda seen: seen.key)
+    upper = ceiling if outside <= KNOWN else None
+    return WorstCaseBounds(agent.name, game, lower, upper, ceiling, lower_from, holds, outside, adversary)
 
 
 def _check(max_states: int, episodes: int, search_episodes: int, confidence: float) -> None:
@@ -141,22 +167,100 @@ def _check(max_states: int, episodes: int, search_episodes: int, confidence: flo
         raise ValueError(f"confidence must lie between 0 and 1, got {confidence!r}")
 
 
-def _likely_part(game: Game, agent: Policy, max_moves: int) -> list[Step]:
-    """What the agent and nature most likely lead to, up to ``max_moves`` moves per layer."""
+# --- from above -----------------------------------------------------------------------------------
+
+
+def _searched(game: Game, agent: Policy, max_moves: int) -> tuple[list[Step], Induction]:
+    """The part of the tree that was searched, at most about ``max_moves`` moves, and what an adversary hopes for there.
+
+    Each time those nodes are added that weigh most: how likely the hopeful adversary gets there, times its hope.
+    """
     tree = Tree(game, Seen())
-    steps = tree.reach_likely(Answers(tree.seen, agent), max_moves)
-    require_recall(tree)
-    return steps
+    answers = Answers(tree.seen, agent)
+    hope = _hope(game)
+    chosen: list[list[int]] = []
+    left = max_moves
+    while True:
+        steps = tree.reach_chosen(answers, chosen)
+        won = best_replies(steps, hope)
+        weighty = _weighty(steps, won, hope)
+        if not weighty or left <= 0:
+            require_recall(tree)
+            return steps, won
+        batch = min(left, max(BATCH, (max_moves - left) // 2))  # few passes over a tree that grows
+        for _, depth, node in weighty:
+            moves = count_moves(tree.layers[depth].states[node])
+            batch, left = batch - moves, left - moves
+            chosen += [[] for _ in range(depth + 1 - len(chosen))]
+            chosen[depth].append(node)
+            if batch <= 0 or left <= 0:
+                break
+
+
+def _weighty(
+    steps: Sequence[Step], won: Induction, hope: Callable[[State], float]
+) -> list[tuple[float, int, int]]:
+    """Weight, depth and number of the nodes that were cut and that the hopeful adversary reaches, heaviest first."""
+    found = []
+    reach = np.zeros(0)
+    replies = list(reversed(won.replies))
+    for depth, (layer, counterfactual, flow, cut) in enumerate(steps):
+        if depth == 0:
+            reach = np.where(counterfactual > 0, counterfactual, 0.0)
+            reach[cut] = 1.0
+        found += [
+            (reach[node] * hope(layer.states[node]), depth, node) for node in cut.tolist() if reach[node] > 0
+        ]
+        share = np.divide(
+            flow,
+            counterfactual[layer.source],
+            out=np.zeros_like(flow),
+            where=counterfactual[layer.source] > 0,
+        )
+        passed = reach[layer.source] * share
+        if layer.replies.size > 1:
+            taken = np.zeros(layer.replies.size, dtype=bool)
+            taken[replies.pop(0).first] = True
+            passed = np.where(taken[layer.reply], passed, 0.0)
+        if depth + 1 < len(steps):
+            reach = np.bincount(layer.target, passed, minlength=len(steps[depth + 1].reach))
+            reach[OVER] = 0.0
+    found.sort(reverse=True)
+    return [each for each in found if each[0] > ROUNDING]
+
+
+def _hope(game: Game) -> Callable[[State], float]:
+    """The most that an adversary can still lead by from a state, against any agent whatever.
+
+    Where the label suffices it is what both seats together could make it; elsewhere what the payoffs allow.
+    """
+    spec = game.spec
+    if spec.label_suffices:
+        tree = folded(game)
+        values = tree.most()
+
+        def together(state: State) -> float:
+            if state.actors:
+                return float(values[state.round + 1][tree.node_of(state)])
+            return sum(p * together(state.apply_chance(outcome)) for outcome, p in state.chance_outcomes())
+
+        return together
+    most = spec.payoff_bounds[1] - spec.payoff_bounds[0]
+    return lambda state: most * (1 if spec.independent_rounds else spec.rounds - state.round)
 
 
 # --- an adversary of finite memory ----------------------------------------------------------------
 
 
-def _search(sampler: _Sampler, row: str, episodes: int) -> Policy:
-    """The best adversary of some that are tried: the game's strategies, and what sampled policy iteration makes
-    of the best of them, one reply per label ``row``."""
+def _search(sampler: _Sampler, row: str, episodes: int, seed: int) -> Policy:
+    """The best adversary of some that are tried: the game's strategies, the best responses to fitted tables, and what
+    sampled policy iteration makes of the best of them, one reply per label ``row``."""
     game = sampler.game
     tried = [scripted(game, strategy) for strategy in game.strategies]
+    shown = _Remembered(sampler.agent)
+    seen = explored(game, shown, 4 * episodes, seed)
+    tried.append(fitted(game, seen, agent=shown, row=row))
+    tried.append(fit_adversary(game, shown, episodes=6 * episodes, seed=seed + 1, row=row))
     gained = [sampler.play(adversary, episodes).mean() for adversary in tried]
     for number in range(ITERATIONS):
         worth = _Worth(lambda seen: getattr(seen, row))
@@ -183,6 +287,29 @@ def _proven(
     spread = math.sqrt(2 * gained.var(ddof=1) * doubt / episodes)
     slack = 7 * (2 * most) * doubt / (3 * (episodes - 1))
     return max(-most, float(gained.mean()) - spread - slack), "sampled", confidence
+
+
+class _Remembered(Policy):
+    """An agent that is asked once about every state, as long as it states distributions."""
+
+    def __init__(self, agent: Policy) -> None:
+        self.agent, self.name = agent, agent.name
+        self._known: dict[InformationState, np.ndarray] = {}
+        self._talks = False
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        new = [state for state in dict.fromkeys(seen) if state not in self._known]
+        if new:
+            self._known.update(zip(new, self.agent.distributions(new), strict=True))
+        return [self._known[state] for state in seen]
+
+    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
+        if not self._talks:
+            try:
+                return super().act(seen, uniforms)
+            except NoDistribution:
+                self._talks = True
+        return self.agent.act(seen, uniforms)
 
 
 class _Worth:

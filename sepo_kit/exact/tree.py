@@ -10,7 +10,7 @@ tree of its own, side by side in the same layers. What is computed on trees is i
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import accumulate, count, takewhile
@@ -186,13 +186,30 @@ class Tree:
             if not len(alive):
                 return steps
             order = alive[np.argsort(-reach[alive], kind="stable")][:max_moves].tolist()
-            moves = accumulate(_count_moves(layer.states[node]) for node in order)
+            moves = accumulate(count_moves(layer.states[node]) for node in order)
             fit = max(1, sum(1 for _ in takewhile(lambda total: total <= max_moves, moves)))
             cut = np.setdiff1d(alive, order[:fit])
             reach[cut] = 0.0
             flow = self._flow(depth, reach, answers, inf, inf)
             steps.append(Step(layer, reach, flow, cut))
             reach = self._enter(depth, flow)
+        raise AssertionError
+
+    def reach_chosen(self, answers: Answers, chosen: Sequence[Sequence[int]]) -> list[Step]:
+        """As ``reach``, but of each layer only the nodes in ``chosen``; ``Step.cut`` has what else is reached."""
+        steps: list[Step] = []
+        reach = self._start()
+        for depth in count():
+            layer = self.layers[depth]
+            alive = reach.nonzero()[0]
+            if not len(alive):
+                return steps
+            cut = np.setdiff1d(alive, chosen[depth] if depth < len(chosen) else [])
+            reach[cut] = 0.0
+            steps.append(Step(layer, reach, self._flow(depth, reach, answers, inf, inf), cut))
+            if len(cut) == len(alive):
+                return steps
+            reach = self._enter(depth, steps[-1].flow)
         raise AssertionError
 
     def _start(self) -> np.ndarray:
@@ -217,14 +234,14 @@ class Tree:
         if not layer.complete:
             new = alive[~layer.listed[alive]]
             if len(new):
-                with _collector_paused():
+                with collector_paused():
                     if not self._list(depth, new.tolist(), most):
                         return None
         flow = reach[layer.source] * layer.chance * answers.p[layer.choice]
         if not layer.complete:
             new = (~layer.played & (flow > 0)).nonzero()[0]
             if len(new):
-                with _collector_paused():
+                with collector_paused():
                     if not self._play(depth, new.tolist(), room):
                         return None
             layer.complete = bool(layer.listed.all() and layer.played.all())
@@ -321,7 +338,7 @@ def means(tree: Tree, answers: Answers, max_states: int, instead: str) -> np.nda
 
 
 @contextmanager
-def _collector_paused() -> Iterator[None]:
+def collector_paused() -> Iterator[None]:
     """Growing makes many objects and no cycles: looking for some would take a third of the time."""
     enabled = gc.isenabled()
     gc.disable()
@@ -332,7 +349,7 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _count_moves(state: State) -> int:
+def count_moves(state: State) -> int:
     outcomes = state.chance_outcomes()
     return len(outcomes) or prod(len(state.information(seat).legal_actions) for seat in state.actors)
 

@@ -53,6 +53,7 @@ SPEC = GameSpec(
         shift=("zero-intelligence", "fictitious-play", "grim-trigger"),
     ),
     actions=BIDS,
+    label_suffices=True,
 )
 
 # --- rules ----------------------------------------------------------------------------------------

@@ -112,6 +112,9 @@ class GameSpec:
     reference_row
         What the rows of the reference policy, an exact optimum, go by: "label", "key" or another attribute of the
         information states; None where the game is too large for it to be found at the press of a button.
+    label_suffices
+        True where both seats always move at once, and their labels and the round tell how likely everything is that
+        can still follow: positions that agree in them are one to all who go by their label.
     """
 
     id: str
@@ -131,6 +134,7 @@ class GameSpec:
     independent_rounds: bool = False
     few_states: bool = False
     reference_row: str | None = None
+    label_suffices: bool = False
 
     @property
     def scale(self) -> float:
@@ -181,6 +185,12 @@ class InformationState(ABC):
         """A shorter name, which many information states may share: what a small table or an adversary of finite
         memory goes by. As a rule the last round; default ``key``."""
         return self.key
+
+    @property
+    def round(self) -> int:
+        """Index of the round at play, from 0, as far as the seat can tell: default the length of ``history``, the
+        rounds so far, else 0. What goes by ``label`` and the time goes by this."""
+        return len(getattr(self, "history", ()))
 
 
 class State(ABC):

@@ -55,6 +55,7 @@ SPEC = GameSpec(
     ),
     actions=ACTIONS,
     reference_row="label",
+    label_suffices=True,
 )
 
 # --- rules ----------------------------------------------------------------------------------------

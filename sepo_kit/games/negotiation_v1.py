@@ -52,6 +52,7 @@ SPEC = GameSpec(
     ),
     actions=DEMANDS,
     reference_row="label",
+    label_suffices=True,
 )
 
 # --- rules ----------------------------------------------------------------------------------------

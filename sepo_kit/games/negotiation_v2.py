@@ -115,6 +115,15 @@ class NegotiationInformation(InformationState):
         return " ".join((_digits(self.pool), _digits(self.values), *rounds))
 
     @property
+    def label(self) -> str:
+        """The pool, the item of the highest value, and how the last round went: "213 BOOKS deal"."""
+        if not self.history:
+            went = "start"
+        else:
+            went = "deal" if is_deal(self.pool, *self.history[-1]) else "none"
+        return f"{_digits(self.pool)} {ITEMS[self.by_value[0]]} {went}"
+
+    @property
     def left(self) -> Units | None:
         """What the partner's last demand left of the pool."""
         if not self.history:

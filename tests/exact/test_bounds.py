@@ -7,6 +7,8 @@ import pytest
 
 from sepo_kit import exact
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted, tabular, uniform
+from sepo_kit.exact.bounds import _hope
+from sepo_kit.exact.folded import folded
 from sepo_kit.games import get_game
 from sepo_kit.models.language_model import LanguageModel
 
@@ -35,9 +37,10 @@ def test_bounds_bracket_the_exact_value(game_id, max_states):
         truth = exact.worst_case(game, agent).advantage
         found = exact.worst_case_bounds(game, agent, max_states=max_states, episodes=400, search_episodes=50)
         assert found.lower <= truth + 1e-9, agent.name
-        assert found.upper >= truth - 1e-9, agent.name
-        assert -MOST[game_id] <= found.lower <= found.upper + 1e-9
-        assert found.upper <= MOST[game_id] + 1e-9
+        assert found.ceiling >= truth - 1e-9, agent.name
+        assert -MOST[game_id] <= found.lower <= found.ceiling + 1e-9
+        assert found.ceiling <= MOST[game_id] + 1e-9
+        assert found.upper == (found.ceiling if found.outside <= 0.5 else None)
         assert 0 <= found.outside <= 1
 
 
@@ -54,7 +57,7 @@ def test_more_search_tightens_the_upper_bound():
     game = get_game("ipd")
     agent = scripted(game, "generous-tit-for-tat")
     uppers = [
-        exact.worst_case_bounds(game, agent, max_states=n, episodes=50, search_episodes=5).upper
+        exact.worst_case_bounds(game, agent, max_states=n, episodes=50, search_episodes=5).ceiling
         for n in (20, 500, 4000, 50_000)
     ]
     assert uppers == sorted(uppers, reverse=True)
@@ -65,10 +68,42 @@ def test_more_search_tightens_the_upper_bound():
 def test_an_adversary_of_finite_memory_is_found_and_proven():
     """Against a coin the best is to defect always, which takes no memory."""
     game = get_game("ipd")
-    found = exact.worst_case_bounds(game, scripted(game, "mixed-0.5"), max_states=25_000)
+    found = exact.worst_case_bounds(game, scripted(game, "mixed-0.5"), max_states=600)
     assert found.lower == pytest.approx(2.5)
     assert (found.lower_from, found.confidence) == ("enumerated", 1.0)
     assert exact.against(game, scripted(game, "mixed-0.5"), found.adversary).advantage == pytest.approx(2.5)
+
+
+def test_a_small_part_of_the_tree_can_be_enough():
+    """The whole has 87,380 moves; where the hopeful adversary does not go nothing has to be known."""
+    game = get_game("ipd")
+    for name, moves in (("mixed-0.5", 10_000), ("generous-tit-for-tat", 20_000)):
+        agent = scripted(game, name)
+        found = exact.worst_case_bounds(game, agent, max_states=moves, search_episodes=5)
+        truth = exact.worst_case(game, agent).advantage
+        assert found.lower == pytest.approx(truth) and found.upper == pytest.approx(truth)
+        assert (found.lower_from, found.outside) == ("tree", 0.0)
+        assert found.in_words == f"{truth:.3f} to {truth:.3f}"
+
+
+def test_an_agent_that_goes_by_its_label_is_known_exactly():
+    game = get_game("auction")
+    rows = {seen.label: (0.2, 0.5, 0.3) for seen in folded(game).ours.first[1:]}
+    agent = tabular(game, rows, row="label")
+    found = exact.worst_case_bounds(game, agent)
+    assert found.lower == found.upper == exact.worst_case(game, agent, memory="label").advantage
+    assert (found.lower_from, found.outside) == ("folded", 0.0)
+    by_key = exact.worst_case_bounds(game, scripted(game, "uniform"), max_states=500, search_episodes=20)
+    truth = exact.worst_case(game, scripted(game, "uniform"), memory="label").advantage
+    assert by_key.lower <= truth <= by_key.ceiling
+
+
+def test_what_was_left_out_counts_as_much_as_the_game_allows():
+    """In the auction no more than 1.25 a round can be led by, whatever the agent does: with 4 by 2, with 2 by 1 if the
+    agent overbids on a 2."""
+    assert _hope(get_game("auction"))(get_game("auction").initial_state()) == pytest.approx(6 * 1.25)
+    assert _hope(get_game("ipd"))(get_game("ipd").initial_state()) == pytest.approx(8 * 5)
+    assert _hope(get_game("negotiation_v1"))(get_game("negotiation_v1").initial_state()) == pytest.approx(32)
 
 
 def test_the_search_beats_the_scripted_strategies():
@@ -90,8 +125,9 @@ def test_games_too_large_to_solve_have_bounds(game_id):
         exact.worst_case(game, agent, max_states=500)
     found = exact.worst_case_bounds(game, agent, max_states=500, episodes=300, search_episodes=30)
     assert found.lower_from == "sampled" and found.confidence == 0.95
-    assert -MOST[game_id] <= found.lower < found.upper <= MOST[game_id] + 1e-9
+    assert -MOST[game_id] <= found.lower < found.ceiling <= MOST[game_id] + 1e-9
     assert found.outside == pytest.approx(1, abs=0.2)
+    assert found.upper is None and found.in_words.endswith("from above unknown")
 
 
 def test_a_sampled_bound_holds_as_often_as_it_says():
@@ -125,7 +161,8 @@ class Talker(Policy):
 def test_an_agent_that_states_no_distribution_is_played_against():
     """It always cooperates; always-defect leads by 5, and the bound is short of that by what is not known."""
     found = exact.worst_case_bounds("ipd", Talker(), episodes=2_000)
-    assert found.lower_from == "sampled" and found.upper == 5.0 and found.outside == 1.0
+    assert found.lower_from == "sampled" and found.ceiling == 5.0 and found.outside == 1.0
+    assert found.upper is None
     assert 4.7 < found.lower < 5.0
 
 
@@ -133,7 +170,7 @@ def test_a_language_model_that_reasons_has_bounds(tiny_model, tokenizer):
     game = get_game("kuhn")
     agent = LanguageModel(tiny_model, tokenizer, game, style="reasoned", max_new_tokens=4)
     found = exact.worst_case_bounds(game, agent, episodes=4, search_episodes=1)
-    assert found.lower_from == "sampled" and found.lower < found.upper == 4.0
+    assert found.lower_from == "sampled" and found.lower < found.ceiling == 4.0 and found.upper is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,103 @@
+"""How an agent does against a suite of adversaries that nobody trained against, worst first."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+import numpy as np
+import pandas as pd
+
+from sepo_kit.adversaries.gain import CONFIDENCE, FRESH
+from sepo_kit.adversaries.play import play
+from sepo_kit.adversaries.suites import suite as members_of
+from sepo_kit.engine.policy import NoDistribution, Policy
+from sepo_kit.engine.simulate import simulate
+from sepo_kit.games import get_game
+from sepo_kit.games.base import Game
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a suite found.
+
+    ``frame``: a row per adversary, the one that gained most first: adversary, payoff (the agent's, per round), gain
+    (how much more the adversary earned, per round) with low and high (its 95 % interval), episodes.
+    """
+
+    agent: str
+    game: str
+    suite: str
+    frame: pd.DataFrame = field(repr=False)
+
+    @property
+    def worst(self) -> str:
+        """The adversary that gained most."""
+        return str(self.frame["adversary"].iloc[0])
+
+    @property
+    def gain(self) -> float:
+        """What it gained."""
+        return float(self.frame["gain"].iloc[0])
+
+    @property
+    def payoff(self) -> float:
+        """The agent's mean payoff over all adversaries, per round."""
+        return float(self.frame["payoff"].mean())
+
+    def to_frame(self) -> pd.DataFrame:
+        """``frame`` with the agent, game and suite in every row."""
+        return self.frame.assign(agent=self.agent, game=self.game, suite=self.suite)
+
+
+def held_out(
+    agent: Policy,
+    game: Game | str,
+    suite: str | Mapping[str, Policy] = "strategies",
+    episodes: int = 20,
+    seed: int = 0,
+) -> HeldOut:
+    """Play ``agent`` against every adversary of ``suite``.
+
+    Parameters
+    ----------
+    suite
+        "axelrod" (the prisoner's dilemma, over 200 strategies), "openspiel" (Kuhn poker), "strategies" (any game), or
+        policies of seat 1 by name.
+    episodes
+        Against each.
+
+    Raises
+    ------
+    ValueError
+        No such suite, or not for this game; a library is not installed; fewer than two episodes.
+    """
+    game = get_game(game)
+    if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 2:
+        raise ValueError(f"episodes must be a whole number >= 2, got {episodes!r}")
+    name, members = (suite, members_of(game, suite, agent)) if isinstance(suite, str) else ("given", suite)
+    if not members:
+        raise ValueError("the suite is empty; give adversaries by name")
+    rows = []
+    for adversary, policy in members.items():
+        own, their = _payoffs(game, agent, policy, episodes, seed)
+        lead = their - own
+        half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * lead.std(ddof=1) / math.sqrt(episodes)
+        rows.append((adversary, own.mean(), lead.mean(), lead.mean() - half, lead.mean() + half, episodes))
+    frame = pd.DataFrame(rows, columns=["adversary", "payoff", "gain", "low", "high", "episodes"])
+    frame = frame.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
+    return HeldOut(agent.name, game.spec.id, name, frame)
+
+
+def _payoffs(
+    game: Game, agent: Policy, adversary: Policy, episodes: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Payoffs of the agent and of the adversary per round, by episode, shape (episodes,) each."""
+    try:
+        found = simulate(game, agent, adversary, episodes, seed, FRESH)
+        return found.own.mean(axis=1), found.their.mean(axis=1)
+    except NoDistribution:
+        played = play(game, agent, adversary, episodes, seed, FRESH)
+        return np.array([np.mean(e.own) for e in played]), np.array([np.mean(e.their) for e in played])

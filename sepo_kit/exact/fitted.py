@@ -1,0 +1,253 @@
+"""The fitted adversary: the best response to a table fitted to what an agent was seen to do.
+
+It needs nothing of the agent but its play, so that it works for agents that answer in free text. The table has a row by
+key where the agent was met often enough (where it states its distributions: wherever it was met), else by the game's
+short label, else it is uniform. Where a game can be folded (``exact/folded.py``) or solved state by state, the response
+to the table is exact; where nature has too many outcomes, it is found by backward induction over the positions that
+were met, every reply tried against what the agent did there. What it gains on the agent itself is not what it gains on
+the table: ``adversaries/gain.py`` plays it.
+
+Source: Ganzfried and Sandholm, Game theory-based opponent modeling in large imperfect-information games (2011), for
+best responses to a model of the opponent that starts from a default; Johanson and Bowling, Data biased robust counter
+strategies (2009), for how such responses overrate themselves where little was seen.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from sepo_kit.engine.episode import Episode
+from sepo_kit.engine.graph import Node, shared_graph
+from sepo_kit.engine.policy import NoDistribution, Policy, tabular, uniform
+from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, play_matches
+from sepo_kit.exact.ascent import OpenTable
+from sepo_kit.exact.best_response import worst_case
+from sepo_kit.exact.folded import MAX_MOVES, CannotFold, FoldedTree, Name, Reply, Rows, folded, name_of
+from sepo_kit.exact.tree import MAX_STATES, TooLarge
+from sepo_kit.games import get_game
+from sepo_kit.games.base import Game, InformationState
+
+LEAST = 8  # decisions at a key from which on it has a row of its own
+EXPLORER = "uniform"
+EPISODES = 1_000
+SMALL = 2_000  # states up to which a game that cannot be folded is solved as it is; more would only cost the attempt
+TRIES = 60_000  # replies tried where positions are sampled: fewer positions where there are more
+
+
+def fitted(
+    game: Game | str,
+    episodes: Sequence[Episode],
+    *,
+    agent: Policy | None = None,
+    row: str = "label",
+    least: int = LEAST,
+    name: str | None = None,
+) -> Policy:
+    """The best response to a table fitted to the agent's recorded decisions, a policy of seat 1.
+
+    Parameters
+    ----------
+    episodes
+        Play of the agent in seat 0, against anybody, played in this process. The more of the game they reach the
+        better.
+    agent
+        Whose play it is. One that states distributions is asked for them where it was met, and the counts say no more
+        than where that was.
+    row
+        Attribute of the information states that labels the rows of the table where keys were met too seldom, and what
+        the adversary goes by there.
+    least
+        From how many decisions on a key has a row of its own, where they are counted.
+
+    Raises
+    ------
+    ValueError
+        No decision of the episodes is known to this process, or the information states have no label ``row``.
+    """
+    game = get_game(game)
+    tabular(game, {}, row=row)  # refuses an unknown row
+    if isinstance(least, bool) or not isinstance(least, int) or least < 1:
+        raise ValueError(f"least must be a whole number >= 1, got {least!r}")
+    table = _Table(game, episodes, agent, row, least)
+    called = name or f"fitted to {agent.name if agent else 'recorded play'}"
+    try:
+        rows = _folded_response(table)
+    except CannotFold:
+        try:
+            small = MAX_STATES if game.spec.independent_rounds else SMALL
+            found = worst_case(game, table, max_states=small).adversary
+            return OpenTable(
+                called, found.table, found.row
+            )  # the agent itself may go where the table does not
+        except TooLarge:
+            rows = _sampled_response(table)
+    return Reply(called, rows, row)
+
+
+def explored(game: Game | str, agent: Policy, episodes: int = EPISODES, seed: int = 0) -> list[Episode]:
+    """Play to fit an adversary to: half of it against the game's strategies in turn, half against random play, which
+    sooner or later does everything."""
+    game = get_game(game)
+    names = list(game.strategies)
+    members = [names[i // 2 % len(names)] if i % 2 else EXPLORER for i in range(episodes)]
+    rank: Counter[str] = Counter()
+    todo = []
+    for opponent in members:
+        todo.append(Match("fit", opponent, rank[opponent]))
+        rank[opponent] += 1
+    others = {} if EXPLORER in names else {EXPLORER: uniform(game)}
+    return play_matches(game, agent, todo, seed, opponents=others, common_random_numbers=False)
+
+
+def fit_adversary(
+    game: Game | str, agent: Policy, *, episodes: int = EPISODES, rounds: int = 2, seed: int = 0, **how
+) -> Policy:
+    """Play, fit, play against what was fitted, and fit again: an adversary is best fitted where it leads play to.
+
+    Parameters
+    ----------
+    episodes
+        In all, shared evenly by ``explored`` play and each fitted adversary's.
+    rounds
+        How often to fit, at least once; of the adversaries the last is returned.
+    how
+        As in ``fitted``.
+    """
+    game = get_game(game)
+    share = max(1, episodes // rounds)
+    seen = explored(game, agent, share, seed)
+    for number in range(1, rounds):
+        found = fitted(game, seen, agent=agent, **how)
+        todo = [Match("fit", found.name, index) for index in range(share)]
+        seen = seen + play_matches(
+            game, agent, todo, seed + number, opponents={found.name: found}, common_random_numbers=False
+        )
+    return fitted(game, seen, agent=agent, **how)
+
+
+class _Table(Policy):
+    """What the agent was seen to do: rows by key, by label and else uniform."""
+
+    name = "recorded play"
+
+    def __init__(
+        self, game: Game, episodes: Sequence[Episode], agent: Policy | None, row: str, least: int
+    ) -> None:
+        self.game, self.row = game, row
+        made: dict[str, Counter[str]] = {}
+        for episode in episodes:
+            for decision in episode.decisions:
+                made.setdefault(decision.information, Counter())[decision.action] += 1
+        nodes = shared_graph(game).by_key(AGENT)
+        self.met: list[tuple[list[Node], InformationState, int, np.ndarray]] = []
+        known = [key for key in made if key in nodes]
+        if not known:
+            raise ValueError(
+                "fitted needs decisions of this process to know what was seen; play some with explored(game, agent)"
+            )
+        states = [nodes[key][0].seen[AGENT] for key in known]
+        stated = self._stated(agent, states)
+        self.by_key: dict[str, np.ndarray] = {}
+        self.by_label: dict[Name, np.ndarray] = {}
+        often: Counter[str] = Counter()
+        for i, (key, state) in enumerate(zip(known, states, strict=True)):
+            total = made[key].total()
+            counted = np.array([made[key][action] for action in state.legal_actions], dtype=float)
+            values = counted / total if stated is None else np.asarray(stated[i], dtype=float)
+            self.met.append((nodes[key], state, total, values))
+            label = name_of(state, row)
+            self.by_label[label] = self.by_label.get(label, 0.0) + total * values
+            if stated is not None or total >= least:
+                self.by_key[key] = values
+                often[key] = total
+        self.by_label = {label: values / values.sum() for label, values in self.by_label.items()}
+        self.often = often
+        self.rounds = {state.key: state.round for state in states}
+
+    @staticmethod
+    def _stated(agent: Policy | None, states: list[InformationState]) -> list[np.ndarray] | None:
+        if agent is None:
+            return None
+        try:
+            return agent.distributions(states)
+        except NoDistribution:
+            return None
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        return [self._row(state) for state in seen]
+
+    def _row(self, state: InformationState) -> np.ndarray:
+        found = self.by_key.get(state.key)
+        return self.of_name((0, name_of(state, self.row)), state) if found is None else found
+
+    def of_name(self, called: tuple[int, Name], state: InformationState) -> np.ndarray:
+        """The row of a name of the folded tree."""
+        kind, what = called[1]
+        found = self.by_key.get(what) if kind == "key" else self.by_label.get(called[1])
+        count = len(state.legal_actions)
+        return np.full(count, 1 / count) if found is None else found
+
+
+def _folded_response(table: _Table) -> Rows:
+    """Exact, where the game folds: keys stand alone where rows were found for them, the most met of each round."""
+    kept: set[str] = set()
+    used: Counter[int] = Counter()
+    for key, _ in table.often.most_common():
+        turn = table.rounds[key]
+        if used[turn] < MAX_MOVES // 81:
+            used[turn] += 1
+            kept.add(key)
+    tree = FoldedTree(table.game, table.row, kept) if kept else folded(table.game, table.row)
+    return tree.respond(tree.probabilities(table.of_name)).rows
+
+
+def _sampled_response(table: _Table) -> Rows:
+    """Backward induction over the positions that were met: at each, every reply is tried against what the agent does
+    there, and what follows counts as the mean of the label that it leads to."""
+    by_round: dict[int, list[tuple[Node, float, np.ndarray]]] = {}
+    for nodes, state, total, values in table.met:
+        for node in nodes:
+            if node.actors == (AGENT, OPPONENT):
+                by_round.setdefault(state.round, []).append((node, total / len(nodes), values))
+    tries = sum(len(node.seen[OPPONENT].legal_actions) for met in by_round.values() for node, *_ in met)
+    actions, stride = max(1, min(3, TRIES // max(1, tries))), 1 + tries // TRIES
+    rows: dict[tuple[int, Name], np.ndarray] = {}
+    later: dict[Name, float] = {}
+    for turn in sorted(by_round, reverse=True):
+        sums: dict[Name, np.ndarray] = {}
+        weights: Counter[Name] = Counter()
+        usual = float(np.mean(list(later.values()))) if later else 0.0
+        for node, weight, values in by_round[turn][::stride]:
+            label = name_of(node.seen[OPPONENT], table.row)
+            worth = _worth(node, values, later, usual, table.row, actions)
+            sums[label] = sums.get(label, 0.0) + weight * worth
+            weights[label] += weight
+        later = {}
+        for label, total in sums.items():
+            rows[turn, label] = np.eye(len(total))[int(total.argmax())]
+            later[label] = float(total.max() / weights[label])
+    return rows
+
+
+def _worth(
+    node: Node, values: np.ndarray, later: dict[Name, float], usual: float, row: str, actions: int
+) -> np.ndarray:
+    """What each reply at ``node`` is worth, (A,), against the agent's likeliest ``actions``."""
+    state = node.state
+    likely = np.argsort(-values, kind="stable")[:actions]
+    likely = likely[values[likely] > 0]
+    shares = values[likely] / values[likely].sum()
+    worth = np.zeros(len(node.seen[OPPONENT].legal_actions))
+    for action, share in zip(likely.tolist(), shares.tolist()):
+        own = node.seen[AGENT].legal_actions[action]
+        for j, reply in enumerate(node.seen[OPPONENT].legal_actions):
+            child = state.apply((own, reply))
+            outcome = child.outcome
+            if outcome is not None:
+                worth[j] += share * (outcome.payoffs[OPPONENT] - outcome.payoffs[AGENT])
+            if later and OPPONENT in child.actors:
+                worth[j] += share * later.get(name_of(child.information(OPPONENT), row), usual)
+    return worth

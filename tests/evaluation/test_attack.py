@@ -1,0 +1,90 @@
+"""A fresh learner finds what an agent gives away, and its training can be stopped and taken up."""
+
+from __future__ import annotations
+
+import pytest
+
+import sepo_kit as sk
+from sepo_kit.engine.policy import NoDistribution, Policy
+from sepo_kit.evaluation import attack
+from sepo_kit.evaluation.attack import AdversarySettings, time_to_exploit, train_adversary
+from sepo_kit.runs import RunError
+
+FEW = AdversarySettings(steps=30, episodes=16, learning_rate=1.0, check_every=10, check_episodes=40)
+
+
+class Silent(Policy):
+    def __init__(self, inner):
+        self.inner, self.name = inner, "silent"
+
+    def distributions(self, seen):
+        raise NoDistribution("it answers in text")
+
+    def act(self, seen, uniforms):
+        return self.inner.act(seen, uniforms)
+
+
+def test_it_learns_to_defect_on_an_agent_that_only_talks(tmp_path):
+    agent = Silent(sk.scripted("ipd", "mixed-0.5"))
+    found = train_adversary(agent, "ipd", tmp_path / "a", FEW)
+    assert list(found.curve["episodes"]) == [0, 160, 320, 480]
+    assert found.curve["gain"].iloc[-1] == pytest.approx(2.5, abs=0.4)
+    assert found.curve["gain"].iloc[-1] > found.curve["gain"].iloc[0] + 1
+    assert sk.exact.against("ipd", agent.inner, found.adversary).advantage == pytest.approx(2.5, abs=0.2)
+    assert found.episodes_until(1.0) in (160, 320, 480)
+    assert found.episodes_until(4.0) is None
+
+
+def test_it_learns_in_kuhn_poker(tmp_path):
+    agent = sk.scripted("kuhn", "always-bet")
+    settings = AdversarySettings(steps=60, episodes=32, learning_rate=2.0, check_every=30, check_episodes=50)
+    found = train_adversary(agent, "kuhn", tmp_path / "a", settings)
+    worst = sk.exact.worst_case("kuhn", agent).advantage
+    assert 0.7 * worst < sk.exact.against("kuhn", agent, found.adversary).advantage <= worst + 1e-9
+
+
+def test_a_stopped_training_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    agent = sk.scripted("ipd", "mixed-0.5")
+    whole = train_adversary(agent, "ipd", tmp_path / "whole", FEW)
+    real = attack._learn
+
+    def stops(*args):
+        if args[-1] == 15:
+            raise KeyboardInterrupt
+        real(*args)
+
+    monkeypatch.setattr(attack, "_learn", stops)
+    with pytest.raises(KeyboardInterrupt):
+        train_adversary(agent, "ipd", tmp_path / "half", FEW)
+    monkeypatch.setattr(attack, "_learn", real)
+    half = train_adversary(agent, "ipd", tmp_path / "half", FEW)
+    assert half.curve.equals(whole.curve)
+    again = train_adversary(agent, "ipd", tmp_path / "half", FEW)  # finished: nothing is played anew
+    assert again.curve.equals(whole.curve)
+    with pytest.raises(RunError, match="was made for another request"):
+        train_adversary(agent, "ipd", tmp_path / "half", FEW, seed=1)
+
+
+def test_time_to_exploit_has_an_interval_over_seeds(tmp_path):
+    agent = sk.scripted("ipd", "mixed-0.5")
+    attacks = [train_adversary(agent, "ipd", tmp_path / str(seed), FEW, seed) for seed in (0, 1)]
+    found = time_to_exploit(attacks, 1.0)
+    assert found.low <= found.value <= found.high and found.n == 2
+    assert time_to_exploit(attacks, 4.0).value is None
+    with pytest.raises(ValueError, match="no attacks to average"):
+        time_to_exploit([], 1.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"steps": 0}, "steps must be > 0, got 0"), ({"episodes": 1}, "episodes must be >= 2, got 1")],
+)
+def test_bad_settings_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        AdversarySettings(**options)
+
+
+def test_a_label_that_is_none_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no label 'mood'"):
+        train_adversary(sk.uniform("ipd"), "ipd", tmp_path / "a", AdversarySettings(row="mood"))
+    assert not (tmp_path / "a").exists()

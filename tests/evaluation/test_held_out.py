@@ -1,0 +1,109 @@
+"""Held-out suites: who is in them, worst first, and one line for a suite that does not fit."""
+
+from __future__ import annotations
+
+import pytest
+
+import sepo_kit as sk
+from sepo_kit.adversaries import suites
+from sepo_kit.engine.policy import NoDistribution, Policy
+
+
+class Silent(Policy):
+    def __init__(self, inner):
+        self.inner, self.name = inner, "silent"
+
+    def distributions(self, seen):
+        raise NoDistribution("it answers in text")
+
+    def act(self, seen, uniforms):
+        return self.inner.act(seen, uniforms)
+
+
+def test_the_worst_is_first():
+    agent = sk.scripted("ipd", "always-cooperate")
+    given = {name: sk.scripted("ipd", name) for name in ("tit-for-tat", "always-defect", "mixed-0.5")}
+    found = sk.held_out(agent, "ipd", given, episodes=4)
+    assert list(found.frame["adversary"]) == ["always-defect", "mixed-0.5", "tit-for-tat"]
+    assert (found.worst, found.gain) == ("always-defect", 5.0)
+    assert found.payoff == pytest.approx(found.frame["payoff"].mean())
+    assert found.frame["low"].iloc[1] < found.frame["gain"].iloc[1] < found.frame["high"].iloc[1]
+    assert set(found.to_frame()["suite"]) == {"given"}
+    assert sk.held_out(Silent(agent), "ipd", given, episodes=4).worst == "always-defect"
+
+
+def test_every_game_has_its_strategies_and_a_fitted_adversary():
+    game = sk.get_game("kuhn")
+    found = sk.held_out(sk.scripted(game, "always-bet"), game, "strategies", episodes=40)
+    names = set(found.frame["adversary"])
+    assert names == {*game.strategies, "fitted"} - set(game.spec.pools.exploit)
+    assert found.worst == "fitted"
+
+
+def test_openspiel_finds_the_equilibrium_and_the_best_response():
+    pytest.importorskip("pyspiel")
+    game, agent = sk.get_game("kuhn"), sk.uniform("kuhn")
+    members = suites.suite(game, "openspiel", agent)
+    assert sk.exact.worst_case(game, members["cfr"]).advantage < 0.02
+    assert sk.exact.against(game, agent, members["best-response"]).advantage == pytest.approx(11 / 12)
+    found = sk.held_out(agent, game, "openspiel", episodes=300)
+    assert found.worst == "best-response" and len(found.frame) == 2
+
+
+@pytest.mark.parametrize(
+    ("game", "suite", "message"),
+    [
+        ("ipd", "chess", "unknown suite 'chess'; known: axelrod, openspiel, strategies"),
+        ("kuhn", "axelrod", "suite 'axelrod' is one of ipd, not of kuhn; known there: openspiel, strategies"),
+        (
+            "ipd",
+            "openspiel",
+            "suite 'openspiel' is one of kuhn, not of ipd; known there: axelrod, strategies",
+        ),
+    ],
+)
+def test_a_suite_that_does_not_fit_is_one_line(game, suite, message):
+    with pytest.raises(ValueError, match=message):
+        sk.held_out(sk.uniform(game), game, suite)
+
+
+def test_a_library_that_is_not_there_is_one_line():
+    with pytest.raises(ValueError, match=r"no_such_library is not installed; install the extra"):
+        suites.library("no_such_library")
+
+
+def test_too_few_episodes_are_refused():
+    with pytest.raises(ValueError, match="episodes must be a whole number >= 2, got 1"):
+        sk.held_out(sk.uniform("ipd"), "ipd", "strategies", episodes=1)
+
+
+@pytest.mark.slow
+def test_axelrods_library_plays_as_it_does_at_home():
+    """More than 200 strategies; those of both libraries play the same, and those that draw draw as often."""
+    axelrod = pytest.importorskip("axelrod")
+    game = sk.get_game("ipd")
+    assert len(suites.axelrod_classes()) > 200
+    for name, ours in (
+        ("TitForTat", "tit-for-tat"),
+        ("Grudger", "grim-trigger"),
+        ("TitFor2Tats", "tit-for-two-tats"),
+    ):
+        theirs = suites.axelrod_strategy(game, name)
+        for seen in sk.exact.information_states(game)[::97]:
+            assert (
+                theirs.distributions([seen])[0].tolist()
+                == sk.scripted(game, ours).distributions([seen])[0].tolist()
+            )
+    gradual = suites.axelrod_strategy(game, "Gradual")
+    match = axelrod.Match([axelrod.Gradual(), axelrod.Alternator()], turns=8)
+    moves = [str(pair[0]) for pair in match.play()]
+    (episode,) = sk.play(game, suites.axelrod_strategy(game, "Alternator"), gradual, episodes=1)
+    assert [d.action[0] for d in episode.answers] == moves
+    (first,) = suites.axelrod_strategy(game, "Random").distributions([sk.exact.information_states(game)[0]])
+    assert 0 < first[0] < 1
+    found = sk.held_out(sk.scripted(game, "tit-for-tat"), game, "axelrod", episodes=2)
+    assert len(found.frame) == len(suites.axelrod_classes()) and found.gain == pytest.approx(5 / 8)
+    with pytest.raises(ValueError, match="axelrod has no strategy 'Darwin'"):
+        suites.axelrod_strategy(game, "Darwin")
+    with pytest.raises(ValueError, match="axelrod:TitForTat plays ipd, not kuhn"):
+        suites.axelrod_strategy(sk.get_game("kuhn"), "TitForTat")
