@@ -1,7 +1,7 @@
 """sepo_kit: train language-model agents on strategic games with Safe Equilibrium Policy Optimization.
 
-Method: arXiv 2605.30854. The names below are the public interface; those that need torch are imported on first
-use.
+Method: arXiv 2605.30854. The names below are the public interface; those that need torch or an extra are imported on
+first use.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game
 
 __version__ = "0.1.0"
 
-_NEED_TORCH = {
+_LATER = {
     "load_model": "models.loading",
     "language_model": "models.loading",
+    "endpoint": "models.endpoint",
     "train_adversary": "evaluation.attack",
     "AdversarySettings": "evaluation.attack",
     "train_sft": "training.sft",
@@ -43,6 +44,7 @@ __all__ = [
     "Weights",
     "check_game",
     "cross_play",
+    "endpoint",
     "evaluate",
     "exact",
     "get_game",
@@ -62,9 +64,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEED_TORCH:
+    if name not in _LATER:
         raise AttributeError(f"module 'sepo_kit' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"sepo_kit.{_NEED_TORCH[name]}"), name)
+    value = globals()[name] = getattr(import_module(f"sepo_kit.{_LATER[name]}"), name)
     return value
 
 

@@ -70,11 +70,13 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="evaluate a model or a strategy on a game")
     evaluate.add_argument("game")
     evaluate.add_argument(
-        "agent", help="a strategy id of the game, run:PATH[@STEP], model:NAME, a model's name or folder"
+        "agent",
+        help="a strategy id of the game, run:PATH[@STEP], model:NAME, endpoint:NAME, a model's name or folder",
     )
     evaluate.add_argument(
         "--opponent", nargs="+", metavar="NAME",
-        help="play against these alone: a strategy id, self, worst-case, run:PATH[@STEP], model:NAME",
+        help="play against these alone: a strategy id, self, worst-case, run:PATH[@STEP], model:NAME, "
+        "endpoint:NAME",
     )  # fmt: skip
     for pool in POOLS:
         evaluate.add_argument(
@@ -88,6 +90,26 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("exploit", "collusion", "externality"):
         evaluate.add_argument(f"--{name}-weight", type=float, help="default: the game's evaluation weight")
     evaluate.set_defaults(run=_evaluate)
+
+    audit = commands.add_parser(
+        "audit", help="what is the worst anyone does to an agent? A page to read, and JSON"
+    )
+    audit.add_argument(
+        "agent", help="a strategy id, run:PATH[@STEP], model:NAME, endpoint:NAME, a model's name or folder"
+    )
+    audit.add_argument("--games", nargs="+", metavar="GAME", help="default: all")
+    audit.add_argument("--folder", type=Path, help="where it goes, and goes on (default: runs/audits/AGENT)")
+    audit.add_argument("--quick", action="store_true", help="small numbers, to see whether it works")
+    audit.add_argument("--episodes", type=int, help="per opponent (default: 100; --quick: 10)")
+    audit.add_argument("--seed", type=int, default=0)
+    audit.add_argument(
+        "--style", help="direct or reasoned (default: as a run was trained, else the agent's own)"
+    )
+    audit.add_argument(
+        "--temperature", type=float, help="default: as a run was trained, else the agent's own"
+    )
+    audit.add_argument("--no-learned", action="store_true", help="train no adversary against it")
+    audit.set_defaults(run=_audit)
 
     for stage, help_text in (("train-sft", "supervised warm start"), ("train-sepo", "SEPO training")):
         train = commands.add_parser(stage, help=f"{help_text} of one model on one game")
@@ -211,6 +233,29 @@ def _evaluate(options: argparse.Namespace) -> None:
             agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact
         ).to_frame()
     print(found.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+    if hasattr(agent, "usage"):  # what an endpoint was asked, and what that cost
+        print(agent.usage, file=sys.stderr)
+
+
+def _audit(options: argparse.Namespace) -> None:
+    from sepo_kit.adversaries.opponents import file_label
+    from sepo_kit.evaluation.audit import PAGE, QUICK, AuditSettings, audit
+
+    settings = replace(
+        QUICK if options.quick else AuditSettings(), seed=options.seed, learned=not options.no_learned
+    )
+    if options.episodes is not None:
+        settings = replace(settings, episodes=options.episodes)
+    how = {n: v for n in ("style", "temperature") if (v := getattr(options, n)) is not None}
+    label = file_label(options.agent) + ("-quick" if options.quick else "")
+    folder = options.folder or Path("runs") / "audits" / label
+    found = audit(options.agent, options.games, folder, settings, **how)
+    for name, game in found["games"].items():
+        if worst := game.get("worst"):
+            print(
+                f"{name}: {worst[0]['name']} ({worst[0]['source']}) leads by {worst[0]['lead']:.3f} per {game['unit']}"
+            )
+    print(f"written: {folder / PAGE}")
 
 
 def _train(options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ name                who
 ``axelrod:NAME``    a strategy of Axelrod's library (prisoner's dilemma), such as ``axelrod:Gradual``
 ``run:PATH[@STEP]`` a finished run, or what a run had learned by a saved step
 ``model:NAME``      a language model as ``load_model`` takes it
+``endpoint:NAME``   a server that the user's own file of endpoints names (``models/endpoints_file.py``)
 ==================  ==============================================================================================
 
 ``WORDS`` and ``PREFIXES`` are the whole grammar: a new kind of opponent is one more function in one of them.
@@ -28,7 +29,7 @@ from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.runs import RunError
 
-ALLOWED = "self, worst-case, fitted, axelrod:NAME, run:PATH[@STEP], model:NAME"
+ALLOWED = "self, worst-case, fitted, axelrod:NAME, run:PATH[@STEP], model:NAME, endpoint:NAME"
 
 
 def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> Policy:
@@ -158,6 +159,12 @@ def _model(game: Game, rest: str, how: dict) -> Policy:
     return language_model(load_model(rest), game, **how)
 
 
+def _endpoint(game: Game, rest: str, how: dict) -> Policy:
+    from sepo_kit.models.endpoints_file import named_endpoint
+
+    return named_endpoint(rest, game, **how)
+
+
 WORDS: dict[str, Callable[[Game, Policy], Policy]] = {
     "self": _self,
     "worst-case": _worst_case,
@@ -167,4 +174,5 @@ PREFIXES: dict[str, Callable[[Game, str, dict], Policy]] = {
     "axelrod": _axelrod,
     "run": _run,
     "model": _model,
+    "endpoint": _endpoint,
 }

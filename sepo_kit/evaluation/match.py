@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import pandas as pd
@@ -13,6 +14,7 @@ from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.archive import find_runs
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.games.base import Game
+from sepo_kit.models.endpoints_file import read_endpoints
 from sepo_kit.objective.terms import results_of
 
 REFERENCE = "reference policy"
@@ -20,7 +22,8 @@ MOST_SHOWN = 4  # probabilities; the others are small or too many
 
 
 def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
-    """Who can sit opposite, label -> what ``opponent`` takes: strategies, the reference policy, trained runs."""
+    """Who can sit opposite, label -> what ``opponent`` takes: strategies, the reference policy, trained runs, endpoints
+    of the user's own file."""
     pools = {name: [] for name in game.strategies}
     for pool, name in game.opponents:
         pools[name].append(pool)
@@ -31,6 +34,10 @@ def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
         trained = find_runs(runs)
         trained = trained[(trained["game"] == game.spec.id) & (trained["status"] == "done")]
         found |= {f"{r.run} ({r.model} after {r.stage})": str(r.path) for r in trained.itertuples()}
+    with suppress(
+        ValueError
+    ):  # a broken file hides nobody else; naming an endpoint says what is wrong with it
+        found |= {f"{name} (endpoint)": f"endpoint:{name}" for name in read_endpoints()}
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-import os
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -35,6 +34,7 @@ from sepo_kit.games import GAMES, PAPER_GAMES, get_game
 from sepo_kit.games.base import Game
 from sepo_kit.models import PICO, SMOLLM2, pico
 from sepo_kit.models.adapters import put_on
+from sepo_kit.models.cache import cache_folder
 from sepo_kit.models.chat import end_of_reply
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.runs import ADAPTER, WEIGHTS, RunError, base_of, file_hash, read_manifest, replacing_folder
@@ -399,12 +399,6 @@ def _unpacked(file: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
 
 
 # --- pico -----------------------------------------------------------------------------------------
-
-
-def cache_folder() -> Path:
-    """Where built models are kept: $SEPO_KIT_CACHE, else the user's cache folder."""
-    fallback = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sepo_kit"
-    return Path(os.environ.get("SEPO_KIT_CACHE") or fallback)
 
 
 def _built_pico() -> Path:

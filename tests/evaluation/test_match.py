@@ -98,3 +98,14 @@ def test_who_cannot_be_found_is_named(tmp_path):
     Run(tmp_path / "run", {"stage": "sepo", "base": "pico", "game": "kuhn", "seed": 0, "settings": {}})
     with pytest.raises(RunError, match="has not finished"):
         opponent(sk.get_game("kuhn"), str(tmp_path / "run"))
+
+
+def test_endpoints_of_the_users_file_can_sit_opposite(tmp_path, monkeypatch):
+    file = tmp_path / "endpoints.toml"
+    monkeypatch.setenv("SEPO_KIT_ENDPOINTS", str(file))
+    game = sk.get_game("ipd")
+    without = opponents(game)
+    file.write_text('[mine]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n')
+    assert opponents(game) == without | {"mine (endpoint)": "endpoint:mine"}
+    file.write_text("[mine")
+    assert opponents(game) == without

@@ -1,0 +1,457 @@
+"""An agent behind a server: any OpenAI-compatible one, asked one fresh two-message chat per decision.
+
+The reply is read as that of a local model (``game.parse``). One that cannot be read, or was cut off, is asked for once
+more with the legal actions named; if that cannot be read either, the action is drawn uniformly from the legal ones, by
+the decision's own uniform number, and recorded as a fallback. It is never guessed.
+
+Where the server gives log-probabilities and the legal actions begin differently, ``direct`` replies have a closed-form
+distribution, that of a constrained decode of the first token: then the agent can be enumerated.
+
+How a question is sent, and every way in which that fails, is ``server.py``; endpoints by name: ``endpoints_file.py``.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sepo_kit.engine.episode import Decision
+from sepo_kit.engine.policy import NoDistribution, Policy, draw
+from sepo_kit.games import get_game
+from sepo_kit.games.base import Game, InformationState, answer_rule
+from sepo_kit.models.cache import cache_folder
+from sepo_kit.models.kept_replies import KeptReplies, label
+from sepo_kit.models.server import NotTaken, Reply, Server, checked_variable
+
+LONGEST_KEPT = 20_000  # characters of a reply that a record keeps
+MOST_NAMED = 200  # legal actions that are named when a reply is asked for once more
+
+
+@dataclass
+class Usage:
+    """What was asked of a server, and what of it was not on disk yet.
+
+    ``replies`` that were used, ``asked`` of the server in this process, ``retried`` after errors that passed,
+    ``asked_again`` since the first reply could not be read, ``fallbacks``: decisions for which neither could.
+    ``prompt_tokens``, ``completion_tokens``: of all replies used; ``paid_*``: of those asked for in this process, and
+    ``cost`` of these, in the currency of the prices; None without prices.
+    """
+
+    replies: int = 0
+    asked: int = 0
+    retried: int = 0
+    asked_again: int = 0
+    fallbacks: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    paid_prompt_tokens: int = 0
+    paid_completion_tokens: int = 0
+    cost: float | None = None
+
+    def since(self, before: Usage) -> Usage:
+        """What was added to ``before``."""
+        return Usage(
+            **{
+                field.name: None if self.cost is None and field.name == "cost"
+                else getattr(self, field.name) - (getattr(before, field.name) or 0)
+                for field in fields(Usage)
+            }
+        )  # fmt: skip
+
+    def __str__(self) -> str:
+        cost = "" if self.cost is None else f", cost {self.cost:.4f}"
+        return (
+            f"{self.replies} replies ({self.asked} asked for now, the others from disk), {self.asked_again} asked for "
+            f"once more, {self.fallbacks} fallbacks, {self.retried} retries; tokens {self.prompt_tokens} in, "
+            f"{self.completion_tokens} out, paid for now {self.paid_prompt_tokens} in, "
+            f"{self.paid_completion_tokens} out{cost}"
+        )
+
+
+class Endpoint(Policy):
+    """A model behind a server as an agent; made by ``endpoint``, whose parameters these are."""
+
+    def __init__(
+        self,
+        server: Server,
+        game: Game,
+        *,
+        temperature: float | None,
+        max_tokens: int,
+        style: str,
+        concurrency: int,
+        log_probs: bool | str,
+        prices: tuple[float, float] | None,
+        kept: Path | str | None,
+        name: str,
+    ) -> None:
+        self.name = name
+        self.server = server
+        self.game = game
+        self.temperature = temperature
+        self.max_tokens = max_tokens
+        self.style = style
+        self.concurrency = concurrency
+        self.log_probs = log_probs
+        self.prices = prices
+        self.kept = KeptReplies(kept)
+        self.on_reply: Callable[[], None] = lambda: None  # called after each reply, from any thread
+        self._usage = Usage(cost=None if prices is None else 0.0)
+        self._lock = threading.Lock()
+        self._gives_log_probs = style == "direct" and log_probs is not False
+        self._beginning_alike: set[tuple[str, ...]] = (
+            set()
+        )  # legal actions that their first tokens do not tell apart
+
+    def __repr__(self) -> str:
+        return f"Endpoint({self.name!r}: {self.server.model} at {self.server.url}, {self.style}, {self.game.spec.id})"
+
+    @property
+    def usage(self) -> Usage:
+        """What has been asked so far."""
+        with self._lock:
+            return Usage(**{**asdict(self._usage), "retried": self.server.retried})
+
+    def describe(self) -> dict[str, Any]:
+        """All that its replies depend on, as plain JSON values."""
+        return {
+            "base_url": self.server.url,
+            "model": self.server.model,
+            "style": self.style,
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "log_probs": self.log_probs,
+        }
+
+    def messages(self, seen: InformationState, again: bool = False) -> list[dict[str, str]]:
+        """The two messages of one decision: rules, and what this seat has seen; ``again``: with the legal actions."""
+        content = self.game.render(seen)
+        if again:
+            named = ", ".join(seen.legal_actions[:MOST_NAMED])
+            content += (
+                f"\n\nThe last line of your reply must be one of these actions and nothing else: {named}."
+            )
+        return [
+            {"role": "system", "content": self.game.system_prompt(self.style)},
+            {"role": "user", "content": content},
+        ]
+
+    # --- decisions --------------------------------------------------------------------------------
+
+    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
+        """One decision per state; those that are asked for go out ``concurrency`` at a time.
+
+        Raises
+        ------
+        EndpointError
+            The server cannot be used. What it had replied is kept.
+        """
+        stated = self._stated(seen) if self._gives_log_probs else [None] * len(seen)
+        decisions = [
+            None if p is None else self._drawn(state, p, uniform)
+            for state, p, uniform in zip(seen, stated, uniforms, strict=True)
+        ]
+        asked = [i for i, decision in enumerate(decisions) if decision is None]
+        said = self._replies([(seen[i], False, uniforms[i]) for i in asked])
+        replies = dict(zip(asked, said, strict=True))
+        actions = {i: self._action(reply, seen[i]) for i, reply in replies.items()}
+        unread = [i for i in asked if actions[i] is None]
+        for i, reply in zip(
+            unread, self._replies([(seen[i], True, uniforms[i]) for i in unread]), strict=True
+        ):
+            replies[i], actions[i] = reply, self._action(reply, seen[i])
+        for i in asked:
+            action, text = actions[i], _shortened(replies[i].text)
+            fallback = action is None
+            if fallback:
+                legal = seen[i].legal_actions
+                action = legal[min(int(uniforms[i] * len(legal)), len(legal) - 1)]
+            decisions[i] = Decision(action, None, text, fallback)
+        with self._lock:
+            self._usage.asked_again += len(unread)
+            self._usage.fallbacks += sum(decisions[i].fallback for i in asked)
+        return decisions
+
+    def _action(self, reply: Reply, seen: InformationState) -> str | None:
+        # A reply that was cut off is not read: its last line may have had more to say.
+        return None if reply.finish == "length" else self.game.parse(reply.text, seen.legal_actions)
+
+    def _drawn(self, seen: InformationState, p: np.ndarray, uniform: float) -> Decision:
+        index = draw(np.cumsum(p), uniform)
+        return self.choice(seen, index, p[index])
+
+    def choice(self, seen: InformationState, index: int, probability: float) -> Decision:
+        action = seen.legal_actions[index]
+        return Decision(action, float(np.log(probability)), action)
+
+    # --- distributions ----------------------------------------------------------------------------
+
+    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        if self.style != "direct":
+            raise NoDistribution(
+                f"{self.name} answers in free text and has no closed-form distribution; use style='direct' with a "
+                "server that gives log-probabilities, or sample with sk.evaluate"
+            )
+        if self.log_probs is False:
+            raise NoDistribution(
+                f"{self.name} was told not to ask for log-probabilities; use log_probs='auto'"
+            )
+        stated = self._stated(seen)
+        for state, p in zip(seen, stated, strict=True):
+            if p is None and not self._gives_log_probs:
+                raise NoDistribution(f"{self.server.url} gives no log-probabilities; sample with sk.evaluate")
+            if p is None:
+                raise NoDistribution(
+                    f"the first tokens that {self.server.url} lists do not tell {', '.join(state.legal_actions[:6])} "
+                    "apart; sample with sk.evaluate"
+                )
+        return stated
+
+    def _stated(self, seen: Sequence[InformationState]) -> list[np.ndarray | None]:
+        """Distributions over legal actions, None where the server's log-probabilities give none."""
+        asked = [state for state in dict.fromkeys(seen) if state.legal_actions not in self._beginning_alike]
+        found: dict[InformationState, np.ndarray | None] = {}
+        for part in (
+            asked[:1],
+            asked[1:],
+        ):  # one first: not all are asked in vain where the server gives none
+            if not self._gives_log_probs:
+                break
+            try:
+                replies = self._together([(self._first_token(state), 0.5) for state in part])
+            except NotTaken:
+                replies = [None] * len(part)
+            if part and not any(reply and reply.first_token for reply in replies):
+                self._gives_log_probs = False
+                if self.log_probs is True:
+                    raise ValueError(
+                        f"{self.server.url} gives no log-probabilities; use log_probs='auto' to play without them"
+                    )
+            for state, reply in zip(part, replies, strict=True):
+                given = reply.first_token if reply else {}
+                found[state], alike = first_token_distribution(given, state.legal_actions, self.temperature)
+                if alike:
+                    self._beginning_alike.add(state.legal_actions)
+        return [found.get(state) for state in seen]
+
+    # --- questions --------------------------------------------------------------------------------
+
+    def _replies(self, asked: Sequence[tuple[InformationState, bool, float]]) -> list[Reply]:
+        """Replies in words to (state, whether again, uniform number) each; equal questions are asked once."""
+        questions = [self._question(*each) for each in asked]
+        names = [label(question) for question in questions]
+        once = {
+            name: (question, each[2]) for name, question, each in zip(names, questions, asked, strict=True)
+        }
+        replies = dict(zip(once, self._together(list(once.values())), strict=True))
+        return [replies[name] for name in names]
+
+    def _question(self, seen: InformationState, again: bool, uniform: float) -> dict[str, Any]:
+        """All that a reply depends on. At temperature 0 that is not the draw: equal prompts are asked once."""
+        drawn = zlib.crc32(np.float64(uniform).tobytes()) & 0x7FFFFFFF
+        return self._asked(seen, again) | {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "seed": None if self.temperature == 0 else drawn,
+            "log_probs": False,
+        }
+
+    def _first_token(self, seen: InformationState) -> dict[str, Any]:
+        """The question for log-probabilities. At temperature 1, so that no server's own way with it matters."""
+        return self._asked(seen) | {"temperature": 1.0, "max_tokens": 1, "seed": None, "log_probs": True}
+
+    def _asked(self, seen: InformationState, again: bool = False) -> dict[str, Any]:
+        return {"url": self.server.url, "model": self.server.model, "messages": self.messages(seen, again)}
+
+    def _together(self, asked: Sequence[tuple[dict[str, Any], float]]) -> list[Reply]:
+        """Replies to (question, jitter) each, ``concurrency`` at a time; the first error ends it, and what had been
+        replied by then is kept."""
+        if len(asked) <= 1:
+            return [self._reply(*each) for each in asked]
+        pool = ThreadPoolExecutor(min(self.concurrency, len(asked)), thread_name_prefix="endpoint")
+        try:
+            waiting = [pool.submit(self._reply, *each) for each in asked]
+            for future in as_completed(waiting):
+                future.result()  # the first error, wherever it is
+            return [future.result() for future in waiting]
+        except BaseException:
+            self.server.stopping.set()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+            self.server.stopping.clear()
+
+    def _reply(self, question: dict[str, Any], jitter: float) -> Reply:
+        """From disk, or from the server, and then on disk."""
+        kept = self.kept.get(question)
+        if kept is not None:
+            reply = Reply(**{name: kept[name] for name in Reply.__dataclass_fields__})
+        else:
+            how = {name: question[name] for name in ("temperature", "max_tokens", "seed", "log_probs")}
+            reply = self.server.ask(question["messages"], jitter=jitter, **how)
+            self.kept.put(question, asdict(reply))
+        with self._lock:
+            used = self._usage
+            used.replies += 1
+            used.prompt_tokens += reply.prompt_tokens
+            used.completion_tokens += reply.completion_tokens
+            if kept is None:
+                used.asked += 1
+                used.paid_prompt_tokens += reply.prompt_tokens
+                used.paid_completion_tokens += reply.completion_tokens
+                if self.prices is not None:
+                    given, made = self.prices
+                    used.cost += (given * reply.prompt_tokens + made * reply.completion_tokens) / 1e6
+        self.on_reply()
+        return reply
+
+
+def endpoint(
+    base_url: str,
+    model: str,
+    game: Game | str,
+    *,
+    temperature: float | None = 0.8,
+    max_tokens: int = 256,
+    style: str = "reasoned",
+    concurrency: int = 8,
+    timeout: float = 60.0,
+    retries: int = 4,
+    log_probs: bool | str = "auto",
+    key_variable: str | None = None,
+    prices: tuple[float, float] | None = None,
+    kept: Path | str | None = "",
+    name: str | None = None,
+) -> Endpoint:
+    """A model behind an OpenAI-compatible server (vLLM, llama.cpp, Ollama, ``transformers serve``, hosted) as an agent.
+
+    Parameters
+    ----------
+    base_url, model
+        Where the server is, such as "http://127.0.0.1:8000/v1", and what it calls the model.
+    temperature
+        >= 0; None leaves it to the server.
+    max_tokens
+        Longest reply; one that is cut off there is not read.
+    style
+        "reasoned" or "direct", as in ``language_model``.
+    concurrency
+        Questions that are under way at a time.
+    timeout, retries
+        Seconds per attempt, and further attempts after 429, 5xx, a timeout or a cut connection, with growing waits;
+        Retry-After is honoured.
+    log_probs
+        "auto": ``direct`` plays by the server's log-probabilities where it gives them; True: it must; False: never.
+    key_variable
+        The environment variable with the key. None: no key is sent, $OPENAI_API_KEY neither.
+    prices
+        Of a million prompt and of a million reply tokens, for the cost in ``usage``.
+    kept
+        The folder of replies on disk: "" for ``replies`` in the cache folder ($SEPO_KIT_CACHE, else the user's), None
+        to keep nothing.
+
+    Raises
+    ------
+    ValueError
+        A parameter is not what it must be, the key's variable is not set, or the openai package is missing. Whether
+        there is a server turns out when it is first asked: ``EndpointError``.
+    """
+    game = get_game(game)
+    answer_rule(style)
+    _check_number("temperature", temperature, 0, none=True)
+    _check_number("timeout", timeout, 0, above=True)
+    for what, value, least in (
+        ("max_tokens", max_tokens, 1),
+        ("concurrency", concurrency, 1),
+        ("retries", retries, 0),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(f"{what} must be a whole number >= {least}, got {value!r}")
+    if log_probs not in (True, False, "auto"):
+        raise ValueError(f"log_probs must be 'auto', True or False, got {log_probs!r}")
+    if log_probs is True and style != "direct":
+        raise ValueError("log_probs=True needs style='direct': a reply in free text has no distribution")
+    if not isinstance(model, str) or not model.strip():
+        raise ValueError(f"model must be the name that the server gives it, got {model!r}")
+    if prices is not None:
+        if not isinstance(prices, Sequence) or isinstance(prices, str) or len(prices) != 2:
+            raise ValueError(
+                f"prices must be two numbers, per million prompt and reply tokens, got {prices!r}"
+            )
+        for price in prices:
+            _check_number("prices", price, 0)
+        prices = (float(prices[0]), float(prices[1]))
+    server = Server(base_url, model, checked_variable(key_variable), timeout, retries)
+    return Endpoint(
+        server,
+        game,
+        temperature=temperature,
+        max_tokens=max_tokens,
+        style=style,
+        concurrency=concurrency,
+        log_probs=log_probs,
+        prices=prices,
+        kept=cache_folder() / "replies" if kept == "" else kept,
+        name=name or model,
+    )
+
+
+def first_token_distribution(
+    given: dict[str, float], legal_actions: Sequence[str], temperature: float | None
+) -> tuple[np.ndarray | None, bool]:
+    """The distribution over ``legal_actions`` of a constrained decode of the first token.
+
+    Parameters
+    ----------
+    given
+        Natural log-probabilities of first tokens at temperature 1, by text.
+
+    Returns
+    -------
+    p, alike
+        Shape (A,), None where no token begins an action or one of them begins several; ``alike``: the latter.
+
+    >>> p, _ = first_token_distribution({"P": -0.5, "B": -1.5, "I": -2.0}, ("PASS", "BET"), 1.0)
+    >>> p.round(2).tolist()
+    [0.73, 0.27]
+    >>> first_token_distribution({"1": -0.1}, ("1", "10"), 1.0)
+    (None, True)
+    """
+    log_p: list[list[float]] = [[] for _ in legal_actions]
+    for token, value in given.items():
+        beginning = token.strip()
+        of = [i for i, action in enumerate(legal_actions) if beginning and action.startswith(beginning)]
+        if len(of) > 1:
+            return None, True
+        if of:
+            log_p[of[0]].append(value)
+    best = max((value for values in log_p for value in values), default=None)
+    if best is None:
+        return None, False
+    heat = 1.0 if temperature is None else max(temperature, 1e-6)
+    mass = np.array([sum(math.exp((value - best) / heat) for value in values) for values in log_p])
+    return mass / mass.sum(), False
+
+
+def _shortened(text: str) -> str:
+    """A reply as records keep it: its beginning and its end where it is very long."""
+    if len(text) <= LONGEST_KEPT:
+        return text
+    half = LONGEST_KEPT // 2
+    return f"{text[:half]}\n[{len(text) - 2 * half} characters left out]\n{text[-half:]}"
+
+
+def _check_number(name: str, value: Any, least: float, none: bool = False, above: bool = False) -> None:
+    if none and value is None:
+        return
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < least or (above and value == least):
+        raise ValueError(f"{name} must be a number {'>' if above else '>='} {least}, got {value!r}")

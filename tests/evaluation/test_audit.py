@@ -1,0 +1,280 @@
+"""The audit: it finds the worst that is there, goes on where it was stopped, and shows hostile text as text."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from chat_server import serving, status
+
+import sepo_kit as sk
+from sepo_kit.adversaries import opponents
+from sepo_kit.cli import main
+from sepo_kit.evaluation import audit as module
+from sepo_kit.evaluation.audit import PAGE, PARTS, RESULT, AuditSettings, audit
+from sepo_kit.evaluation.audit_page import page
+from sepo_kit.runs import RunError
+
+SMALL = AuditSettings(episodes=4, fresh=4)
+HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>{{ 7*7 }}</p></details>\nPASS'
+
+
+class Elements(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.words, self.outside = [], [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.outside += [v for n, v in attrs if n in ("src", "href") and not v.startswith("#")]
+        self.outside += [n for n, _ in attrs if n.startswith("on")]
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def ipd(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("audit") / "tit-for-tat"
+    return folder, audit("tit-for-tat", ["ipd"], folder, SMALL)
+
+
+def test_it_finds_the_exact_worst_case_of_a_strategy(ipd):
+    _, found = ipd
+    game = found["games"]["ipd"]
+    worst = game["worst"][0]
+    assert (worst["source"], worst["lead"]) == ("exact", pytest.approx(0.625))
+    assert game["is_worst_case"] and game["parts"]["self"]["row"]["payoff"] == 3.0
+    lows = [each["low"] for each in game["worst"][1:]]
+    assert lows == sorted(lows, reverse=True)
+    names = {each["name"] for each in game["worst"]}
+    assert names >= set(sk.get_game("ipd").strategies)
+
+
+def test_safety_at_the_worst_has_its_lead_in_the_place_of_the_pools(ipd):
+    game, spec = ipd[1]["games"]["ipd"], sk.get_game("ipd").spec
+    metrics = {each["metric"]: each["value"] for each in game["parts"]["pools"]["metrics"]}
+    more = game["worst"][0]["lead"] - metrics["exploit"]
+    assert game["safety_at_worst"] == pytest.approx(
+        metrics["safety"] - spec.scale * spec.eval_weights.exploit * more
+    )
+
+
+def test_matches_to_read_are_those_in_which_it_went_worst(ipd):
+    matches = ipd[1]["games"]["ipd"]["parts"]["pools"]["matches"]
+    assert matches[0]["why"] == "the agent lost most" and matches[0]["their"] > matches[0]["own"]
+    assert [move["who"] for move in matches[0]["moves"][:2]] == ["agent", matches[0]["opponent"]]
+    assert len(matches[0]["moves"]) == 16 and matches[0]["moves"][0]["prompt"]
+
+
+def test_what_was_written_is_whole_and_needs_nothing_else(ipd):
+    folder, found = ipd
+    assert json.loads((folder / RESULT).read_text())["games"] == found["games"]
+    shown = Elements((folder / PAGE).read_text())
+    assert not shown.outside and "script" not in shown.tags and "link" not in shown.tags
+    text = " ".join(shown.words)
+    assert "Audit of tit-for-tat" in text and "What no part of this audit tries" in text and "+0.625" in text
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "audit.html",
+        "audit.json",
+        "parts",
+        "request.json",
+    ]
+
+
+def test_luck_in_few_episodes_does_not_outrank_what_is_sure(monkeypatch, tmp_path):
+    def lucky(case):
+        sure = module._named("sure", "strategy", 0.5, 0.4, 0.6)
+        return {"adversaries": [module._named("lucky", "strategy", 0.9, -0.3, 2.1), sure]}
+
+    def not_tried(case):
+        raise module.NotTried("too large")
+
+    monkeypatch.setattr(module, "PARTS", {**PARTS, "outside": lucky, "worst-case": not_tried})
+    game = audit("nash", ["kuhn"], tmp_path / "a", SMALL)["games"]["kuhn"]
+    assert game["worst"][0]["name"] == "sure" and not game["is_worst_case"]
+    spec, metrics = sk.get_game("kuhn").spec, game["parts"]["pools"]["terms"]
+    assert game["safety_at_worst"] == pytest.approx(
+        spec.scale * metrics["payoff"] - spec.scale * spec.eval_weights.exploit * 0.4
+    )
+
+
+def test_what_was_not_tried_is_said_with_its_reason(tmp_path, monkeypatch):
+    def not_tried(case):
+        raise module.NotTried("too large")
+
+    monkeypatch.setattr(
+        module, "PARTS", {**PARTS, "worst-case": not_tried}
+    )  # negotiation v2 takes seconds to find out
+    settings = AuditSettings(episodes=2, fresh=4, learned=False)
+    found = audit("tit-for-tat", None, tmp_path / "a", settings)
+    assert (
+        list(found["games"]) and dict(found["games"]["ipd"]["not_tried"])["learned"] == "left out by choice"
+    )
+    assert found["games"]["kuhn"]["not_tried"] == [["everything", "no strategy tit-for-tat"]]
+    assert "no strategy tit-for-tat" in (tmp_path / "a" / PAGE).read_text()
+
+
+def test_an_audit_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    played = []
+
+    def counted(name, stop=False):
+        def play(case):
+            played.append(name)
+            if stop:
+                raise KeyboardInterrupt
+            return parts[name](case)
+
+        return play
+
+    parts = dict(PARTS)
+    monkeypatch.setattr(module, "PARTS", {n: counted(n, n == "worst-case") for n in parts})
+    with pytest.raises(KeyboardInterrupt):
+        audit("nash", ["kuhn"], tmp_path / "a", SMALL)
+    assert not (tmp_path / "a" / PAGE).exists()
+    monkeypatch.setattr(module, "PARTS", {n: counted(n) for n in parts})
+    found = audit("nash", ["kuhn"], tmp_path / "a", SMALL)
+    assert played.count("pools") == 1 and played.count("worst-case") == 2
+    whole = audit("nash", ["kuhn"], tmp_path / "b", SMALL)
+    assert found["games"] == whole["games"]
+
+
+def test_a_folder_of_another_audit_is_refused(tmp_path):
+    audit("nash", ["kuhn"], tmp_path / "a", SMALL)
+    with pytest.raises(RunError, match=r"holds another audit \(agent differ\)"):
+        audit("uniform", ["kuhn"], tmp_path / "a", SMALL)
+    with pytest.raises(RunError, match=r"\(settings differ\)"):
+        audit("nash", ["kuhn"], tmp_path / "a", AuditSettings(episodes=5))
+    (tmp_path / "file").write_text("")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("")
+    for name, says in (("file", "is a file"), ("full", "is not empty and holds no audit")):
+        with pytest.raises(RunError, match=says):
+            audit("nash", ["kuhn"], tmp_path / name, SMALL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nsh", "--games", "kuhn"], "or a strategy of kuhn: nash"),
+        (["nash", "--games", "chess"], "unknown game 'chess'"),
+        (["nash", "--games", "kuhn", "--episodes", "1"], "episodes must be a whole number >= 2"),
+        (["endpoint:none", "--games", "kuhn"], "no endpoint 'none'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(arguments, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SEPO_KIT_ENDPOINTS", str(tmp_path / "none.toml"))
+    assert main(["audit", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert says in error and error.count("\n") == 1 and not list(tmp_path.iterdir())
+
+
+def test_the_command_line_says_the_worst_and_where_the_page_is(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["audit", "uniform", "--games", "kuhn", "--quick", "--episodes", "3"]) == 0
+    out = capsys.readouterr().out
+    assert "kuhn: worst case (exact) leads by 0.917 per hand" in out
+    assert (tmp_path / "runs" / "audits" / "uniform-quick" / PAGE).exists()
+
+
+def test_suites_and_learners_are_used_where_they_are(tmp_path, monkeypatch):
+    frame = pd.DataFrame([{"opponent": "Gradual", "exploit": 2.0, "exploit_low": 1.5, "exploit_high": 2.5}])
+    asked = []
+
+    def held_out(agent, game, suite):
+        asked.append(suite)
+        return frame
+
+    def train_adversary(agent, game, folder, settings):
+        return SimpleNamespace(gain=SimpleNamespace(value=3.0, low=2.0, high=4.0))
+
+    monkeypatch.setattr(sk, "held_out", held_out, raising=False)
+    monkeypatch.setattr(sk, "train_adversary", train_adversary, raising=False)
+    found = audit("tit-for-tat", ["ipd"], tmp_path / "a", SMALL)
+    worst = [(each["name"], each["source"], each["lead"]) for each in found["games"]["ipd"]["worst"][1:3]]
+    assert worst == [("learned against it", "learned", 3.0), ("Gradual", "suite axelrod", 2.0)]
+    assert asked == ["axelrod"]
+
+
+# --- behind a server ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(tmp_path, monkeypatch):
+    pytest.importorskip("openai", reason="the extra endpoints is not installed")
+    from sepo_kit.models import server as asking
+
+    monkeypatch.setattr(asking, "FIRST_WAIT", 0.01)
+    monkeypatch.setenv("SEPO_KIT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SEPO_KIT_ENDPOINTS", str(tmp_path / "mine.toml"))
+    with serving(lambda body: HOSTILE) as made:
+        (tmp_path / "mine.toml").write_text(
+            f'[mine]\nbase_url = "{made.url}"\nmodel = "tiny"\nprices = [1, 1]\nretries = 1\n'
+        )
+        yield made
+
+
+def test_hostile_replies_are_text_and_the_cost_is_told(server, tmp_path):
+    found = audit(
+        "endpoint:mine", ["kuhn"], tmp_path / "a", AuditSettings(episodes=2, fresh=4, learned=False)
+    )
+    raw = (tmp_path / "a" / PAGE).read_text()
+    shown = Elements(raw)
+    assert "<script" not in raw and "img" not in shown.tags and not shown.outside
+    text = "".join(shown.words)
+    assert '<script>alert("1")</script>' in text and "{{ 7*7 }}" in text
+    assert shown.tags.count("details") == raw.count("</details>")
+    usage = found["usage"]
+    assert usage["asked"] == len(server.bodies) and usage["cost"] == pytest.approx(
+        110e-6 * len(server.bodies)
+    )
+    assert f"{usage['asked']} replies" in text
+    assert dict(found["games"]["kuhn"]["not_tried"])["worst-case"].startswith(
+        "the agent answers in free text"
+    )
+
+
+def test_a_server_that_breaks_down_is_one_line_and_the_audit_goes_on_later(server, tmp_path, capsys):
+    folder = tmp_path / "a"
+    arguments = [
+        "audit",
+        "endpoint:mine",
+        "--games",
+        "kuhn",
+        "--episodes",
+        "2",
+        "--no-learned",
+        "--folder",
+        str(folder),
+    ]
+    server.reply = lambda body: (
+        "PASS" if len(server.bodies) < 60 else server.faults.extend([status(503)] * 99) or "PASS"
+    )
+    assert main(arguments) == 2
+    assert "overloaded or broken (503" in capsys.readouterr().err.splitlines()[-1]
+    assert not (folder / PAGE).exists()
+    server.faults.clear()
+    server.reply, before = (lambda body: "PASS"), len(server.bodies)
+    assert main(arguments) == 0
+    assert len(server.bodies) > before and (folder / PAGE).exists()
+
+
+def test_a_name_with_markup_is_text_too(ipd):
+    shown = Elements(page({**ipd[1], "agent": '<b onclick="x">me</b>'}))
+    assert '<b onclick="x">me</b>' in "".join(shown.words) and not shown.outside
+
+
+def test_a_direct_model_is_enumerated_where_that_is_cheap(tiny_folder, tmp_path):
+    found = audit(
+        str(tiny_folder), ["kuhn"], tmp_path / "a", AuditSettings(episodes=2, fresh=4, learned=False)
+    )
+    game = found["games"]["kuhn"]
+    agent = opponents.resolve_agent("kuhn", str(tiny_folder))
+    assert game["parts"]["worst-case"]["value"] == pytest.approx(sk.exact.worst_case("kuhn", agent).advantage)
+    assert game["parts"]["pools"]["exactly"] and re.search("exact", (tmp_path / "a" / PAGE).read_text())
