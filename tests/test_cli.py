@@ -49,6 +49,12 @@ MISTAKES = {
     "no seed": (["train-sft", "pico", "kuhn", "nowhere", "--seed", "-1"], "seed must be a whole number"),
     "no seeds": (["study", "tabular", "--seeds", "0"], "--seeds must be >= 1, got 0"),
     "study of a model without a plan": (["study", "gpt"], "has no plan for 'gpt'"),
+    "rivals of another study": (["study", "tabular", "--rivals", "pool"], "add --exploiters"),
+    "an unknown rival": (
+        ["study", "tabular", "--exploiters", "--rivals", "fate"],
+        "rival must be one of pool, worst-case",
+    ),
+    "a rival without a model": (["study", "gpt", "--exploiters"], "has no plan for 'gpt'"),
     "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--workers must be >= 1"),
 }
 
@@ -91,6 +97,29 @@ def test_evaluate_takes_other_pools(capsys):
 def test_games_lists_games_and_pools(capsys):
     assert main(["games"]) == 0
     assert "grim-trigger" in capsys.readouterr().out
+
+
+def test_a_study_of_exploiters_writes_its_tables_and_says_where(tmp_path, capsys):
+    small = [
+        "--exploiters",
+        "--games",
+        "kuhn",
+        "--seeds",
+        "1",
+        "--steps",
+        "2",
+        "--rivals",
+        "pool",
+        "worst-case",
+    ]
+    folders = ["--folder", str(tmp_path / "runs"), "--results", str(tmp_path)]
+    assert main(["study", "tabular", *small, *folders]) == 0
+    told = capsys.readouterr().out
+    for name in ("training-tabular.parquet", "ends-tabular.csv", "study-tabular.json"):
+        assert (
+            f"written: {tmp_path / f'exploiters-{name}'}" in told
+            and (tmp_path / f"exploiters-{name}").exists()
+        )
 
 
 def test_data_writes_the_corpus_again_byte_for_byte(tmp_path, capsys):

@@ -14,8 +14,8 @@ from sepo_kit.games import get_game
 
 MODE_COLORS = dict(
     zip(
-        ("shared", "auxiliary", "grouped", "credited"),
-        (sns.color_palette("colorblind")[i] for i in (7, 4, 0, 1)),
+        ("shared", "auxiliary", "grouped", "credited", "alignment"),
+        (sns.color_palette("colorblind")[i] for i in (7, 4, 0, 1, 2)),
         strict=True,
     )
 )

@@ -1,4 +1,4 @@
-"""Credit: which decision is paid for what. Pure NumPy, the one place where the four modes live.
+"""Credit: which decision is paid for what. Pure NumPy, the one place where the five modes live.
 
 ==========  =======================================================  ==================  =======================
 mode        the penalty a train decision is charged                  trains on           advantage
@@ -7,12 +7,14 @@ shared      one estimate for the whole group                         train      
 auxiliary   that of fresh episodes played for its rollout            train               round, group mean, std
 grouped     none: every episode is charged its own share of J        all                 round, group mean, std
 credited    none: every decision is charged its own share of J       all                 to go, others' mean
+alignment   as credited                                              all                 credited's, and reciprocity
 ==========  =======================================================  ==================  =======================
 
 ``shared`` cancels in the advantage; ``auxiliary`` (arXiv 2605.30854) is independent of the decisions it is
 charged to; ``grouped`` (the authors' later draft) loses the weights between pools in the group's std.
 ``credited`` is the gradient of J: the expected sum of advantage * grad log pi over all decisions of all n
-rollouts, divided by n, is dJ up to the one scale of the batch.
+rollouts, divided by n, is dJ up to the one scale of the batch. ``alignment`` (Advantage Alignment, arXiv 2406.14662)
+adds, in the train pool, what pays for being good to a partner with whom it went well so far: no gradient of J.
 """
 
 from __future__ import annotations
@@ -27,9 +29,12 @@ from sepo_kit.engine.rollout import Match, matches
 from sepo_kit.games.base import POOLS, Game, GameSpec, Pools, Weights
 from sepo_kit.objective.terms import coefficients, divisors
 
-MODES = ("shared", "auxiliary", "grouped", "credited")
+MODES = ("shared", "auxiliary", "grouped", "credited", "alignment")
 HORIZONS = ("round", "return-to-go")
-OWN_HORIZON = {"shared": "round", "auxiliary": "round", "grouped": "round", "credited": "return-to-go"}
+OWN_HORIZON = {mode: "return-to-go" if mode in ("credited", "alignment") else "round" for mode in MODES}
+ALIGNMENT = (
+    1.0  # weight of the product of two standardised advantages (ours: that of the advantage it is added to)
+)
 ROUNDING = 1e-9  # differences below this share of the rewards are not differences
 STD_FLOOR = 1e-4  # added to a group's std, as TRL does
 
@@ -92,7 +97,7 @@ def assign_credit(
         Penalty weights (default: the game's training weights).
     horizon
         Whether a decision earns its own round or all rounds from there on; default "return-to-go" for
-        ``credited``, "round" for the published modes.
+        ``credited`` and ``alignment``, "round" for the published modes.
 
     Raises
     ------
@@ -105,17 +110,13 @@ def assign_credit(
     weights = spec.weights if weights is None else weights
     horizon = horizon or OWN_HORIZON[mode]
     batch = _Batch(spec, episodes)
-    if mode == "credited":
+    if mode in ("credited", "alignment"):
         earned = batch.shares(weights)
         reward = batch.per_decision(earned, horizon)
-        advantage = reward - batch.others_mean(reward)
-        trained = np.ones(len(reward), dtype=bool)
-        scale = float(np.std(advantage))
-        if scale <= ROUNDING * max(1.0, float(np.abs(reward).max())):
-            return Credit(
-                np.zeros_like(advantage), trained, reward, 1.0
-            )  # equal rollouts: only rounding is left
-        return Credit(advantage / scale, trained, reward, scale)
+        advantage, scale = _scaled(reward, batch.others_mean(reward))
+        if mode == "alignment":
+            advantage = advantage + ALIGNMENT * batch.alignment(horizon)
+        return Credit(advantage, np.ones(len(reward), dtype=bool), reward, scale)
     if mode == "grouped":
         earned = batch.shares(weights)
         trained = np.ones(len(batch.episode), dtype=bool)
@@ -124,6 +125,15 @@ def assign_credit(
         trained = batch.pool[batch.episode] == "train"
     reward = batch.per_decision(earned, horizon)
     return Credit(np.where(trained, batch.standardised(reward), 0.0), trained, reward, 1.0)
+
+
+def _scaled(reward: np.ndarray, baseline: np.ndarray) -> tuple[np.ndarray, float]:
+    """``reward`` less ``baseline`` over its standard deviation, and that; zeros and 1 where rollouts are equal."""
+    advantage = reward - baseline
+    scale = float(np.std(advantage)) if len(advantage) else 0.0
+    if scale <= ROUNDING * max(1.0, float(np.abs(reward).max(initial=0.0))):
+        return np.zeros_like(advantage), 1.0  # only rounding is left
+    return advantage / scale, scale
 
 
 class _Batch:
@@ -170,6 +180,20 @@ class _Batch:
     def payoffs(self) -> np.ndarray:
         """Scaled payoff of each round, shape (E, T)."""
         return self.spec.scale * self.own
+
+    def alignment(self, horizon: str) -> np.ndarray:
+        """How much better than in the other rollouts the rounds before paid the agent, times how much better this
+        decision pays the opponent; both standardised over the train pool, and 0 outside it. Shape (D,)."""
+        train = self.pool[self.episode] == "train"
+        so_far = np.cumsum(self.payoffs(), axis=1) - self.payoffs()  # (E, T), without the round itself
+        theirs = self.per_decision(self.spec.scale * self.their, horizon)
+        product = np.zeros(len(train))
+        past, now = (
+            _scaled(earned[train], self.others_mean(earned)[train])[0]
+            for earned in (so_far[self.episode, self.round], theirs)
+        )
+        product[train] = past * now
+        return product
 
     def penalties(self, weights: Weights, mode: str) -> np.ndarray:
         """The penalty charged to every decision of an episode, shape (E,); 0 outside the train pool."""

@@ -52,9 +52,14 @@ def _order(variant: Variant) -> tuple[bool, bool]:
     return variant.common_random_numbers, variant.horizon == OWN_HORIZON[variant.mode]
 
 
+CREDIT_MODES = tuple(
+    mode for mode in MODES if mode != "alignment"
+)  # that is a rival, not a way to pay penalties
 # Each mode as it was proposed, then common draws, then own horizons: a study that was stopped early has those.
 VARIANTS = tuple(
-    sorted((Variant(*each) for each in product(MODES, HORIZONS, (True, False))), key=_order, reverse=True)
+    sorted(
+        (Variant(*each) for each in product(CREDIT_MODES, HORIZONS, (True, False))), key=_order, reverse=True
+    )
 )
 
 

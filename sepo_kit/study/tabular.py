@@ -6,6 +6,7 @@ seen in seconds, and against the exact gradient.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,7 @@ from sepo_kit.engine.policy import TabularPolicy
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Weights
-from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers, check_schedule
+from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers, check_renewal, check_schedule
 from sepo_kit.objective.terms import TERMS, guaranteed, objective, row_of
 
 Table = dict[str, np.ndarray]
@@ -29,7 +30,10 @@ class TabularSettings(StepSettings):
     """How a table is trained; what a step plays and pays is told by ``StepSettings``.
 
     ``row``: attribute of the information state that names its row. ``log_every``: steps between exact evaluations.
-    ``schedule``: of the learning rate, "constant" or "linear", to zero at the last step.
+    ``schedule``: of the learning rate, "constant" or "linear", to zero at the last step. ``beta``: weight of the KL
+    divergence to a reference, the start, in nats beside the standardised advantages, as a language model has it; 0 for
+    none. ``renew_reference_every``: steps after which the reference moves to the policy, again and again (NashPG, arXiv
+    2510.18183); 0 for never.
     """
 
     steps: int = 400
@@ -37,10 +41,13 @@ class TabularSettings(StepSettings):
     schedule: str = "constant"
     row: str = "key"
     log_every: int = 10
+    beta: float = 0.0
+    renew_reference_every: int = 0
 
     def __post_init__(self) -> None:
         check_schedule(self.schedule)
-        check_numbers(self, ("steps", "learning_rate", "log_every"))
+        check_numbers(self, ("steps", "learning_rate", "log_every"), ("beta", "renew_reference_every"))
+        check_renewal(self.renew_reference_every, self.beta)
         super().__post_init__()
 
 
@@ -63,6 +70,7 @@ class Logits:
         self.game = game
         self.row = row
         self.logits: Table = {}
+        self.rows: dict[str, str] = {}  # of the information states met in training: key -> label
         self.start = {label: np.log(np.maximum(p, 1e-6)) for label, p in (start or {}).items()}
 
     def label(self, seen: InformationState) -> str:
@@ -72,8 +80,12 @@ class Logits:
     def values(self, label: str, count: int) -> np.ndarray:
         """The logits of a row, made when it is first met; shape (count,)."""
         if label not in self.logits:
-            self.logits[label] = np.array(self.start.get(label, np.zeros(count)), dtype=float)
+            self.logits[label] = self.initial(label, count)
         return self.logits[label]
+
+    def initial(self, label: str, count: int) -> np.ndarray:
+        """The logits that a row begins with; shape (count,)."""
+        return np.array(self.start.get(label, np.zeros(count)), dtype=float)
 
     def probabilities(self) -> Table:
         """All rows met so far as probabilities."""
@@ -118,12 +130,15 @@ def sampled_gradient(
     settings = taken.settings
     recorder = _Recorder(logits)
     exploiters = exploiters or Exploiters(taken.game, settings, logits.row)
+    others = exploiters.renewed(logits.policy(), number)
+    if "self" in taken.opponents:
+        others["self"] = recorder
     episodes = play_matches(
         taken.game,
         recorder,
         taken.matches,
         seed,
-        opponents=exploiters.renewed(logits.policy(), number),
+        opponents=others,
         step=number,
         common_random_numbers=settings.common_random_numbers,
     )
@@ -145,6 +160,35 @@ def sampled_gradient(
     return {label: values * factor for label, values in gradient.items()}
 
 
+class Reference:
+    """The policy that the KL penalty pulls towards: ``logits`` as they were when it was last renewed."""
+
+    def __init__(self, logits: Logits) -> None:
+        self.logits = logits
+        self.held: Table = {}
+
+    def renew(self) -> None:
+        """Move it to the policy."""
+        self.held = {label: row.copy() for label, row in self.logits.logits.items()}
+
+    def pull(self, taken: TrainingStep) -> Table:
+        """The gradient of minus KL(policy, reference) with respect to the logits, exact at each state where the last
+        step of ``taken`` trained a decision, in sum over them, divided by the rollouts per opponent."""
+        decisions = [d for episode in taken.episodes for d in episode.decisions]
+        trained = zip(decisions, taken.credit.trained, strict=True)
+        visits = Counter(self.logits.rows[d.information] for d, counts in trained if counts)
+        count = taken.settings.rollouts * taken.settings.groups
+        gradient = {}
+        for label, times in visits.items():
+            row = self.logits.logits[label]
+            policy = _softmax(row)
+            ratio = np.log(policy) - np.log(
+                _softmax(self.held.get(label, self.logits.initial(label, len(row))))
+            )
+            gradient[label] = -policy * (ratio - policy @ ratio) * times / count
+        return gradient
+
+
 class _Recorder(_LogitPolicy):
     """Keeps, by key, the states it was asked about and what it answered."""
 
@@ -155,6 +199,7 @@ class _Recorder(_LogitPolicy):
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         found = super().distributions(seen)
         self.met.update((s.key, (s, p)) for s, p in zip(seen, found, strict=True))
+        self.logits.rows.update((s.key, self.logits.label(s)) for s in seen)
         return found
 
 
@@ -166,6 +211,8 @@ def train_tabular(
 ) -> TabularRun:
     """Train a tabular softmax policy with Adam on sampled gradients, and evaluate it exactly on the way.
 
+    Opponents are strategies of the game, the best responses that ``settings`` ask for, and ``self``.
+
     Raises
     ------
     ValueError
@@ -175,13 +222,20 @@ def train_tabular(
     logits = Logits(game, settings.row, start)
     taken = TrainingStep(game, settings)
     exploiters = Exploiters(game, settings, settings.row)
+    reference = Reference(logits)
     adam = _Adam(settings.learning_rate, settings.steps if settings.schedule == "linear" else None)
     rows = []
     for number in range(settings.steps):
         if number % settings.log_every == 0:
             rows.append(_evaluation(game, logits, taken.weights, number))
         gradient = sampled_gradient(taken, logits, seed, number, exploiters)
-        adam.ascend(logits.logits, {label: g / taken.credit.scale for label, g in gradient.items()})
+        step = {label: g / taken.credit.scale for label, g in gradient.items()}
+        if settings.beta:
+            for label, pull in reference.pull(taken).items():
+                step[label] = step.get(label, 0.0) + settings.beta * pull
+        adam.ascend(logits.logits, step)
+        if settings.renew_reference_every and (number + 1) % settings.renew_reference_every == 0:
+            reference.renew()
     rows.append(_evaluation(game, logits, taken.charged, settings.steps))
     return TabularRun(logits.probabilities(), pd.DataFrame(rows))
 

@@ -15,7 +15,7 @@ from sepo_kit.engine.policy import uniform
 from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
-from sepo_kit.objective.credit import MODES, STD_FLOOR, assign_credit, training_matches
+from sepo_kit.objective.credit import ALIGNMENT, MODES, STD_FLOOR, assign_credit, training_matches
 
 SPEC = toys.spec()  # T = 2 rounds, s = 2, |train| = 2, |exploit| = |collusive| = 1, |train + exploit| = 3
 WEIGHTS = Weights(exploit=3.0, collusion=5.0, externality=0.6)
@@ -260,7 +260,7 @@ def test_auxiliary_plays_fresh_episodes_for_every_rollout():
     assert len(todo) == len(train) * 4
 
 
-@pytest.mark.parametrize("mode", ["shared", "grouped", "credited"])
+@pytest.mark.parametrize("mode", ["shared", "grouped", "credited", "alignment"])
 def test_the_other_modes_play_groups_of_all_pools(mode):
     kuhn = get_game("kuhn")
     assert training_matches(kuhn, mode, 3, 2) == matches(kuhn, ("train", "exploit", "collusive"), 3, 2)
@@ -291,6 +291,48 @@ def test_grouped_does_not_notice_a_tenfold_weight_and_credited_does():
     assert np.abs(before[8:]).max() > 1
 
 
+# --- alignment ------------------------------------------------------------------------------------
+
+PARTNERS = [
+    episode("train", "a", 0, own=(1, 2), their=(0, 4)),
+    episode("train", "a", 1, own=(3, 0), their=(2, 0)),
+]
+
+
+def test_alignment_adds_the_product_of_how_it_went_and_how_the_opponent_fares_now():
+    """Own scaled payoff before round 1: 2 and 6, less the other's -4 and 4, over their std with two zeros sqrt(8).
+    What the opponent gets from there on: 8, 8 and 4, 0, less the other's 4, 8, -4, -8, over sqrt(40)."""
+    credited, aligned = (assign_credit(SPEC, PARTNERS, WEIGHTS, mode) for mode in ("credited", "alignment"))
+    product = -4 / np.sqrt(8) * 8 / np.sqrt(40)
+    np.testing.assert_allclose(
+        aligned.advantage - credited.advantage, [0, ALIGNMENT * product, 0, ALIGNMENT * product], atol=1e-12
+    )
+    np.testing.assert_array_equal(aligned.reward, credited.reward)
+    assert aligned.scale == credited.scale and aligned.trained.all()
+
+
+def test_alignment_pays_the_round_alone_where_it_is_told_to():
+    """The opponent's rounds: 0, 8 and 4, 0, less the other's -4, 8, 4, -8."""
+    credited, aligned = (
+        assign_credit(SPEC, PARTNERS, WEIGHTS, mode, "round") for mode in ("credited", "alignment")
+    )
+    product = -4 / np.sqrt(8) * 8 / np.sqrt(40)
+    np.testing.assert_allclose(aligned.advantage - credited.advantage, [0, product, 0, product], atol=1e-12)
+
+
+def test_alignment_is_for_partners_and_leaves_adversaries_to_credited():
+    credited, aligned = (assign_credit(SPEC, BATCH, WEIGHTS, mode) for mode in ("credited", "alignment"))
+    np.testing.assert_array_equal(aligned.advantage[4:], credited.advantage[4:])
+    np.testing.assert_array_equal(
+        aligned.advantage, credited.advantage
+    )  # in BATCH no partner's payoff varies
+    mixed = [
+        assign_credit(SPEC, PARTNERS + EXPLOIT + COLLUSIVE, WEIGHTS, m) for m in ("credited", "alignment")
+    ]
+    np.testing.assert_array_equal(mixed[0].advantage[4:], mixed[1].advantage[4:])
+    assert not np.allclose(mixed[0].advantage[:4], mixed[1].advantage[:4])
+
+
 # --- what all modes share -------------------------------------------------------------------------
 
 
@@ -306,7 +348,7 @@ def test_the_order_of_episodes_does_not_matter(mode):
     np.testing.assert_allclose(shuffled.advantage.reshape(len(episodes), -1), by_episode[order], atol=1e-9)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "alignment"])  # a product's mean is no 0
 def test_advantages_of_a_full_group_sum_to_zero(mode):
     """Leave-one-out and group means alike: what one rollout gains over the others, they lose."""
     ipd = get_game("ipd")

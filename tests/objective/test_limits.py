@@ -26,7 +26,11 @@ def test_a_weight_rises_above_its_limit_falls_below_it_and_never_under_zero():
 @pytest.mark.parametrize(
     ("limits", "rate", "message"),
     [
-        ({"exploits": 0.1}, 1.0, "limits must be on exploit, collusion, externality, got 'exploits'"),
+        (
+            {"exploits": 0.1},
+            1.0,
+            "limits must be on exploit, collusion, externality, worst_case, got 'exploits'",
+        ),
         ({"exploit": -0.1}, 1.0, "must be >= 0"),
         ({"exploit": float("nan")}, 1.0, "finite number"),
         ({"exploit": 0.1}, 0.0, "dual rate must be > 0"),

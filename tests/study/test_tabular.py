@@ -1,13 +1,15 @@
 """Tabular training: the credit modes do what the method page says."""
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.games.base import Pools
 from sepo_kit.objective.step import TrainingStep
-from sepo_kit.study.tabular import Logits, TabularSettings, sampled_gradient, train_tabular
+from sepo_kit.study.tabular import Logits, Reference, TabularSettings, sampled_gradient, train_tabular
 
 COOPERATIVE = {"start": [0.9, 0.1], "CC": [0.9, 0.1], "CD": [0.5, 0.5], "DC": [0.7, 0.3], "DD": [0.4, 0.6]}
 
@@ -50,6 +52,62 @@ def test_a_start_is_where_it_starts():
     found = sk.exact.terms(game, logits.policy())
     named = sk.exact.terms(game, sk.tabular(game, COOPERATIVE, row="memory_one"))
     assert found.payoff == pytest.approx(named.payoff)
+
+
+def test_the_pull_of_a_reference_is_the_gradient_of_the_divergence():
+    """Minus KL(policy, reference), summed over the decisions that were trained, against finite differences."""
+    game = sk.get_game("ipd")
+    settings = TabularSettings(row="memory_one", rollouts=2, beta=0.1)
+    logits, taken = Logits(game, "memory_one", COOPERATIVE), TrainingStep(game, settings)
+    reference = Reference(logits)
+    sampled_gradient(taken, logits, 0, 0)
+    met = Counter(logits.rows[d.information] for episode in taken.episodes for d in episode.decisions)
+    assert not any(row.any() for row in reference.pull(taken).values())  # it is where it started
+    for row in logits.logits.values():
+        row += [0.3, -0.4]
+    held = {label: np.array(p) for label, p in COOPERATIVE.items()}
+
+    def divergence() -> float:
+        policy = logits.probabilities()
+        return sum(n * float(policy[s] @ np.log(policy[s] / held[s])) for s, n in met.items()) / 2
+
+    for label, found in reference.pull(taken).items():
+        for place in range(2):
+            values = []
+            for shift in (1e-5, -2e-5):
+                logits.logits[label][place] += shift
+                values.append(divergence())
+            logits.logits[label][place] += 1e-5
+            assert found[place] == pytest.approx(-(values[0] - values[1]) / 2e-5, abs=1e-6)
+    assert max(np.abs(row).max() for row in reference.pull(taken).values()) > 0.01
+    reference.renew()
+    assert not any(row.any() for row in reference.pull(taken).values())
+
+
+def test_a_strong_pull_holds_a_table_and_a_renewed_one_lets_it_go():
+    start = sk.exact.worst_case("kuhn", sk.uniform(sk.get_game("kuhn"))).advantage
+    settings = TabularSettings(steps=60, learning_rate=0.1, log_every=60, beta=50.0, exploiters="worst-case")
+    held = train_tabular("kuhn", settings).log["worst_case"].iloc[-1]
+    let_go = train_tabular("kuhn", replace(settings, renew_reference_every=5)).log["worst_case"].iloc[-1]
+    free = train_tabular("kuhn", replace(settings, beta=0.0)).log["worst_case"].iloc[-1]
+    assert held > 0.85 * start > let_go > free
+
+
+def test_a_table_plays_itself():
+    """Both seats are asked, and only the agent's decisions are trained on."""
+    game = sk.get_game("kuhn")
+    settings = TabularSettings(pools=Pools(("self",), (), (), ()), rollouts=4)
+    taken = TrainingStep(game, settings)
+    sampled_gradient(taken, Logits(game, "key"), 0, 0)
+    assert {episode.opponent for episode in taken.episodes} == {"self"}
+    assert all(episode.answers for episode in taken.episodes)
+
+
+def test_a_reference_is_renewed_only_where_it_pulls():
+    with pytest.raises(ValueError, match=r"renew_reference_every=5 needs beta > 0, got beta=0\.0"):
+        TabularSettings(renew_reference_every=5)
+    with pytest.raises(ValueError, match=r"renew_reference_every must be >= 0"):
+        TabularSettings(renew_reference_every=-1, beta=1.0)
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,13 @@ WHOLE = [
     *((SEPO, name) for name in ("steps", "rollouts", "groups", "max_new_tokens", "lora_r", "lora_alpha",
                                 "save_every", "micro_rows")),
 ]  # fmt: skip
+COUNTS = [*WHOLE, (SEPO, "renew_reference_every")]
 POSITIVE = [
     *WHOLE, (SFT, "epochs"), (SFT, "learning_rate"),
     *((SEPO, name) for name in ("learning_rate", "temperature", "clip", "max_grad_norm")),
 ]  # fmt: skip
-NOT_NEGATIVE = [(SFT, "lora_dropout"), (SFT, "warm_up"), (SEPO, "beta"), (SEPO, "lora_dropout")]
+NOT_NEGATIVE = [(SFT, "lora_dropout"), (SFT, "warm_up"), (SEPO, "beta"), (SEPO, "lora_dropout"),
+                (SEPO, "renew_reference_every")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("settings", "name"), POSITIVE + NOT_NEGATIVE)
@@ -45,7 +47,7 @@ def test_what_may_be_zero(settings, name):
         replace(settings, **{name: -0.5})
 
 
-@pytest.mark.parametrize(("settings", "name"), WHOLE)
+@pytest.mark.parametrize(("settings", "name"), COUNTS)
 def test_counts_are_whole_numbers(settings, name):
     with pytest.raises(ValueError, match=rf"^{name} must be a whole number, got 2\.5$"):
         replace(settings, **{name: 2.5})
@@ -57,6 +59,14 @@ def test_counts_are_whole_numbers(settings, name):
 def test_shares_are_below_one(settings, name):
     with pytest.raises(ValueError, match=f"^{name} must be < 1, got 1: it is a share$"):
         replace(settings, **{name: 1})
+
+
+def test_a_reference_is_renewed_only_where_it_pulls():
+    assert replace(SEPO, renew_reference_every=20).renew_reference_every == 20
+    with pytest.raises(
+        ValueError, match=r"^renew_reference_every=20 needs beta > 0, got beta=0\.0: without it"
+    ):
+        replace(SEPO, renew_reference_every=20, beta=0.0)
 
 
 @pytest.mark.parametrize("settings", [SFT, SEPO])
