@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sepo_kit import exact
+from sepo_kit.adversaries.exploiters import states_distributions
+from sepo_kit.adversaries.fitted import fit_adversary
+from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, TabularPolicy
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 
 QUICK_STATES = 30_000  # a tree of more takes longer than a moment
-EFFORTS = ("none", "quick", "search")
+EFFORTS = ("none", "quick", "search", "bounds")
+PLAYED = 600  # episodes to fit an adversary to, and to measure what it gains
+SEARCHED = {"max_states": 4_000, "episodes": 400, "search_episodes": 20}
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,8 @@ class KnownWorstCase:
     value
         The exact worst case, or what the best adversary that was found gains; None where nothing was found.
     low, high
-        Between which the worst case lies; ``high`` None where no bound is known from above.
+        Between which the worst case lies, ``low`` with 95 % confidence where it was sampled; ``high`` None where no
+        bound is known from above.
     adversary
         The best adversary that was found, a policy of seat 1.
     how
@@ -43,8 +49,9 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
     ----------
     effort
         "none"; "quick": only where it is exact and takes a moment, which is in games of few information states, and
-        for strategies and tables where the tree is small; "search": else bounds by ``exact.worst_case_bounds``, seconds
-        to minutes.
+        for strategies and tables where the tree is small; "search": elsewhere in seconds, where nature does not move
+        bounds from the likeliest part of the tree, else what an adversary that was fitted to the agent's play gains in
+        fresh episodes; "bounds": elsewhere ``exact.worst_case_bounds`` at its best, minutes.
     seed
         Of what is sampled.
 
@@ -59,13 +66,27 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
     found = _exactly(game, agent) if effort != "none" else None
     if found is not None:
         return KnownWorstCase(found.advantage, found.advantage, found.advantage, found.adversary, "exact")
-    if effort != "search":
+    if effort not in ("search", "bounds"):
         return KnownWorstCase()
-    bounds = exact.worst_case_bounds(game, agent, seed=seed)
+    if effort == "search" and (nature_moves(game) or not states_distributions(agent)):
+        adversary = fit_adversary(game, agent, episodes=PLAYED, seed=seed)
+        gain = measured_gain(game, agent, adversary, PLAYED, seed)
+        return KnownWorstCase(gain.value, gain.low, None, adversary, "found")
+    bounds = exact.worst_case_bounds(game, agent, seed=seed, **(SEARCHED if effort == "search" else {}))
     known = bounds.upper is not None
     return KnownWorstCase(
         bounds.lower, bounds.lower, bounds.upper, bounds.adversary, "bounds" if known else "found"
     )
+
+
+def nature_moves(game: Game) -> bool:
+    """Whether anything in the game is drawn by nature, by the first round of it."""
+    state = game.initial_state()
+    while not state.is_terminal and state.outcome is None:
+        if state.chance_outcomes():
+            return True
+        state = state.apply(tuple(state.information(seat).legal_actions[0] for seat in state.actors))
+    return bool(state.chance_outcomes())
 
 
 def _exactly(game: Game, agent: Policy) -> exact.WorstCase | None:

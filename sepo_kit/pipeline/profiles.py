@@ -203,8 +203,8 @@ SMOLLM2_SEPO = SEPOSettings(
 # knew; a step size that falls to zero, since best responses circle; and the best saved step, for the same reason.
 SETTLING = {"beta": 0.0, "schedule": "linear", "keep": "best"}
 PICO_WORST_CASE = replace(
-    PICO_SEPO, **SETTLING, steps=150, learning_rate=1e-3, exploiters="pool and worst-case"
-)
+    PICO_SEPO, **SETTLING, steps=150, learning_rate=1e-3, exploiters="pool and worst-case", exploiters_every=5
+)  # fitted, which costs what a step does: so every few steps
 # Where the best response is exact there is no need of the pool's adversaries: none of them gains more.
 PICO_WORST_CASE_FEW = replace(
     PICO_SEPO_FEW, **SETTLING, steps=300, learning_rate=1e-3, exploiters="worst-case"
@@ -213,7 +213,7 @@ SMOLLM2_WORST_CASE = replace(
     SMOLLM2_SEPO, **SETTLING, steps=200, learning_rate=3e-4, save_every=20, exploiters="worst-case"
 )
 SEVERAL_SEEDS = ("ipd", "kuhn")  # in quick; one seed elsewhere
-BOTH_WAYS = ("ipd", "kuhn")  # games that smoke and quick also train against best responses
+BOTH_WAYS = ("ipd", "kuhn")  # games that smoke also trains against best responses; quick: Kuhn poker
 SAMPLED = EvaluationSettings(episodes=100, exact=False)
 EXACT = EvaluationSettings(episodes=100, exact=True)
 
@@ -256,12 +256,25 @@ def _quick_plan(model: str, game: str) -> Plan:
     if model == SMOLLM2:
         # ours: many deals of few prompts cost nothing more, many histories do
         sepo = SMOLLM2_SEPO if _few(game) else replace(SMOLLM2_SEPO, groups=4)
-        return Plan(SMOLLM2, game, (0,), _fitted(SMOLLM2_SFT, game), sepo, _evaluation(game), minutes=5)
+        # ours: long enough to show it in minutes; the profile worst-case trains to the end
+        guarded = replace(SMOLLM2_WORST_CASE, steps=60, groups=16, save_every=10)
+        return Plan(
+            SMOLLM2,
+            game,
+            (0,),
+            _fitted(SMOLLM2_SFT, game),
+            sepo,
+            _evaluation(game),
+            minutes=7,
+            worst_case=guarded if game == "kuhn" else None,
+        )
     sepo, seeds = _pico_sepo(game), (0, 1, 2)
     if game not in SEVERAL_SEEDS:  # ours: a single seed shows no spread, so it need not show a plateau either
         sepo, seeds = replace(sepo, steps=60, save_every=20), (0,)
     sft = _fitted(PICO_SFT, game)
-    return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes=1.0 + 0.9 * len(seeds))
+    guarded = replace(_pico_worst_case(game), steps=150) if game == "kuhn" else None
+    minutes = 1.0 + 0.9 * len(seeds)
+    return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes=minutes, worst_case=guarded)
 
 
 def _study_plan(model: str, game: str) -> Plan:

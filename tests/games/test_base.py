@@ -22,7 +22,9 @@ def test_weights_take_numpy_numbers_and_keep_plain_ones(number):
     "value", [True, np.bool_(True), float("nan"), np.float64("nan"), np.inf, "1", None, 1j, np.array(1.0)]
 )
 def test_weights_refuse_what_is_no_finite_number(value):
-    with pytest.raises(ValueError, match=r"collusion must be a finite number >= 0, got .*; write 0 to switch"):
+    with pytest.raises(
+        ValueError, match=r"collusion must be a finite number >= 0, got .*; write 0 to switch"
+    ):
         Weights(1.0, value, 1.0)
 
 
