@@ -8,7 +8,7 @@ from sepo_kit.training.demonstrations import demonstrated, demonstrations
 
 
 def test_the_profiles_of_the_design_exist():
-    assert list(PROFILES) == ["smoke", "quick", "study", "smollm2", "paper"]
+    assert list(PROFILES) == ["smoke", "quick", "worst-case", "study", "smollm2", "paper"]
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
