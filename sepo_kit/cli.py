@@ -110,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     audit.add_argument(
         "--learner-steps", type=int, metavar="N",
-        help="of an adversary that is trained against it, 0 for none (default: 200; --quick: 10; of an endpoint: 0)",
+        help="of an adversary that is trained against it, 0 for none (default: 200, none of an endpoint; --quick: 10)",
     )  # fmt: skip
     audit.set_defaults(run=_audit)
 
