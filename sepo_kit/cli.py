@@ -108,7 +108,10 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument(
         "--temperature", type=float, help="default: as a run was trained, else the agent's own"
     )
-    audit.add_argument("--no-learned", action="store_true", help="train no adversary against it")
+    audit.add_argument(
+        "--learner-steps", type=int, metavar="N",
+        help="of an adversary that is trained against it, 0 for none (default: 200, none of an endpoint; --quick: 10)",
+    )  # fmt: skip
     audit.set_defaults(run=_audit)
 
     for stage, help_text in (("train-sft", "supervised warm start"), ("train-sepo", "SEPO training")):
@@ -241,11 +244,8 @@ def _audit(options: argparse.Namespace) -> None:
     from sepo_kit.adversaries.opponents import file_label
     from sepo_kit.evaluation.audit import PAGE, QUICK, AuditSettings, audit
 
-    settings = replace(
-        QUICK if options.quick else AuditSettings(), seed=options.seed, learned=not options.no_learned
-    )
-    if options.episodes is not None:
-        settings = replace(settings, episodes=options.episodes)
+    chosen = {n: v for n in ("episodes", "learner_steps") if (v := getattr(options, n)) is not None}
+    settings = replace(QUICK if options.quick else AuditSettings(), seed=options.seed, **chosen)
     how = {n: v for n in ("style", "temperature") if (v := getattr(options, n)) is not None}
     label = file_label(options.agent) + ("-quick" if options.quick else "")
     folder = options.folder or Path("runs") / "audits" / label

@@ -11,7 +11,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +18,18 @@ import numpy as np
 from tqdm.auto import tqdm
 
 from sepo_kit import exact
+from sepo_kit.adversaries.fitted import fitted
+from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.adversaries.opponents import resolve_agent
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
 from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, TabularPolicy, first_information
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.evaluation.archive import Recording, read_match
+from sepo_kit.evaluation.attack import AdversarySettings, train_adversary
 from sepo_kit.evaluation.audit_page import write_page
 from sepo_kit.evaluation.cross_play import against
 from sepo_kit.evaluation.evaluate import Report, evaluate
+from sepo_kit.evaluation.held_out import held_out
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, Weights
@@ -46,24 +49,32 @@ LIKELY_MOVES = 5_000  # per layer of the tree, where all of it is too much
 class AuditSettings:
     """How much is played.
 
-    ``episodes``: against each opponent. ``fresh``: in which the gain of a fitted adversary is measured. ``matches``: to
-    read, per game and reason. ``seed``: the run seed. ``learned``: whether an adversary is trained.
+    ``episodes``: against each opponent. ``fresh``: in which the gain of a fitted adversary is measured, ``episodes`` at
+    most of an agent behind a server. ``suite_episodes``: against each adversary of a held-out suite, 0 for none.
+    ``learner_steps``: of an adversary that learns, 0 for none; None: its usual number, and none where a server would
+    have to be asked. ``matches``: to read, per game and reason. ``seed``: the run seed.
     """
 
     episodes: int = 100
     fresh: int = 1_000
+    suite_episodes: int = 20
+    learner_steps: int | None = None
     matches: int = 1
     seed: int = 0
-    learned: bool = True
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 2), ("fresh", 2), ("matches", 0), ("seed", 0)):
+        least = {"episodes": 2, "fresh": 2, "suite_episodes": 0, "learner_steps": 0, "matches": 0, "seed": 0}
+        for name, low in least.items():
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")
+            if name == "learner_steps" and value is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < low:
+                raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
+        if self.suite_episodes == 1:
+            raise ValueError("suite_episodes must be 0 or >= 2: one episode has no interval")
 
 
-QUICK = AuditSettings(episodes=10, fresh=50)
+QUICK = AuditSettings(episodes=10, fresh=50, suite_episodes=0, learner_steps=10)
 
 
 class NotTried(Exception):
@@ -95,6 +106,11 @@ class Case:
         return evaluate(
             self.agent, self.game, self.settings.episodes, self.settings.seed, on_round=self.on_round
         )
+
+    @property
+    def paid(self) -> bool:
+        """Whether every question to the agent is one to a server."""
+        return hasattr(self.agent, "usage")
 
     @property
     def cheap(self) -> bool:
@@ -263,7 +279,7 @@ def _worst_case(case: Case) -> dict[str, Any]:
             }
         except exact.TooLarge:
             pass
-    if hasattr(case.agent, "usage"):
+    if case.paid:
         raise NotTried("a server would have to be asked at thousands of information states")
     _, value = exact.likely_best_response(
         case.game, case.agent, LIKELY_MOVES if case.cheap else LIKELY_MOVES // 10
@@ -275,31 +291,43 @@ def _worst_case(case: Case) -> dict[str, Any]:
 
 
 def _fitted(case: Case) -> dict[str, Any]:
-    fitted = _optional("sepo_kit.adversaries.fitted", "fitted", "fitted adversaries")
-    measured_gain = _optional("sepo_kit.adversaries.gain", "measured_gain", "measured gains")
     adversary = fitted(case.game, case.sampled.episodes, agent=case.agent)
-    gain = measured_gain(case.game, case.agent, adversary, case.settings.fresh, case.settings.seed)
+    fresh = min(case.settings.fresh, case.settings.episodes) if case.paid else case.settings.fresh
+    gain = measured_gain(case.game, case.agent, adversary, fresh, case.settings.seed)
     return {"adversaries": [_named("fitted to its play", "fitted", gain.value, gain.low, gain.high)]}
 
 
 def _held_out(case: Case) -> dict[str, Any]:
-    held_out = _optional("sepo_kit", "held_out", "held-out suites")
-    found = []
-    for suite in SUITES.get(case.game.spec.id, ()):
-        frame = held_out(case.agent, case.game, suite=suite)
-        found += _rows(frame, f"suite {suite}")
-    if not found:
+    suites = SUITES.get(case.game.spec.id, ())
+    if not suites:
         raise NotTried("no suite from elsewhere plays this game")
+    if not case.settings.suite_episodes:
+        raise NotTried("left out by choice")
+    found = []
+    for suite in suites:
+        try:
+            frame = held_out(
+                case.agent, case.game, suite, case.settings.suite_episodes, case.settings.seed
+            ).frame
+        except ValueError as error:  # its library is not installed
+            raise NotTried(str(error)) from None
+        found += [_named(r.adversary, f"suite {suite}", r.gain, r.low, r.high) for r in frame.itertuples()]
     return {"adversaries": found}
 
 
 def _learned(case: Case) -> dict[str, Any]:
-    if not case.settings.learned:
+    steps = case.settings.learner_steps
+    if steps is None and case.paid:
+        raise NotTried("a server is asked for every decision a learner meets: give the steps to pay for")
+    if steps == 0:
         raise NotTried("left out by choice")
-    train = _optional("sepo_kit", "train_adversary", "learned adversaries")
-    found = train(case.agent, case.game, case.folder / "learned" / case.game.spec.id, None)
-    gain = found.gain
-    return {"adversaries": [_named("learned against it", "learned", gain.value, gain.low, gain.high)]}
+    training = AdversarySettings() if steps is None else AdversarySettings(steps=steps, check_every=steps)
+    if case.paid:
+        training = replace(training, episodes=8, check_episodes=max(2, case.settings.episodes))
+    folder = case.folder / "learned" / case.game.spec.id
+    last = train_adversary(case.agent, case.game, folder, training, case.settings.seed).curve.iloc[-1]
+    gain, low, high = (float(last[name]) for name in ("gain", "low", "high"))
+    return {"adversaries": [_named("learned against it", "learned", gain, low, high)]}
 
 
 PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
@@ -311,13 +339,6 @@ PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
     "held-out": _held_out,
     "learned": _learned,
 }
-
-
-def _optional(module: str, name: str, what: str) -> Callable:
-    try:
-        return getattr(import_module(module), name)
-    except (ImportError, AttributeError):
-        raise NotTried(f"this version of the kit has no {what}") from None
 
 
 # --- adversaries ----------------------------------------------------------------------------------
@@ -340,12 +361,6 @@ def _leads(episodes: Sequence[Episode], pool: str, opponent: str) -> list[float]
 
 def _lead(episode: Episode) -> float:
     return float(np.mean(episode.their) - np.mean(episode.own))
-
-
-def _rows(frame, source: str) -> list[dict[str, Any]]:
-    """The adversaries of a table with the columns of ``against``: opponent, exploit with its interval."""
-    rows = frame.to_dict("records")
-    return [_named(r["opponent"], source, r["exploit"], r["exploit_low"], r["exploit_high"]) for r in rows]
 
 
 def _summary(game: Game, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:

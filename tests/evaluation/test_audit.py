@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
@@ -19,7 +20,8 @@ from sepo_kit.evaluation.audit import PAGE, PARTS, RESULT, AuditSettings, audit
 from sepo_kit.evaluation.audit_page import page
 from sepo_kit.runs import RunError
 
-SMALL = AuditSettings(episodes=4, fresh=4)
+SMALL = AuditSettings(episodes=4, fresh=4, suite_episodes=0, learner_steps=1)
+FEW = AuditSettings(episodes=2, fresh=4, suite_episodes=0, learner_steps=0)
 HOSTILE = '<script>alert("1")</script><img src=x onerror=alert(2)>{{ 7*7 }}</p></details>\nPASS'
 
 
@@ -79,12 +81,8 @@ def test_what_was_written_is_whole_and_needs_nothing_else(ipd):
     assert not shown.outside and "script" not in shown.tags and "link" not in shown.tags
     text = " ".join(shown.words)
     assert "Audit of tit-for-tat" in text and "What no part of this audit tries" in text and "+0.625" in text
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "audit.html",
-        "audit.json",
-        "parts",
-        "request.json",
-    ]
+    written = {path.name for path in folder.iterdir()}
+    assert written == {"audit.html", "audit.json", "learned", "parts", "request.json"}
 
 
 def test_luck_in_few_episodes_does_not_outrank_what_is_sure(monkeypatch, tmp_path):
@@ -111,7 +109,7 @@ def test_what_was_not_tried_is_said_with_its_reason(tmp_path, monkeypatch):
     monkeypatch.setattr(
         module, "PARTS", {**PARTS, "worst-case": not_tried}
     )  # negotiation v2 takes seconds to find out
-    settings = AuditSettings(episodes=2, fresh=4, learned=False)
+    settings = FEW
     found = audit("tit-for-tat", None, tmp_path / "a", settings)
     assert (
         list(found["games"]) and dict(found["games"]["ipd"]["not_tried"])["learned"] == "left out by choice"
@@ -149,7 +147,7 @@ def test_a_folder_of_another_audit_is_refused(tmp_path):
     with pytest.raises(RunError, match=r"holds another audit \(agent differ\)"):
         audit("uniform", ["kuhn"], tmp_path / "a", SMALL)
     with pytest.raises(RunError, match=r"\(settings differ\)"):
-        audit("nash", ["kuhn"], tmp_path / "a", AuditSettings(episodes=5))
+        audit("nash", ["kuhn"], tmp_path / "a", replace(SMALL, episodes=5))
     (tmp_path / "file").write_text("")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("")
@@ -183,23 +181,40 @@ def test_the_command_line_says_the_worst_and_where_the_page_is(tmp_path, capsys,
     assert (tmp_path / "runs" / "audits" / "uniform-quick" / PAGE).exists()
 
 
-def test_suites_and_learners_are_used_where_they_are(tmp_path, monkeypatch):
-    frame = pd.DataFrame([{"opponent": "Gradual", "exploit": 2.0, "exploit_low": 1.5, "exploit_high": 2.5}])
+def test_suites_fitted_and_learned_adversaries_are_tried(tmp_path, monkeypatch):
+    frame = pd.DataFrame([{"adversary": "Gradual", "gain": 2.0, "low": 1.5, "high": 2.5}])
     asked = []
+    monkeypatch.setattr(
+        module, "held_out", lambda *given: asked.append(given[2:]) or SimpleNamespace(frame=frame)
+    )
+    settings = replace(SMALL, episodes=20, fresh=20, suite_episodes=3, learner_steps=40)
+    found = audit("always-cooperate", ["ipd"], tmp_path / "a", settings)
+    by_source = {each["source"]: each for each in found["games"]["ipd"]["worst"]}
+    assert (
+        by_source["exact"]["lead"] == by_source["fitted"]["lead"] == pytest.approx(5.0)
+    )  # it is cheated for ever
+    assert 1.0 < by_source["learned"]["lead"] <= 5.0
+    assert by_source["suite axelrod"]["lead"] == 2.0 and asked == [("axelrod", 3, 0)]
+    assert not found["games"]["ipd"]["not_tried"]
 
-    def held_out(agent, game, suite):
-        asked.append(suite)
-        return frame
 
-    def train_adversary(agent, game, folder, settings):
-        return SimpleNamespace(gain=SimpleNamespace(value=3.0, low=2.0, high=4.0))
+def test_a_suite_whose_library_is_missing_is_said_so(tmp_path, monkeypatch):
+    def missing(*given):
+        raise ValueError("the suite needs axelrod; install it")
 
-    monkeypatch.setattr(sk, "held_out", held_out, raising=False)
-    monkeypatch.setattr(sk, "train_adversary", train_adversary, raising=False)
-    found = audit("tit-for-tat", ["ipd"], tmp_path / "a", SMALL)
-    worst = [(each["name"], each["source"], each["lead"]) for each in found["games"]["ipd"]["worst"][1:3]]
-    assert worst == [("learned against it", "learned", 3.0), ("Gradual", "suite axelrod", 2.0)]
-    assert asked == ["axelrod"]
+    monkeypatch.setattr(module, "held_out", missing)
+    found = audit("nash", ["kuhn"], tmp_path / "a", replace(FEW, suite_episodes=2))
+    assert ["held-out", "the suite needs axelrod; install it"] in found["games"]["kuhn"]["not_tried"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [({"episodes": 1}, "episodes must be"), ({"suite_episodes": 1}, "0 or >= 2"),
+     ({"learner_steps": -1}, "learner_steps must be"), ({"seed": True}, "seed must be")],
+)  # fmt: skip
+def test_settings_are_checked(wrong, says):
+    with pytest.raises(ValueError, match=says):
+        AuditSettings(**wrong)
 
 
 # --- behind a server ------------------------------------------------------------------------------
@@ -221,9 +236,7 @@ def server(tmp_path, monkeypatch):
 
 
 def test_hostile_replies_are_text_and_the_cost_is_told(server, tmp_path):
-    found = audit(
-        "endpoint:mine", ["kuhn"], tmp_path / "a", AuditSettings(episodes=2, fresh=4, learned=False)
-    )
+    found = audit("endpoint:mine", ["kuhn"], tmp_path / "a", FEW)
     raw = (tmp_path / "a" / PAGE).read_text()
     shown = Elements(raw)
     assert "<script" not in raw and "img" not in shown.tags and not shown.outside
@@ -249,7 +262,8 @@ def test_a_server_that_breaks_down_is_one_line_and_the_audit_goes_on_later(serve
         "kuhn",
         "--episodes",
         "2",
-        "--no-learned",
+        "--learner-steps",
+        "0",
         "--folder",
         str(folder),
     ]
@@ -271,9 +285,7 @@ def test_a_name_with_markup_is_text_too(ipd):
 
 
 def test_a_direct_model_is_enumerated_where_that_is_cheap(tiny_folder, tmp_path):
-    found = audit(
-        str(tiny_folder), ["kuhn"], tmp_path / "a", AuditSettings(episodes=2, fresh=4, learned=False)
-    )
+    found = audit(str(tiny_folder), ["kuhn"], tmp_path / "a", FEW)
     game = found["games"]["kuhn"]
     agent = opponents.resolve_agent("kuhn", str(tiny_folder))
     assert game["parts"]["worst-case"]["value"] == pytest.approx(sk.exact.worst_case("kuhn", agent).advantage)
