@@ -326,29 +326,33 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _study_exploiters(options: argparse.Namespace) -> None:
+    from sepo_kit import figures
     from sepo_kit.pipeline.children import die_with_parent
     from sepo_kit.pipeline.notebooks import PROJECT
     from sepo_kit.pipeline.profiles import get_profile
     from sepo_kit.study.exploiters import exploiter_trials, of_models, run_exploiters, write_exploiters
     from sepo_kit.study.mechanism import TABULAR, warm_starts
 
-    folder, profile = (
-        options.folder or PROJECT / "runs" / "exploiters",
-        get_profile(options.profile or "quick"),
-    )
+    folder = options.folder or PROJECT / "runs" / "exploiters"
+    profile = get_profile(options.profile or "quick")
     results = options.results or PROJECT / "data" / "results"
+    pictures = options.results or PROJECT / "figures"
     for agent in options.agents:
         like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
         sepo = {game: of_models(plan.sepo, game) for game, plan in like.items()}
-        seeds = range(options.seeds)
-        chosen = (options.steps, options.rivals)
+        chosen = agent, options.games, range(options.seeds), options.steps, options.rivals
         exploiter_trials(
-            agent, options.games, seeds, *chosen, dict.fromkeys(like, agent), sepo
-        )  # checks them
+            *chosen, dict.fromkeys(like, agent), sepo
+        )  # refuses what is unknown, before anything trains
         bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
-        todo = exploiter_trials(agent, options.games, seeds, *chosen, bases, sepo)
+        todo = exploiter_trials(*chosen, bases, sepo)
         logs = run_exploiters(todo, folder, options.workers, die_with_parent)
         for path in write_exploiters(logs, todo, folder, results):
+            print(f"written: {path}")
+        figures.style()
+        for game in options.games:
+            drawn = figures.exploiter_curves(logs, game, agent)
+            path = figures.save(drawn, logs[logs["game"] == game], pictures, f"exploiters-{agent}-{game}")
             print(f"written: {path}")
 
 

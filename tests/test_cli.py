@@ -115,7 +115,7 @@ def test_a_study_of_exploiters_writes_its_tables_and_says_where(tmp_path, capsys
     folders = ["--folder", str(tmp_path / "runs"), "--results", str(tmp_path)]
     assert main(["study", "tabular", *small, *folders]) == 0
     told = capsys.readouterr().out
-    for name in ("training-tabular.parquet", "ends-tabular.csv", "study-tabular.json"):
+    for name in ("training-tabular.parquet", "ends-tabular.csv", "study-tabular.json", "tabular-kuhn.png"):
         assert (
             f"written: {tmp_path / f'exploiters-{name}'}" in told
             and (tmp_path / f"exploiters-{name}").exists()

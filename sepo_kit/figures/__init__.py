@@ -5,6 +5,7 @@ beside it as CSV.
 """
 
 from sepo_kit.figures.credit import credit_curves, credit_ends, dual_ascent, gradient_cosines
+from sepo_kit.figures.exploiters import exploiter_curves, exploiter_ends
 from sepo_kit.figures.lab import payoff_and_penalty, safety_over_weights, safety_ranking, terms_over_weights
 from sepo_kit.figures.look import label, save, style
 from sepo_kit.figures.play import (
@@ -46,6 +47,8 @@ __all__ = [
     "credit_curves",
     "credit_ends",
     "dual_ascent",
+    "exploiter_curves",
+    "exploiter_ends",
     "safety_ranking",
     "payoff_and_penalty",
     "safety_over_weights",

@@ -26,7 +26,9 @@ def gradient_cosines(study: pd.DataFrame, title: str) -> Figure:
 
     ``study``: ``training.study.estimator_study``. An estimate that is zero has no direction and is marked so.
     """
-    figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True, layout="constrained")
+    figure, axes = plt.subplots(
+        1, 2, figsize=(1 + 1.8 * study["mode"].nunique(), 3.2), sharey=True, layout="constrained"
+    )
     for axis, part in zip(axes, ("payoff", "penalty"), strict=True):
         rows = study[study["part"] == part]
         axis.bar(
