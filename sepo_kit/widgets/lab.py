@@ -32,6 +32,7 @@ _STYLE = f"""<style>{STYLE}
 .sepo-lab th, .sepo-lab th.sepo-number {{ vertical-align: bottom; max-width: 7em; white-space: normal }}
 .sepo-lab th, .sepo-lab td {{ padding: 1px 8px }}
 .sepo-lab td.sepo-text {{ overflow-wrap: anywhere; min-width: 5em }}
+.sepo-lab .sepo-ranking td.sepo-text {{ min-width: 7.5em }}
 .sepo-lab img {{ height: auto; object-fit: contain }}
 .sepo-lab .sepo-command {{ user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; padding: 8px;
   border: 1px solid var(--jp-border-color2, #ddd) }}
