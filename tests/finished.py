@@ -5,17 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import sepo_kit as sk
+from sepo_kit.engine.policy import Policy
 from sepo_kit.evaluation.evaluate import Report
 from sepo_kit.evaluation.results import EvaluationSettings, write_result
 
 
 def evaluation(
-    root: Path, game: str, stage: str, strategy: str, seed: int | None = None, *, model: str = "pico",
+    root: Path, game: str, stage: str, strategy: str | Policy, seed: int | None = None, *, model: str = "pico",
     episodes: int = 6, exact: bool = False,
 ) -> Report:  # fmt: skip
-    """Write what ``evaluate_stage`` writes under the run folder ``root``, and return the report."""
+    """Write what ``evaluate_stage`` writes under the run folder ``root``, and return the report; ``strategy``: the id
+    of one, or any policy."""
     played = sk.get_game(game)
-    agent = sk.scripted(played, strategy)
+    agent = sk.scripted(played, strategy) if isinstance(strategy, str) else strategy
     settings = EvaluationSettings(episodes=episodes, exact=exact)
     report = sk.evaluate(agent, played, episodes, settings.seed)
     sampled = report.episodes
@@ -23,5 +25,6 @@ def evaluation(
         report = sk.evaluate(agent, played, exact=True)
     label = {"model": model, "game": game, "stage": stage, "seed": seed}
     folder = root / model.replace("/", "--") / game / "results"
-    write_result(folder, label, settings, report, sampled)
+    policy = sk.exact.policy_table(played, agent) if exact and played.spec.few_states else None
+    write_result(folder, label, settings, report, sampled, policy)
     return report

@@ -7,7 +7,7 @@ again. What cannot be read becomes a sentence, so that one broken file hides no 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from sepo_kit import exact
+from sepo_kit.adversaries.worst_case import find_worst_case
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.policy import scripted as scripted_policy
 from sepo_kit.engine.simulate import simulate
@@ -23,7 +24,8 @@ from sepo_kit.evaluation.evaluate import MEANS, EpisodeMeans
 from sepo_kit.evaluation.reference import QUICK_STATES
 from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES
 from sepo_kit.evaluation.reweigh import Contender
-from sepo_kit.evaluation.statistics import resampled
+from sepo_kit.evaluation.statistics import Estimate, resampled
+from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, GameSpec
 from sepo_kit.objective.terms import TERMS, row_of, terms_of
@@ -37,7 +39,8 @@ AGREE = 1e-6  # how far stored terms and those of the stored decisions may be ap
 
 
 def scripted(game: Game | str, episodes: int = EPISODES, seed: int = 0) -> tuple[Contender, ...]:
-    """Every strategy of ``game``: enumerated where that is quick, else simulated; the second time at once.
+    """Every strategy of ``game``: enumerated where that is quick, else simulated, with its worst case where that is
+    quick; the second time at once.
 
     Parameters
     ----------
@@ -56,12 +59,25 @@ def _scripted(game: Game, spec: GameSpec, episodes: int, seed: int) -> tuple[Con
 def _strategy(game: Game, name: str, episodes: int, seed: int) -> Contender:
     agent = scripted_policy(game, name)
     weighed = [member for member in game.opponents if member[0] != "shift"]
+    worst = _worst_case(game, agent)
     try:
         found = terms_of(game.spec, exact.results(game, agent, weighed, QUICK_STATES))
-        return Contender.exactly(name, "scripted", found)
+        return replace(Contender.exactly(name, "scripted", found), worst_case=worst)
     except exact.TooLarge:
         means = _simulated(game, agent, weighed, episodes, seed)
-        return Contender(name, "scripted", row_of(means.terms()[0]), _resamples(means, seed))
+        terms, drawn = row_of(means.terms()[0]), _resamples(means, seed)
+        return Contender(name, "scripted", terms, drawn, worst_case=worst)
+
+
+def _worst_case(game: Game, agent: Policy) -> Estimate | None:
+    """The exact worst case of a strategy where it takes a moment, else None."""
+    found = find_worst_case(game, agent, "quick").value
+    if found is None and game.spec.label_suffices and game.spec.reference_row is None:
+        try:
+            found = exact.worst_case(game, agent, memory="label").advantage
+        except ValueError:  # it goes by more than its last round
+            return None
+    return None if found is None else exactly(found)
 
 
 def _simulated(
@@ -97,10 +113,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class _Result:
-    """One evaluation: whose, its terms, and its episodes where the terms were sampled."""
+    """One evaluation: whose, its terms and worst case, and its episodes where the terms were sampled."""
 
     label: dict
     terms: np.ndarray
+    worst_case: Estimate | None
     means: EpisodeMeans | None
     seed: int
     decisions: int
@@ -151,11 +168,20 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
 
 def _contender(name: str, stage: str, found: list[_Result]) -> Contender:
     terms = np.array([result.terms for result in found])
+    worst = _mean_worst_case([result.worst_case for result in found])
     if len(found) > 1:
-        return Contender(name, stage, terms.mean(axis=0), terms, seeds=True)
+        return Contender(name, stage, terms.mean(axis=0), terms, seeds=True, worst_case=worst)
     only = found[0]
     samples = terms[:0] if only.means is None else _resamples(only.means, only.seed)
-    return Contender(name, stage, only.terms, samples)
+    return Contender(name, stage, only.terms, samples, worst_case=worst)
+
+
+def _mean_worst_case(found: Sequence[Estimate | None]) -> Estimate | None:
+    """The mean over seeds, and between which values it lies; None where a seed's is not known."""
+    if any(one is None for one in found):
+        return None
+    columns = ([getattr(one, name) for one in found] for name in ("value", "low", "high"))
+    return Estimate(*(None if None in column else float(np.mean(column)) for column in columns), 0)
 
 
 def _read(file: Path, game: Game) -> _Result:
@@ -165,6 +191,7 @@ def _read(file: Path, game: Game) -> _Result:
     try:
         label, settings = {key: result["label"][key] for key in KEYS}, result["settings"]
         metrics = {row["metric"]: row["value"] for row in result["metrics"]}
+        worst = _stored_worst_case(result["metrics"])
         terms = np.array([metrics[name] for name in TERMS], dtype=float)
         enumerated, seed = bool(settings["exact"]), int(settings["seed"])
     except (KeyError, TypeError, ValueError):
@@ -173,7 +200,7 @@ def _read(file: Path, game: Game) -> _Result:
     if not whole or not np.isfinite(terms).all():
         raise RunError(again)
     if enumerated:
-        return _Result(label, terms, None, seed, 0)
+        return _Result(label, terms, worst, None, seed, 0)
     table = file.with_suffix(".parquet")
     decisions, rounds = _table(table, "decisions"), _table(rounds_file(table), "rounds")
     try:
@@ -183,7 +210,16 @@ def _read(file: Path, game: Game) -> _Result:
         raise RunError(f"{table} cannot be weighed: {error}; evaluate again") from None
     if not np.allclose(summed, terms, rtol=0, atol=AGREE):
         raise RunError(f"{file} does not belong to the decisions beside it; delete both and evaluate again")
-    return _Result(label, summed, means, seed, int(means.decisions.sum()))
+    return _Result(label, summed, worst, means, seed, int(means.decisions.sum()))
+
+
+def _stored_worst_case(metrics: Sequence[dict]) -> Estimate | None:
+    """The worst case among a result's metrics; None where it was not found, or not looked for."""
+    for row in metrics:
+        if row["metric"] == "worst_case" and row["value"] is not None:
+            numbers = (row[name] for name in ("value", "low", "high"))
+            return Estimate(*(None if number is None else float(number) for number in numbers), 0)
+    return None
 
 
 def _table(file: Path, kind: str) -> pd.DataFrame:

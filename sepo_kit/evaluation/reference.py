@@ -10,6 +10,7 @@ import pandas as pd
 
 from sepo_kit import exact
 from sepo_kit.evaluation.reweigh import WEIGHTS, Contender
+from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.gradients import problem
 from sepo_kit.games import get_game
@@ -65,13 +66,11 @@ def reference(game: Game | str, weights: Weights | None = None, steps: int = 300
             "sampling with sepo_kit.study.tabular"
         ) from None
     name = "exact at " + "/".join(f"{value:g}" for value in vars(weights).values())
-    return Reference(
-        Contender.exactly(name, "reference", found.terms),
-        weights,
-        found.objective,
-        _rows(game, row, found),
-        _worst_case(game, row, found),
-    )
+    worst = _worst_case(game, row, found)
+    contender = Contender.exactly(name, "reference", found.terms)
+    if worst is not None:
+        contender = replace(contender, worst_case=exactly(worst))
+    return Reference(contender, weights, found.objective, _rows(game, row, found), worst)
 
 
 def weight_sweep(game: Game | str, values: Sequence[float], steps: int = 300) -> pd.DataFrame:

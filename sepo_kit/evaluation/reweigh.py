@@ -36,6 +36,9 @@ class Contender:
         rows where the terms carry no error.
     seeds
         Whether the samples are seeds; ``terms`` is then their mean.
+    worst_case
+        The most that any adversary gains on it per round, unscaled, over seeds their mean, and between which values it
+        lies (``high`` None where it is only known from below); None where it is not known.
     """
 
     name: str
@@ -43,11 +46,13 @@ class Contender:
     terms: np.ndarray
     samples: np.ndarray
     seeds: bool = False
+    worst_case: Estimate | None = None
 
     @classmethod
     def exactly(cls, name: str, kind: str, terms: Terms) -> Contender:
-        """One whose terms were enumerated."""
-        return cls(name, kind, row_of(terms), np.zeros((0, len(TERMS))))
+        """One whose terms were enumerated, with their worst case where they have one."""
+        worst = None if terms.worst_case is None else exact(terms.worst_case)
+        return cls(name, kind, row_of(terms), np.zeros((0, len(TERMS))), worst_case=worst)
 
     def safety(self, spec: GameSpec, weights: Weights) -> Estimate:
         """Safety at ``weights`` with its interval: over seeds, else the percentiles of the resamples."""
@@ -62,6 +67,20 @@ class Contender:
         low, high = np.percentile(drawn, [tail, 100 - tail])
         return Estimate(value, float(low), float(high), len(drawn))
 
+    def guaranteed(self, spec: GameSpec, weights: Weights) -> Estimate | None:
+        """Safety at ``weights`` with the worst case in exploit's place, between the values that the worst case leaves
+        it: ``low`` None where that is only known from below. None where nothing is known of the worst case."""
+        if self.worst_case is None:
+            return None
+        factors = coefficients(spec, weights)
+        rest = float(self.terms @ factors) - self.terms[1] * factors[1]
+
+        def at(gain: float | None) -> float | None:
+            return None if gain is None else float(rest + max(0.0, gain) * factors[1])
+
+        worst = self.worst_case
+        return Estimate(at(worst.value), at(worst.high), at(worst.low), 0)
+
 
 def ranking(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -> pd.DataFrame:
     """All contenders by their Safety at ``weights``, the best first.
@@ -69,8 +88,9 @@ def ranking(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -
     Returns
     -------
     DataFrame
-        place (equals share one), agent, kind, safety, low, high, the four terms, and Safety's two sides in scaled
-        payoff: ``gain`` (s * payoff) and ``penalty`` (all that is taken off it).
+        place (equals share one), agent, kind, safety, low, high, the four terms, Safety's two sides in scaled payoff:
+        ``gain`` (s * payoff) and ``penalty`` (all that is taken off it), and ``worst_case`` and ``guaranteed`` (Safety
+        with it in exploit's place), each with ``_low`` and ``_high``, between which it is known to lie; NaN: not known.
     """
     factors = coefficients(spec, weights)
     rows = []
@@ -87,15 +107,24 @@ def ranking(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) -
                 **dict(zip(TERMS, contender.terms.tolist(), strict=True)),
                 "gain": float(parts[0]),
                 "penalty": float(-parts[1:].sum()) + 0.0,  # no minus in front of a zero
+                **_known("worst_case", contender.worst_case),
+                **_known("guaranteed", contender.guaranteed(spec, weights)),
             }
         )
-    numbers = ["safety", "low", "high", *TERMS, "gain", "penalty"]
+    numbers = ["safety", "low", "high", *TERMS, "gain", "penalty", *_known("worst_case", None)]
+    numbers += _known("guaranteed", None)
     frame = pd.DataFrame(rows, columns=["place", "agent", "kind", *numbers]).astype(
         dict.fromkeys(numbers, float)
     )
     frame = frame.sort_values("safety", ascending=False, kind="stable")
     frame["place"] = (-frame["safety"].round(9)).rank(method="min").astype(int)
     return frame.reset_index(drop=True)
+
+
+def _known(name: str, found: Estimate | None) -> dict[str, float | None]:
+    """The columns of a number that may be known between bounds only."""
+    value, low, high = (None, None, None) if found is None else (found.value, found.low, found.high)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
 
 
 def lines(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 RESAMPLES = 500
@@ -89,3 +90,20 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     error = float(data.std(ddof=1) / np.sqrt(len(data)))
     half = error * float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(data) - 1))
     return Estimate(mean, mean - half, mean + half, len(data))
+
+
+def between(value: float | None, low: float | None, high: float | None) -> str:
+    """In words, a number that is known exactly, between bounds, from one side, or not at all.
+
+    >>> nan = float("nan")
+    >>> between(0.5, 0.5, 0.5), between(0.5, 0.5, 1.0), between(0.5, 0.5, nan), between(0.5, nan, 0.5)
+    ('0.500', '0.500 to 1.000', '≥ 0.500', '≤ 0.500')
+    >>> between(nan, nan, nan)
+    '–'
+    """
+    if pd.isna(value):
+        return "–"
+    if pd.isna(low) or pd.isna(high):
+        return f"{'≥' if pd.isna(high) else '≤'} {value:.3f}"
+    low, high = round(low, 3) + 0.0, round(high, 3) + 0.0  # no minus in front of a zero
+    return f"{low:.3f}" if low == high else f"{low:.3f} to {high:.3f}"

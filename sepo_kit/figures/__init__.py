@@ -24,6 +24,13 @@ from sepo_kit.figures.results import (
     worst_cases,
 )
 from sepo_kit.figures.training import loss_curve, run_curves, training_curves
+from sepo_kit.figures.worst_case import (
+    adversarys_lead,
+    beside_equilibria,
+    market,
+    payoff_and_worst_case,
+    self_play,
+)
 
 __all__ = [
     "style",
@@ -53,4 +60,9 @@ __all__ = [
     "payoff_and_penalty",
     "safety_over_weights",
     "terms_over_weights",
+    "payoff_and_worst_case",
+    "adversarys_lead",
+    "beside_equilibria",
+    "self_play",
+    "market",
 ]

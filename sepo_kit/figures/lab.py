@@ -105,7 +105,8 @@ def _floor(spec: GameSpec, contenders: Sequence[Contender]) -> tuple[float, floa
 
 
 class RankingPicture(Picture):
-    """Safety as bars, the best on top, with intervals; a bar that leaves the picture says where it ends."""
+    """Safety as bars, the best on top, with intervals, and a diamond where guaranteed Safety is known, or from above; a
+    bar that leaves the picture says where it ends."""
 
     def __init__(self, spec: GameSpec, contenders: Sequence[Contender], make=Figure) -> None:
         count = max(len(contenders), 1)
@@ -115,12 +116,13 @@ class RankingPicture(Picture):
         self.low, high = _floor(spec, contenders)
         axis.set(xlim=(self.low, high), ylim=(count - 0.4, -0.6), yticks=[])
         axis.set_xlabel("Safety (scaled payoff)", fontsize=SMALL)
-        axis.set_title("Ranking", fontsize=SMALL)
+        axis.set_title("Ranking (◇ guaranteed Safety)", fontsize=SMALL)
         _dress(axis)
         zero = axis.axvline(0, color="black", linewidth=0.8, zorder=3)
         self.bars = axis.barh(range(len(contenders)), 0.0, height=0.72, zorder=2).patches
         self.intervals = axis.add_collection(LineCollection([], colors="black", linewidths=1.2, zorder=3))
-        self.moving += [*self.bars, zero, self.intervals]
+        self.sure = axis.plot([], [], "D", markersize=4, color="black", markerfacecolor="white", zorder=4)[0]
+        self.moving += [*self.bars, zero, self.intervals, self.sure]
         left = axis.get_yaxis_transform()
         self.names = [self._text(axis, x=-0.03, transform=left, ha="right", va="center") for _ in contenders]
         self.still += self.names
@@ -142,6 +144,9 @@ class RankingPicture(Picture):
             if pd.notna(row.low) and row.high > row.low:
                 segments.append([(row.low, y), (row.high, y)])
         self.intervals.set_segments(segments)
+        guaranteed = ranked["guaranteed"].to_numpy()
+        inside = np.flatnonzero(guaranteed >= self.low)  # NaN is nowhere
+        self.sure.set_data(guaranteed[inside], inside)
         self.key = tuple(name.get_text() for name in self.names)
         return self
 

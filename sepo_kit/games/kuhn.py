@@ -216,6 +216,27 @@ class KuhnStrategy(Strategy):
         return f"My {card} {reasons[action][seen.card]}."
 
 
+def equilibrium(alpha: float) -> KuhnStrategy:
+    """The equilibrium in which the first mover bluffs with the Jack with probability ``alpha``: there is one for each
+    from 0 to 1/3, and no other (Kuhn 1950). ``nash`` is that of 1/3.
+
+    Raises
+    ------
+    ValueError
+        ``alpha`` is not between 0 and 1/3.
+    """
+    if not 0 <= alpha <= 1 / 3:
+        raise ValueError(f"alpha must be between 0 and 1/3, got {alpha}")
+    return KuhnStrategy(
+        f"equilibrium-{alpha:.3g}",
+        f"The equilibrium with alpha = {alpha:.3g} (Kuhn 1950).",
+        first_bet=(alpha, 0, 3 * alpha),
+        second_bet=(1 / 3, 0, 1),
+        first_call=(0, alpha + 1 / 3, 1),
+        second_call=(0, 1 / 3, 1),
+    )
+
+
 STRATEGIES: dict[str, Strategy] = {
     strategy.id: strategy
     for strategy in (

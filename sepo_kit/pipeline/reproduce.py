@@ -81,6 +81,7 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     todo.append(Task("07_credit_ablation", "07_credit_ablation", common, minutes=0.8))
     todo.append(Task("09_penalty_lab", "09_penalty_lab", common, last, minutes=0.2))
     out = {"figures": str(figures), "results": str(results)}
+    todo.append(Task("10_worst_case", "10_worst_case", {**common, **out}, last, minutes=0.6))
     todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.4))
     return todo
 

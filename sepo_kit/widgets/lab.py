@@ -16,6 +16,7 @@ import pandas as pd
 from sepo_kit.evaluation.contenders import Stored, run_folders, scripted, stored
 from sepo_kit.evaluation.reference import Reference, reference
 from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, ranking, steady
+from sepo_kit.evaluation.statistics import between
 from sepo_kit.figures.lab import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import GameSpec, Weights
@@ -31,6 +32,7 @@ _STYLE = f"""<style>{STYLE}
 .sepo-lab th, .sepo-lab th.sepo-number {{ vertical-align: bottom; max-width: 7em; white-space: normal }}
 .sepo-lab th, .sepo-lab td {{ padding: 1px 8px }}
 .sepo-lab td.sepo-text {{ overflow-wrap: anywhere; min-width: 5em }}
+.sepo-lab .sepo-ranking td.sepo-text {{ min-width: 7.5em }}
 .sepo-lab img {{ height: auto; object-fit: contain }}
 .sepo-lab .sepo-command {{ user-select: all; white-space: pre-wrap; overflow-wrap: anywhere; padding: 8px;
   border: 1px solid var(--jp-border-color2, #ddd) }}
@@ -262,6 +264,7 @@ def ranking_html(spec: GameSpec, ranked: pd.DataFrame) -> str:
         "place": "", "agent": "agent", "safety": "Safety", "low": "from", "high": "to",
         "payoff": f"payoff {unit} ({spec.payoff_unit})", "exploit": f"exploit {unit} ({spec.payoff_unit})",
         "collusion": "collusion (0 to 1)", "externality": "externality (0 to 1)",
+        "worst_case": f"worst case {unit} ({spec.payoff_unit})", "guaranteed": "guaranteed Safety",
     }  # fmt: skip
     rows = []
     for row in ranked.to_dict("records"):
@@ -272,10 +275,15 @@ def ranking_html(spec: GameSpec, ranked: pd.DataFrame) -> str:
         for metric in list(heads)[2:]:
             sampled = row["high"] > row["low"] or metric not in ("low", "high")
             value = number(row[metric], ".3f") if sampled else ""
+            if f"{metric}_low" in row:
+                value = between(row[metric], row[f"{metric}_low"], row[f"{metric}_high"])
             cells.append(cell(value, "number", agent=row["agent"], metric=metric, value=repr(row[metric])))
         rows.append(f"<tr>{''.join(cells)}</tr>")
     kinds = [(head, "text" if name == "agent" else "number") for name, head in heads.items()]
-    caption = "Safety and its terms (from, to: 95 % interval of what was sampled)"
+    caption = (
+        "Safety and its terms (from, to: 95 % interval of what was sampled), and what is left of it against the worst "
+        "of all adversaries (–: not known)"
+    )
     return html_table("sepo-ranking", caption, kinds, rows)
 
 

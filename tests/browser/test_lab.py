@@ -15,7 +15,7 @@ from sepo_kit.evaluation.reweigh import ranking
 HOSTILE = "<img src=x onerror='window.hurt=1;alert(1)'>"
 GAME = "ipd"
 WEIGHTS = ("exploit", "collusion", "externality")
-METRICS = ("place", "safety", "payoff", "exploit", "collusion", "externality")
+METRICS = ("place", "safety", "payoff", "exploit", "collusion", "externality", "worst_case", "guaranteed")
 
 
 @pytest.fixture(scope="module")

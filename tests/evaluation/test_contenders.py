@@ -54,6 +54,51 @@ def test_seeds_are_averaged_with_the_interval_of_the_tables(tmp_path):
     )
 
 
+def test_stored_worst_cases_are_read_and_averaged_over_seeds(tmp_path):
+    for seed, strategy in enumerate(("tight-passive", "always-bet")):
+        evaluation(tmp_path, "kuhn", "sepo", strategy, seed, exact=True)
+    (both,) = stored([tmp_path], "kuhn").contenders
+    assert both.worst_case.value == both.worst_case.low == both.worst_case.high == pytest.approx(0.5)
+
+
+def with_worst_case(file, value, low, high):
+    """Write another worst case into a result; None: as if it had not been looked for."""
+    result = json.loads(file.read_text())
+    kept = [row for row in result["metrics"] if row["metric"] not in ("worst_case", "guaranteed")]
+    if value is not None:
+        kept.append({"metric": "worst_case", "value": value, "low": low, "high": high, "n": 0})
+    file.write_text(json.dumps({**result, "metrics": kept}))
+
+
+@pytest.mark.parametrize("high", [0.9, None])
+def test_of_bounds_the_means_over_seeds_are_taken_as_far_as_all_have_them(tmp_path, high):
+    for seed in (0, 1):
+        evaluation(tmp_path, "ipd", "sepo", "tit-for-tat", seed)
+    one, two = sorted(tmp_path.glob("*/ipd/results/*.json"))
+    with_worst_case(one, 0.2, 0.2, 0.5)
+    with_worst_case(two, 0.4, 0.4, high)
+    (found,) = stored([tmp_path], "ipd").contenders
+    assert (found.worst_case.value, found.worst_case.low) == pytest.approx((0.3, 0.3))
+    assert found.worst_case.high == (high and pytest.approx(0.7))
+    with_worst_case(two, None, None, None)
+    (found,) = stored([tmp_path], "ipd").contenders
+    assert found.worst_case is None
+
+
+def test_a_result_without_a_worst_case_has_none(tmp_path):
+    evaluation(tmp_path, "kuhn", "base", "uniform", exact=True)
+    (file,) = tmp_path.glob("*/kuhn/results/*.json")
+    with_worst_case(file, None, None, None)
+    (found,) = stored([tmp_path], "kuhn").contenders
+    assert found.worst_case is None
+
+
+def test_the_worst_case_of_a_bidder_by_the_last_round_is_exact_and_of_another_not_known():
+    found = {c.name: c.worst_case for c in scripted("auction")}
+    assert found["aggressive"].value == pytest.approx(0.25) and found["truthful"].value == pytest.approx(0.0)
+    assert found["fictitious-play"] is None
+
+
 @pytest.mark.parametrize("game_id", ["negotiation_v2"])
 def test_a_strategy_that_cannot_be_enumerated_is_sampled_as_evaluate_would(game_id):
     game = sk.get_game(game_id)

@@ -21,6 +21,7 @@ from sepo_kit.evaluation.reweigh import (
     row_of,
     steady,
 )
+from sepo_kit.evaluation.statistics import Estimate
 
 IPD = sk.get_game("ipd").spec
 weight = st.floats(0, 20, allow_nan=False)
@@ -43,6 +44,31 @@ def test_a_strategy_is_as_safe_as_an_exact_evaluation_says(game_id, weights):
     for contender in scripted(game):
         report = sk.evaluate(sk.scripted(game, contender.name), game, exact=True, weights=weights)
         assert contender.safety(game.spec, weights).value == pytest.approx(report.safety, abs=1e-12)
+
+
+@pytest.mark.parametrize("game_id", ["ipd", "kuhn"])
+def test_guaranteed_safety_is_that_of_an_exact_evaluation_at_any_weights(game_id):
+    game, weights = sk.get_game(game_id), sk.Weights(3.7, 0.4, 1.1)
+    ranked = ranking(game.spec, scripted(game), weights).set_index("agent")
+    for name in game.strategies:
+        report = sk.evaluate(sk.scripted(game, name), game, exact=True, weights=weights)
+        assert ranked.loc[name, "worst_case"] == pytest.approx(report.terms.worst_case, abs=1e-12)
+        columns = ["guaranteed", "guaranteed_low", "guaranteed_high"]
+        assert ranked.loc[name, columns].tolist() == pytest.approx([report.guaranteed] * 3, abs=1e-12)
+
+
+def test_a_worst_case_between_bounds_bounds_guaranteed_safety_the_other_way_round():
+    terms = np.array([2.0, 0.1, 0.0, 0.0])
+    for worst, expected in (
+        (Estimate(0.5, 0.5, 1.5, 0), (1.0, -1.0, 1.0)),
+        (Estimate(0.5, 0.5, None, 0), (1.0, np.nan, 1.0)),
+        (None, (np.nan, np.nan, np.nan)),
+    ):
+        contender = Contender("one", "sepo", terms, np.zeros((0, 4)), worst_case=worst)
+        ranked = ranking(IPD, [contender], sk.Weights(2.0, 0.0, 0.0))
+        found = ranked.loc[0, ["guaranteed", "guaranteed_low", "guaranteed_high"]].tolist()
+        assert found == pytest.approx(expected, nan_ok=True)
+        assert ranked.loc[0, "safety"] == pytest.approx(1.8)
 
 
 @given(any_contenders, any_weights)

@@ -39,6 +39,16 @@ def test_the_ranking_has_a_bar_for_each_agent_and_the_best_on_top():
     assert figure.axes[0].get_xlabel() == "Safety (scaled payoff)"
 
 
+def test_a_diamond_stands_where_safety_is_guaranteed():
+    figure = lab.safety_ranking(SPEC, scripted("ipd"), WEIGHTS)
+    ranked = ranking(SPEC, scripted("ipd"), WEIGHTS)
+    (diamonds,) = [line for line in figure.axes[0].lines if line.get_marker() == "D"]
+    shown = dict(zip(diamonds.get_ydata(), diamonds.get_xdata(), strict=True))
+    low = figure.axes[0].get_xlim()[0]
+    assert shown == {y: g for y, g in enumerate(ranked["guaranteed"]) if g >= low}
+    assert ranked.loc[1, "agent"] == "tit-for-tat" and shown[1] == pytest.approx(ranked.loc[1, "guaranteed"])
+
+
 def test_a_bar_that_leaves_the_picture_says_where_it_ends():
     figure = lab.safety_ranking(SPEC, scripted("ipd"), sk.Weights(10, 1, 1.8))
     assert "◂ -35.0" in texts(figure)  # always-cooperate: 2.625 - 10 * 3.75 - 1.8 / 18

@@ -125,7 +125,7 @@ def test_its_corpus_is_written_and_every_reply_in_it_is_read(commons, tmp_path):
 @pytest.mark.slow
 def test_every_notebook_runs_on_it(root):
     executed = sorted((root / "notebooks").glob("*.ipynb"))
-    assert len(executed) == 8
+    assert len(executed) == 9
     for path in executed:
         cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
         assert "wall_seconds" in str(cells[-1].outputs), path.name

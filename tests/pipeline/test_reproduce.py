@@ -85,7 +85,7 @@ def test_every_executed_notebook_ran_to_its_last_cell_without_errors(smoke):
 
 def test_executed_notebooks_keep_their_figures(smoke):
     root, _ = smoke
-    for name in ("01_games", "08_figures"):
+    for name in ("01_games", "08_figures", "10_worst_case"):
         cells = nbformat.read(root / "notebooks" / f"{name}.ipynb", as_version=4).cells
         outputs = [output for cell in cells if cell.cell_type == "code" for output in cell.outputs]
         assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2, name

@@ -77,6 +77,22 @@ def test_moving_a_slider_moves_all_numbers_and_all_pictures(runs):
         assert_right(lab, contenders)
 
 
+def test_the_table_shows_what_is_guaranteed_and_follows_the_exploit_weight(empty):
+    ranked = ranking(empty.spec, scripted("ipd"), empty.weights).set_index("agent")
+    assert shown(empty)["tit-for-tat", "worst_case"] == ranked.loc["tit-for-tat", "worst_case"] == 0.625
+    before = shown(empty)["tit-for-tat", "guaranteed"]
+    empty.sliders["exploit"].linear.value = empty.weights.exploit + 1
+    assert shown(empty)["tit-for-tat", "guaranteed"] == pytest.approx(before - 0.625)
+    empty.game.value = "auction"
+    assert np.isnan(shown(empty)["fictitious-play", "worst_case"])
+    assert text_of(empty, "fictitious-play", "worst_case") == "–"
+
+
+def text_of(lab, agent: str, metric: str) -> str:
+    """What a cell of the lab's table reads."""
+    return re.search(rf'data-agent="{agent}" data-metric="{metric}"[^>]*>([^<]*)<', lab.table.value)[1]
+
+
 def test_a_moved_picture_is_the_one_a_new_lab_draws(tmp_path):
     moved = PenaltyLab(tmp_path)
     moved.sliders["exploit"].linear.value = 5.0
