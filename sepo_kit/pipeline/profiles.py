@@ -206,8 +206,9 @@ PICO_WORST_CASE = replace(
     PICO_SEPO, **SETTLING, steps=150, learning_rate=1e-3, exploiters="pool and worst-case", exploiters_every=5
 )  # fitted, which costs what a step does: so every few steps
 # Where the best response is exact there is no need of the pool's adversaries: none of them gains more.
+# Sixteen groups, since with six one seed of three became sure of itself too early, and nothing that is sure learns.
 PICO_WORST_CASE_FEW = replace(
-    PICO_SEPO_FEW, **SETTLING, steps=300, learning_rate=1e-3, exploiters="worst-case"
+    PICO_SEPO_FEW, **SETTLING, groups=16, steps=400, learning_rate=1e-3, exploiters="worst-case"
 )
 SMOLLM2_WORST_CASE = replace(
     SMOLLM2_SEPO, **SETTLING, steps=200, learning_rate=3e-4, save_every=20, exploiters="worst-case"
@@ -272,7 +273,7 @@ def _quick_plan(model: str, game: str) -> Plan:
     if game not in SEVERAL_SEEDS:  # ours: a single seed shows no spread, so it need not show a plateau either
         sepo, seeds = replace(sepo, steps=60, save_every=20), (0,)
     sft = _fitted(PICO_SFT, game)
-    guarded = replace(_pico_worst_case(game), steps=150) if game == "kuhn" else None
+    guarded = replace(_pico_worst_case(game), steps=120) if game == "kuhn" else None
     minutes = 1.0 + 0.9 * len(seeds)
     return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes=minutes, worst_case=guarded)
 
