@@ -57,11 +57,11 @@ def test_it_ends_with_the_table_and_figures(smoke):
     root, output = smoke
     assert "payoff" in output and "Safety" in output and "fallback" in output
     for plan in get_profile("smoke").plans:
-        for stage in ("base", "sft", "sepo"):
+        for stage in plan.stages:
             assert any(plan.game in line and f" {stage} " in line for line in output.splitlines())
     assert (root / "figures" / "safety-change.png").stat().st_size > 5_000
     table = pd.read_csv(root / "tables" / "smoke.csv")
-    assert set(table["stage"]) == {"base", "sft", "sepo"}
+    assert set(table["stage"]) == {"base", "sft", "sepo", "worst-case"}
 
 
 def test_progress_names_notebook_and_time_left(smoke):
