@@ -214,7 +214,7 @@ def equilibria(alphas: Sequence[float] = FAMILY) -> pd.DataFrame:
     """Kuhn's equilibria, exactly: one row per ``alpha`` with ``payoff`` (against the train pool), ``exploit``,
     ``worst_case``, ``safety`` and ``guaranteed`` at the game's evaluation weights.
 
-    >>> equilibria([0.0])["worst_case"].abs().max() < 1e-12
+    >>> bool(equilibria([0.0])["worst_case"].abs().max() < 1e-12)
     True
     """
     game = get_game("kuhn")

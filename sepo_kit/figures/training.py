@@ -47,8 +47,9 @@ def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5, steps: in
         axis.set_xlabel("training step")
         axis.set_ylabel(CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit))
     seeds = metrics["seed"].nunique()
+    against = " against best responses" if "sepo/worst_case" in metrics else " training"
     figure.suptitle(
-        f"{spec.title}: SEPO training, sampled on the training pools ({seeds} seed{'s' if seeds > 1 else ''})"
+        f"{spec.title}: SEPO{against}, sampled on the training pools ({seeds} seed{'s' if seeds > 1 else ''})"
     )
     return figure
 

@@ -20,8 +20,8 @@ from collections.abc import Iterator, Sequence
 import httpx
 import verifiers.v1 as vf
 
-from sepo_kit.engine.episode import Episode
-from sepo_kit.engine.policy import Choice, NoDistribution, Policy
+from sepo_kit.engine.episode import Decision, Episode
+from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games.base import REPLY_STYLES, Game, InformationState, Weights
 from sepo_kit.objective.credit import assign_credit, training_matches
@@ -109,7 +109,7 @@ class _Asking(Policy):
     def distributions(self, seen: Sequence[InformationState]):
         raise NoDistribution("an agent behind verifiers answers in free text")
 
-    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Choice]:
+    def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         batch = asyncio.run_coroutine_threadsafe(self._ask(seen), self.loop).result()
         self.batches.append(batch)
         return [self._read(*asked) for asked in zip(seen, uniforms, batch, strict=True)]
@@ -118,15 +118,15 @@ class _Asking(Policy):
         prompts = [self.game.render(state) for state in seen]
         return await asyncio.gather(*(self.agent.run(self.task.with_data(prompt=p)) for p in prompts))
 
-    def _read(self, state: InformationState, uniform: float, trace: vf.Trace) -> Choice:
+    def _read(self, state: InformationState, uniform: float, trace: vf.Trace) -> Decision:
         if not trace.ok:
             raise RuntimeError(f"the agent failed at a decision: {trace.last_error}")
         legal = state.legal_actions
         action = self.game.parse(trace.last_reply, legal)
         trace.record_metric("fallback", float(action is None))
         if action is not None:
-            return Choice(action, None, trace.last_reply)
-        return Choice(legal[int(uniform * len(legal))], None, trace.last_reply, fallback=True)
+            return Decision(action, None, trace.last_reply)
+        return Decision(legal[int(uniform * len(legal))], None, trace.last_reply, fallback=True)
 
 
 class GameEnvConfig(vf.EnvConfig):

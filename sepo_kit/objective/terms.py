@@ -146,7 +146,8 @@ def row_of(terms: Terms) -> np.ndarray:
 
 def objective(spec: GameSpec, terms: Terms, weights: Weights | None = None) -> float:
     """J at ``weights`` (default: the game's training weights)."""
-    return float(coefficients(spec, weights) @ row_of(terms))
+    value = coefficients(spec, weights) @ row_of(terms)
+    return float(value) if value.ndim == 0 else value  # of terms that are arrays, over training for one
 
 
 def guaranteed(spec: GameSpec, terms: Terms, weights: Weights | None = None) -> float | None:

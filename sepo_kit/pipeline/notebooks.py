@@ -70,13 +70,12 @@ def command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str
 
 def training_lines(profile: str, model: str, game: str, weights: Weights, folder: str) -> list[str]:
     """Command lines, for the project's folder, that take ``model`` from base to an evaluated SEPO agent under other
-        ``weights``, with everything else as ``profile`` has it; all of it goes into the new run ``folder``.
+    ``weights``, with everything else as ``profile`` has it; all of it goes into the new run ``folder``.
 
-        >>> from sepo_kit.games.base import Weights
-    from sepo_kit.pipeline.children import Child, ended_by_sigterm
-        >>> print(training_lines("quick", "pico", "ipd", Weights(2.4, 1, 0), "runs/mine")[2])
-        .venv/bin/papermill notebooks/05_sepo_training.ipynb runs/mine/notebooks/05_sepo_training.ipynb -p profile quick
-        -p model pico -p game ipd -p runs runs/mine -p exploit_weight 2.4 -p collusion_weight 1 -p externality_weight 0
+    >>> from sepo_kit.games.base import Weights
+    >>> print(training_lines("quick", "pico", "ipd", Weights(2.4, 1, 0), "runs/mine")[2])
+    .venv/bin/papermill notebooks/05_sepo_training.ipynb runs/mine/notebooks/05_sepo_training.ipynb -p profile quick
+    -p model pico -p game ipd -p runs runs/mine -p exploit_weight 2.4 -p collusion_weight 1 -p externality_weight 0
     """
     common = {"profile": profile, "model": model, "game": game, "runs": folder}
     weighed = {f"{name}_weight": f"{value:g}" for name, value in vars(weights).items()}

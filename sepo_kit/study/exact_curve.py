@@ -78,7 +78,7 @@ def judged(game: Game, agent: Policy) -> dict[str, float | None]:
         bounds = exact.worst_case_bounds(
             game, agent, max_states=STATES, episodes=EPISODES, search_episodes=SEARCH, seed=SEED
         )
-        lower, upper = bounds.lower, bounds.upper
+        lower, upper = bounds.lower, bounds.ceiling
     terms = replace(terms, worst_case=lower)
     return {
         **asdict(terms),

@@ -5,7 +5,7 @@ Every field is checked when the settings are made, before anything is written.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 from sepo_kit.games.base import answer_rule
 from sepo_kit.objective.step import StepSettings, check_numbers, check_renewal, check_schedule
@@ -91,7 +91,7 @@ class SEPOSettings(StepSettings):
     """
 
     steps: int
-    rollouts: int
+    rollouts: int = field()  # none by default, as there is in StepSettings
     learning_rate: float
     beta: float
     updates: int = 1

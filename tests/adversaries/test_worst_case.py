@@ -39,10 +39,10 @@ def test_it_is_not_made_up():
 def test_a_search_finds_something_from_below():
     game = get_game("auction")
     found = find_worst_case(game, scripted(game, "conservative"), "search")
-    assert found.low == found.value and found.how in ("bounds", "found")
-    assert found.high is None or found.high >= found.low
+    assert found.how == "found" and found.high is None
+    assert 0.9 < found.low < found.value < 1.1  # what the fitted adversary gained in fresh episodes
 
 
 def test_an_unknown_effort_is_named():
-    with pytest.raises(ValueError, match="effort must be one of none, quick, search, got 'hard'"):
+    with pytest.raises(ValueError, match="effort must be one of none, quick, search, bounds, got 'hard'"):
         find_worst_case("kuhn", uniform("kuhn"), "hard")

@@ -13,7 +13,8 @@ import pytest
 from every_game import EVERY_GAME, each_game
 
 from sepo_kit import interop
-from sepo_kit.engine.policy import Choice, StrategyPolicy, uniform
+from sepo_kit.engine.episode import Decision
+from sepo_kit.engine.policy import StrategyPolicy, uniform
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.objective.credit import assign_credit, training_matches
@@ -56,7 +57,10 @@ class Server:
                 self.end_headers()
                 self.wfile.write(data)
 
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Patient(ThreadingHTTPServer):
+            request_queue_size = 256  # an episode asks for all its first moves at once; 5 would be refused
+
+        self.http = Patient(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
 
@@ -91,7 +95,7 @@ class FirstLegal(StrategyPolicy):
     """Plays the first legal action: what the server's ``first`` says, inside the kit."""
 
     def act(self, seen, uniforms):
-        return [Choice(state.legal_actions[0], None) for state in seen]
+        return [Decision(state.legal_actions[0], None) for state in seen]
 
 
 def first_of(game):

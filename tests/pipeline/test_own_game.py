@@ -169,7 +169,7 @@ def test_its_reference_policy_and_worst_cases_are_exact(commons):
     unsure = sk.exact.worst_case_bounds(
         commons, sk.uniform(commons), max_states=500, episodes=200, search_episodes=20
     )
-    assert 0 < unsure.lower < unsure.upper <= 5
+    assert 0 < unsure.lower < unsure.ceiling <= 5
 
 
 # --- the package ----------------------------------------------------------------------------------

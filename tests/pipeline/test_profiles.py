@@ -45,7 +45,7 @@ def test_quick_trains_pico_on_three_seeds_and_smollm2_on_kuhn():
 
 
 def test_unknown_profile_and_plan_name_what_exists():
-    with pytest.raises(ValueError, match="known: smoke, quick, study, smollm2, paper"):
+    with pytest.raises(ValueError, match="known: smoke, quick, worst-case, study, smollm2, paper"):
         sk.get_profile("fast")
     with pytest.raises(ValueError, match="pico on kuhn"):
         sk.get_profile("smoke").plan("smollm2-135m", "kuhn")

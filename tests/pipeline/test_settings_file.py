@@ -34,7 +34,7 @@ def test_what_is_left_out_is_the_default(tmp_path):
     [
         (
             {**SEPO, "stepz": 3, "lr": 1},
-            r"unknown setting lr, stepz; known: steps, rollouts, learning_rate, beta, ",
+            r"unknown setting lr, stepz; known: rollouts, groups, mode, ",
         ),
         ({"steps": 3, "beta": 1}, "rollouts, learning_rate missing"),
         ({**SEPO, "steps": "3"}, "steps must be a number, got '3'"),
