@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from sepo_kit import exact
+from sepo_kit.adversaries.worst_case import QUICK_STATES
 from sepo_kit.evaluation.reweigh import WEIGHTS, Contender
 from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.exact.ascent import OpenTable
@@ -16,8 +17,6 @@ from sepo_kit.exact.gradients import problem
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.objective.terms import TERMS
-
-QUICK_STATES = 30_000  # a game with more of them against one opponent takes longer than a button should
 
 
 @dataclass(frozen=True)
