@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
+from sepo_kit.engine.graph import Event
+
 
 @dataclass(slots=True)
 class Decision:
@@ -60,7 +62,7 @@ class Episode:
     ``externality``: harms by round, shape (T,), in [0, 1]. ``index`` numbers the rollouts of ``group``, which
     numbers the groups against one opponent; ``seed`` is the run seed the draws were made from. ``owner`` is set
     only for the auxiliary episodes of credit mode ``auxiliary``: the (train opponent, group, index) they were
-    played for.
+    played for. ``path``: all that happened, in order, as ``StateGraph.walk`` reads it.
     """
 
     game: str
@@ -76,6 +78,7 @@ class Episode:
     externality: list[float] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     answers: list[Decision] = field(default_factory=list)
+    path: list[Event] = field(default_factory=list)
 
 
 def decision_frame(episodes: Sequence[Episode]) -> pd.DataFrame:

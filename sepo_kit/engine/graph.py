@@ -5,9 +5,12 @@ Sampling and exact solving walk this graph instead of making states again: a ste
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 from sepo_kit.games.base import Game, Harms, InformationState, Outcome, State
+
+Event = int | tuple[str, ...]  # the number of nature's outcome, or what those who had to move did
 
 
 class Node:
@@ -88,13 +91,12 @@ class StateGraph:
     def __len__(self) -> int:
         return len(self._nodes)
 
-    def by_key(self, seat: int) -> dict[str, list[Node]]:
-        """The nodes at which ``seat`` must move, by the key of what it sees there."""
-        found: dict[str, list[Node]] = {}
-        for node in self._nodes.values():
-            if seat in node.seen:
-                found.setdefault(node.seen[seat].key, []).append(node)
-        return found
+    def walk(self, path: Iterable[Event]) -> Iterator[tuple[Node, Event]]:
+        """Every node that ``path`` comes through from the start, with what happened there."""
+        node = self.root
+        for event in path:
+            yield node, event
+            node = node.after_chance(event) if isinstance(event, int) else node.after(tuple(event))
 
     def node(self, state: State) -> Node:
         """The node of ``state``."""

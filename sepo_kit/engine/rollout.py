@@ -248,9 +248,11 @@ class _Live:
             if node.chance is not None:
                 uniform = self.draws.chance[node.round][self.chance_move]
                 self.chance_move += 1
-                self._enter(node.after_chance(draw(node.chance[2], uniform)))
+                outcome = draw(node.chance[2], uniform)
+                self.episode.path.append(outcome)
+                self._enter(node.after_chance(outcome))
             else:
-                self._enter(node.after((self._script_action(),)))
+                self._play((self._script_action(),))
 
     def decide(self, decision: Decision) -> None:
         """Play the agent's decision, with the script's where both move at once."""
@@ -270,9 +272,9 @@ class _Live:
         )
         self.move += 1
         if OPPONENT in node.actors:
-            self._enter(node.after((decision.action, self._script_action())))
+            self._play((decision.action, self._script_action()))
         else:
-            self._enter(node.after((decision.action,)))
+            self._play((decision.action,))
 
     def uniform(self, seat: int) -> float:
         """The number that decides the next move of ``seat``."""
@@ -297,7 +299,7 @@ class _Live:
         self.opponent_move += OPPONENT in node.actors
         actions = tuple(self.made[seat].action for seat in node.actors)
         self.made.clear()
-        self._enter(node.after(actions))
+        self._play(actions)
 
     def _script_action(self) -> str:
         node = self.node
@@ -309,6 +311,10 @@ class _Live:
         uniform = self.draws.opponent[node.round][self.opponent_move]
         self.opponent_move += 1
         return seen.legal_actions[draw(cumulative, uniform)]
+
+    def _play(self, actions: tuple[str, ...]) -> None:
+        self.episode.path.append(actions)
+        self._enter(self.node.after(actions))
 
     def _enter(self, node: Node) -> None:
         self.node = node

@@ -15,12 +15,12 @@ strategies (2009), for how such responses overrate themselves where little was s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from sepo_kit.engine.episode import Episode
-from sepo_kit.engine.graph import Node, shared_graph
+from sepo_kit.engine.graph import Event, Node, shared_graph
 from sepo_kit.engine.policy import NoDistribution, Policy, tabular, uniform
 from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, play_matches
 from sepo_kit.exact.ascent import OpenTable
@@ -51,8 +51,7 @@ def fitted(
     Parameters
     ----------
     episodes
-        Play of the agent in seat 0, against anybody, played in this process. The more of the game they reach the
-        better.
+        Play of the agent in seat 0, against anybody. The more of the game they reach the better.
     agent
         Whose play it is. One that states distributions is asked for them where it was met, and the counts say no more
         than where that was.
@@ -65,13 +64,13 @@ def fitted(
     Raises
     ------
     ValueError
-        No decision of the episodes is known to this process, or the information states have no label ``row``.
+        The episodes hold no decision of seat 0, or the information states have no label ``row``.
     """
     game = get_game(game)
     tabular(game, {}, row=row)  # refuses an unknown row
     if isinstance(least, bool) or not isinstance(least, int) or least < 1:
         raise ValueError(f"least must be a whole number >= 1, got {least!r}")
-    table = _Table(game, episodes, agent, row, least)
+    table = _Table(game, [episode.path for episode in episodes], agent, row, least)
     called = name or f"fitted to {agent.name if agent else 'recorded play'}"
     try:
         rows = _folded_response(table)
@@ -134,30 +133,34 @@ class _Table(Policy):
     name = "recorded play"
 
     def __init__(
-        self, game: Game, episodes: Sequence[Episode], agent: Policy | None, row: str, least: int
+        self, game: Game, paths: Iterable[Sequence[Event]], agent: Policy | None, row: str, least: int
     ) -> None:
         self.game, self.row = game, row
         made: dict[str, Counter[str]] = {}
-        for episode in episodes:
-            for decision in episode.decisions:
-                made.setdefault(decision.information, Counter())[decision.action] += 1
-        nodes = shared_graph(game).by_key(AGENT)
-        self.met: list[tuple[list[Node], InformationState, int, np.ndarray]] = []
-        known = [key for key in made if key in nodes]
-        if not known:
+        visits: dict[str, Counter[Node]] = {}
+        met: dict[str, InformationState] = {}
+        graph = shared_graph(game)
+        for path in paths:
+            for node, event in graph.walk(path):
+                if AGENT in node.actors:
+                    seen = met.setdefault(node.seen[AGENT].key, node.seen[AGENT])
+                    made.setdefault(seen.key, Counter())[event[node.actors.index(AGENT)]] += 1
+                    visits.setdefault(seen.key, Counter())[node] += 1
+        if not made:
             raise ValueError(
-                "fitted needs decisions of this process to know what was seen; play some with explored(game, agent)"
+                "fitted needs episodes in which seat 0 decides; play some with explored(game, agent)"
             )
-        states = [nodes[key][0].seen[AGENT] for key in known]
+        states = list(met.values())
         stated = self._stated(agent, states)
+        self.met: list[tuple[Counter[Node], InformationState, np.ndarray]] = []  # what was done, and where
         self.by_key: dict[str, np.ndarray] = {}
         self.by_label: dict[Name, np.ndarray] = {}
         often: Counter[str] = Counter()
-        for i, (key, state) in enumerate(zip(known, states, strict=True)):
-            total = made[key].total()
-            counted = np.array([made[key][action] for action in state.legal_actions], dtype=float)
+        for i, (key, state) in enumerate(met.items()):
+            did, total = made[key], made[key].total()
+            counted = np.array([did[action] for action in state.legal_actions], dtype=float)
             values = counted / total if stated is None else np.asarray(stated[i], dtype=float)
-            self.met.append((nodes[key], state, total, values))
+            self.met.append((visits[key], state, values))
             label = name_of(state, row)
             self.by_label[label] = self.by_label.get(label, 0.0) + total * values
             if stated is not None or total >= least:
@@ -208,10 +211,10 @@ def _sampled_response(table: _Table) -> Rows:
     """Backward induction over the positions that were met: at each, every reply is tried against what the agent does
     there, and what follows counts as the mean of the label that it leads to."""
     by_round: dict[int, list[tuple[Node, float, np.ndarray]]] = {}
-    for nodes, state, total, values in table.met:
-        for node in nodes:
+    for visits, state, values in table.met:
+        for node, times in visits.items():
             if node.actors == (AGENT, OPPONENT):
-                by_round.setdefault(state.round, []).append((node, total / len(nodes), values))
+                by_round.setdefault(state.round, []).append((node, times, values))
     tries = sum(len(node.seen[OPPONENT].legal_actions) for met in by_round.values() for node, *_ in met)
     actions, stride = max(1, min(3, TRIES // max(1, tries))), 1 + tries // TRIES
     rows: dict[tuple[int, Name], np.ndarray] = {}

@@ -10,7 +10,8 @@ from sepo_kit import exact
 from sepo_kit.adversaries.fitted import explored, fit_adversary, fitted
 from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.adversaries.opponents import resolve
-from sepo_kit.engine.episode import Decision, Episode
+from sepo_kit.engine import graph
+from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted, tabular
 
 LABELS = ("start", "CC", "CD", "DC", "DD")
@@ -111,9 +112,20 @@ def test_bad_input_is_refused(options, message):
         fitted("ipd", [], **options)
 
 
-def test_decisions_that_nobody_here_has_seen_are_refused():
-    stranger = Episode(
-        "ipd", "none", "x", 0, 0, decisions=[Decision("DEFECT", information="CC CC CC CC CC XX")]
-    )
-    with pytest.raises(ValueError, match="fitted needs decisions of this process"):
-        fitted("ipd", [stranger])
+def test_episodes_without_a_decision_are_refused():
+    with pytest.raises(ValueError, match="fitted needs episodes in which seat 0 decides"):
+        fitted("ipd", [Episode("ipd", "none", "x", 0, 0)])
+
+
+@pytest.mark.parametrize("name", ["auction", "ipd"])
+def test_it_depends_on_the_episodes_alone(name):
+    """Neither on what else this process has played nor on whether its states are still at hand."""
+    game = sk.get_game(name)
+    agent = scripted(game, "shaded" if name == "auction" else "tit-for-tat")
+    episodes = explored(game, agent, 40)
+    first = fitted(game, episodes, agent=agent)
+    explored(game, scripted(game, next(iter(game.strategies))), 200, seed=9)
+    graph._shared.clear()
+    again = fitted(game, episodes, agent=agent)
+    assert list(first.rows) == list(again.rows)
+    assert all((first.rows[name] == again.rows[name]).all() for name in first.rows)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sepo_kit.engine.graph import StateGraph
+from sepo_kit.engine.graph import StateGraph, shared_graph
+from sepo_kit.engine.policy import uniform
+from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.games import get_game
 
 
@@ -45,3 +47,18 @@ def test_equal_information_states_are_one_object():
 def test_illegal_moves_are_refused():
     with pytest.raises(ValueError, match="CALL"):
         StateGraph(get_game("kuhn")).root.after_chance(0).after(("CALL",))
+
+
+@pytest.mark.parametrize("name", ["ipd", "kuhn", "auction", "negotiation_v2"])
+def test_a_path_tells_all_that_happened(name):
+    """Walked again it comes through the agent's decisions, in order, and to the payoffs of the record."""
+    game = get_game(name)
+    for episode in play_matches(game, uniform(game), matches(game, ("train", "exploit"), 2), seed=3):
+        made, own = [], []
+        for node, event in shared_graph(game).walk(episode.path):
+            if 0 in node.actors:
+                made.append((node.seen[0].key, event[node.actors.index(0)]))
+            if node.outcome is not None:
+                own.append(node.outcome.payoffs[0])
+        assert made == [(decision.information, decision.action) for decision in episode.decisions]
+        assert own == episode.own[:-1]  # the last round's stands where the path ends
