@@ -8,13 +8,14 @@ from sepo_kit import exact
 from sepo_kit.adversaries.exploiters import states_distributions
 from sepo_kit.adversaries.fitted import fit_adversary
 from sepo_kit.adversaries.gain import measured_gain
-from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, TabularPolicy
+from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, TabularPolicy, scripted
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 
 QUICK_STATES = 30_000  # a tree of more takes longer than a moment
 EFFORTS = ("none", "quick", "search", "bounds")
-PLAYED = 600  # episodes to fit an adversary to, and to measure what it gains
+PLAYED = 400  # episodes to fit an adversary to, and to measure what it gains
+TRIED = 50  # episodes in which each adversary is tried first
 SEARCHED = {"max_states": 4_000, "episodes": 400, "search_episodes": 20}
 
 
@@ -50,8 +51,8 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
     effort
         "none"; "quick": only where it is exact and takes a moment, which is in games of few information states, and
         for strategies and tables where the tree is small; "search": elsewhere in seconds, where nature does not move
-        bounds from the likeliest part of the tree, else what an adversary that was fitted to the agent's play gains in
-        fresh episodes; "bounds": elsewhere ``exact.worst_case_bounds`` at its best, minutes.
+        bounds from the likeliest part of the tree, else what the best of the exploit pool and an adversary that was
+        fitted to the agent's play gains in fresh episodes; "bounds": elsewhere ``exact.worst_case_bounds`` at its best, minutes.
     seed
         Of what is sampled.
 
@@ -69,9 +70,7 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
     if effort not in ("search", "bounds"):
         return KnownWorstCase()
     if effort == "search" and (nature_moves(game) or not states_distributions(agent)):
-        adversary = fit_adversary(game, agent, episodes=PLAYED, seed=seed)
-        gain = measured_gain(game, agent, adversary, PLAYED, seed)
-        return KnownWorstCase(gain.value, gain.low, None, adversary, "found")
+        return _found(game, agent, seed)
     bounds = exact.worst_case_bounds(game, agent, seed=seed, **(SEARCHED if effort == "search" else {}))
     known = bounds.upper is not None
     return KnownWorstCase(
@@ -87,6 +86,15 @@ def nature_moves(game: Game) -> bool:
             return True
         state = state.apply(tuple(state.information(seat).legal_actions[0] for seat in state.actors))
     return bool(state.chance_outcomes())
+
+
+def _found(game: Game, agent: Policy, seed: int) -> KnownWorstCase:
+    """The best of some adversaries that are tried, and what it gains where it was not chosen for it."""
+    tried = [fit_adversary(game, agent, episodes=PLAYED, seed=seed)]
+    tried += [scripted(game, strategy) for strategy in game.spec.pools.exploit]
+    best = max(tried, key=lambda adversary: measured_gain(game, agent, adversary, TRIED, seed).value)
+    gain = measured_gain(game, agent, best, PLAYED, seed + 1)
+    return KnownWorstCase(gain.value, gain.low, None, best, "found")
 
 
 def _exactly(game: Game, agent: Policy) -> exact.WorstCase | None:

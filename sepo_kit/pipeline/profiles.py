@@ -327,7 +327,7 @@ PROFILES: dict[str, Profile] = {
             "worst-case",
             "SmolLM2 and pico against best responses, three seeds: an hour or two; the published worst cases",
             _worst_case_plan,
-            lambda: [(SMOLLM2, "kuhn"), (PICO, "kuhn"), (PICO, "ipd"), (PICO, "leduc")],
+            lambda: [(SMOLLM2, "kuhn"), *((PICO, game) for game in (*paper_games(), "leduc"))],
         ),
         Profile(
             "study",

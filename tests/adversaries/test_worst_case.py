@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sepo_kit import exact
+from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.adversaries.worst_case import find_worst_case
 from sepo_kit.engine.policy import scripted, uniform
 from sepo_kit.games import get_game
@@ -41,6 +42,15 @@ def test_a_search_finds_something_from_below():
     found = find_worst_case(game, scripted(game, "conservative"), "search")
     assert found.how == "found" and found.high is None
     assert 0.9 < found.low < found.value < 1.1  # what the fitted adversary gained in fresh episodes
+
+
+@pytest.mark.parametrize("strategy", ["tit-for-tat", "concede"])
+def test_a_search_does_not_fall_short_of_the_exploit_pool(strategy):
+    game = get_game("negotiation_v2")
+    agent = scripted(game, strategy)
+    found = find_worst_case(game, agent, "search")
+    pool = [measured_gain(game, agent, scripted(game, name), 400, 7) for name in game.spec.pools.exploit]
+    assert found.value >= max(gain.low for gain in pool)
 
 
 def test_an_unknown_effort_is_named():
