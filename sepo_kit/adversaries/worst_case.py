@@ -52,7 +52,8 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
         "none"; "quick": only where it is exact and takes a moment, which is in games of few information states, and
         for strategies and tables where the tree is small; "search": elsewhere in seconds, where nature does not move
         bounds from the likeliest part of the tree, else what the best of the exploit pool and an adversary that was
-        fitted to the agent's play gains in fresh episodes; "bounds": elsewhere ``exact.worst_case_bounds`` at its best, minutes.
+        fitted to the agent's play gains in fresh episodes; "bounds": elsewhere ``exact.worst_case_bounds`` at its
+        best, minutes.
     seed
         Of what is sampled.
 

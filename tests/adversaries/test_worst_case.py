@@ -50,7 +50,8 @@ def test_a_search_does_not_fall_short_of_the_exploit_pool(strategy):
     agent = scripted(game, strategy)
     found = find_worst_case(game, agent, "search")
     pool = [measured_gain(game, agent, scripted(game, name), 400, 7) for name in game.spec.pools.exploit]
-    assert found.value >= max(gain.low for gain in pool)
+    upper = 2 * found.value - found.low
+    assert upper >= max(gain.low for gain in pool)
 
 
 def test_an_unknown_effort_is_named():
