@@ -44,13 +44,21 @@ class Rollouts:
         The processes cannot share the rows evenly.
     """
 
-    def __init__(self, game: Game, player: LanguageModel, settings: SEPOSettings, seed: int) -> None:
+    def __init__(
+        self,
+        game: Game,
+        player: LanguageModel,
+        settings: SEPOSettings,
+        seed: int,
+        opponents: Mapping[str, Policy] | None = None,
+    ) -> None:
         self.game = game
         self.player = player
         self.settings = settings
         self.seed = seed
         self.step = TrainingStep(game, settings)
         self.exploiters = Exploiters(game, settings, seed=seed)
+        self.given = dict(opponents or {})  # by name, beside those of the grammar
         self.seated: dict[str, Policy] | None = None  # opponents that stay as they are, once they are loaded
         self.style = STYLES[settings.style](player, game, settings)
         self.slots = game.spec.rounds * game.spec.moves_per_round
@@ -89,8 +97,9 @@ class Rollouts:
     def _others(self) -> dict[str, Policy]:
         """Who sits opposite and is no best response."""
         if self.seated is None:
-            names = [n for n in self.step.opponents if n not in self.settings.best_responses]
-            self.seated = resolve_all(self.game, names, self.player)
+            known = {*self.settings.best_responses, *self.given}
+            names = [name for name in self.step.opponents if name not in known]
+            self.seated = {**resolve_all(self.game, names, self.player), **self.given}
         return self.seated
 
     def _play(self, step: int, opponents: Mapping[str, Policy]) -> list[Episode]:

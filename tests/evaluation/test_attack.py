@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import sepo_kit as sk
 from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.evaluation import attack
-from sepo_kit.evaluation.attack import AdversarySettings, time_to_exploit, train_adversary
+from sepo_kit.evaluation.attack import (
+    AdversarySettings,
+    LanguageAdversarySettings,
+    time_to_exploit,
+    train_adversary,
+)
 from sepo_kit.runs import RunError
 
 FEW = AdversarySettings(steps=30, episodes=16, learning_rate=1.0, check_every=10, check_episodes=40)
@@ -49,7 +56,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(tmp_path, monkeypatch):
     real = attack._learn
 
     def stops(*args):
-        if args[-1] == 15:
+        if args[-1] == 15:  # the step
             raise KeyboardInterrupt
         real(*args)
 
@@ -63,6 +70,22 @@ def test_a_stopped_training_goes_on_to_the_same_end(tmp_path, monkeypatch):
     assert again.curve.equals(whole.curve)
     with pytest.raises(RunError, match="was made for another request"):
         train_adversary(agent, "ipd", tmp_path / "half", FEW, seed=1)
+
+
+def test_a_language_model_learns_to_attack_too(tmp_path):
+    """With an adapter of its own, through the same training; stopped after it, only the checks are done anew."""
+    agent = Silent(sk.scripted("kuhn", "always-bet"))
+    sepo = replace(attack.BY_MODEL, steps=8, rollouts=4, groups=8, learning_rate=5e-3, save_every=4)
+    settings = LanguageAdversarySettings(sepo=sepo, check_episodes=60)
+    found = train_adversary(agent, "kuhn", tmp_path / "a", settings)
+    assert list(found.curve["step"]) == [0, 4, 8] and list(found.curve["episodes"]) == [0, 128, 256]
+    truth = sk.exact.against("kuhn", agent.inner, found.adversary).advantage
+    before = sk.exact.against("kuhn", agent.inner, sk.language_model(sk.load_model("pico"), "kuhn")).advantage
+    assert truth > before + 0.2
+    assert found.curve["low"].iloc[-1] <= truth <= found.curve["high"].iloc[-1]
+    (tmp_path / "a" / attack.CURVE).unlink()
+    again = train_adversary(agent, "kuhn", tmp_path / "a", settings)
+    assert again.curve.equals(found.curve)
 
 
 def test_time_to_exploit_has_an_interval_over_seeds(tmp_path):
