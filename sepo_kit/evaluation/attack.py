@@ -10,16 +10,19 @@ Source: Timbers et al., Approximate exploitability (2020), for learned best resp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from sepo_kit.adversaries.attacked import AttackedGame
 from sepo_kit.adversaries.gain import Gain, measured_gain
 from sepo_kit.engine.policy import Policy, tabular
+from sepo_kit.evaluation.agents import agents_of
+from sepo_kit.evaluation.results import KEYS
 from sepo_kit.evaluation.statistics import Estimate, over_seeds
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.games import get_game
@@ -223,6 +226,28 @@ def _note(run: Run, step: int, episodes: int, found: Gain) -> None:
         run.path / CURVE,
         {"step": step, "episodes": episodes, "gain": found.value, "low": found.low, "high": found.high},
     )
+
+
+def attacks_on(
+    files: Iterable[Path | str],
+    folder: Path | str,
+    settings: AdversarySettings | LanguageAdversarySettings | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The same learner against the agents of result files, each from the start; a stopped one goes on.
+
+    Returns
+    -------
+    DataFrame
+        One row per agent: model, game, stage and seed, the last ``gain`` with ``low`` and ``high`` per round, and the
+        ``episodes`` it learned from.
+    """
+    rows = []
+    for label, agent in tqdm(list(agents_of(files)), desc="learning to attack"):
+        own = Path(folder, *(str(label[key]).replace("/", "--") for key in KEYS))
+        last = train_adversary(agent, label["game"], own, settings, seed).curve.iloc[-1]
+        rows.append({**label, **last[["gain", "low", "high"]], "episodes": int(last["episodes"])})
+    return pd.DataFrame(rows, columns=[*KEYS, "gain", "low", "high", "episodes"])
 
 
 def time_to_exploit(attacks: Sequence[Attack], margin: float) -> Estimate:

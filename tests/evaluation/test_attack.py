@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from finished import evaluation
 
 import sepo_kit as sk
 from sepo_kit.engine.policy import NoDistribution, Policy
@@ -15,6 +16,7 @@ from sepo_kit.evaluation.attack import (
     time_to_exploit,
     train_adversary,
 )
+from sepo_kit.models import PICO
 from sepo_kit.runs import RunError
 
 FEW = AdversarySettings(steps=30, episodes=16, learning_rate=1.0, check_every=10, check_episodes=40)
@@ -86,6 +88,17 @@ def test_a_language_model_learns_to_attack_too(tmp_path):
     (tmp_path / "a" / attack.CURVE).unlink()
     again = train_adversary(agent, "kuhn", tmp_path / "a", settings)
     assert again.curve.equals(found.curve)
+
+
+def test_the_agents_of_results_are_attacked_alike(tmp_path):
+    evaluation(tmp_path, "auction", "base", "uniform", model=PICO)
+    files = list(tmp_path.glob("*/auction/results/*.json"))
+    few = AdversarySettings(steps=2, episodes=4, check_every=2, check_episodes=8)
+    (row,) = attack.attacks_on(files, tmp_path / "learners", few, seed=1).to_dict("records")
+    agent = sk.language_model(sk.load_model(PICO), "auction", temperature=0.8)
+    alone = train_adversary(agent, "auction", tmp_path / "alone", few, 1).curve.iloc[-1]
+    assert (row["model"], row["game"], row["stage"], row["episodes"]) == (PICO, "auction", "base", 8)
+    assert (row["gain"], row["low"]) == pytest.approx((alone["gain"], alone["low"]))
 
 
 def test_time_to_exploit_has_an_interval_over_seeds(tmp_path):
