@@ -15,6 +15,7 @@ from sepo_kit.games.base import Game
 QUICK_STATES = 30_000  # a tree of more takes longer than a moment
 EFFORTS = ("none", "quick", "search", "bounds")
 PLAYED = 400  # episodes to fit an adversary to, and to measure what it gains
+ASKED_ANYWAY = 50  # information states that a training step meets whatever it plays
 TRIED = 50  # episodes in which each adversary is tried first
 SEARCHED = {"max_states": 4_000, "episodes": 400, "search_episodes": 20}
 
@@ -77,6 +78,23 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
     return KnownWorstCase(
         bounds.lower, bounds.lower, bounds.upper, bounds.adversary, "bounds" if known else "found"
     )
+
+
+def glimpse(game: Game, agent: Policy, number: int, every: int) -> float | None:
+    """What a training may know of its agent's worst case in step ``number`` without being held up: exact at every step
+    where play asks for all information states anyway (Kuhn poker), else at each ``every``-th step, exact where they are
+    few, from below by the likeliest part of the tree where nature does not move, and None elsewhere."""
+    if not states_distributions(agent):
+        return None
+    if game.spec.few_states:
+        if number % every == 0 or len(exact.information_states(game)) <= ASKED_ANYWAY:
+            return exact.worst_case(game, agent).advantage
+    elif number % every == 0 and not nature_moves(game):
+        bound = exact.likely_best_response(game, agent)[1]
+        return (
+            bound if bound > 0 else None
+        )  # what was left out counts as lost: of a policy still undecided, much
+    return None
 
 
 def nature_moves(game: Game) -> bool:

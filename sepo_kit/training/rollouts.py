@@ -15,6 +15,7 @@ from trl import GRPOTrainer
 
 from sepo_kit.adversaries.exploiters import Exploiters
 from sepo_kit.adversaries.opponents import resolve_all
+from sepo_kit.adversaries.worst_case import glimpse
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import Match, play_matches
@@ -91,7 +92,10 @@ class Rollouts:
             exploiters = self.exploiters
             episodes = self._play(number, {**self._others(), **exploiters.renewed(self.player, number)})
             exploiters.watch(episodes)
-            self.step.learn(episodes, exploiters.gain)
+            gain = exploiters.gain
+            if not self.settings.best_responses:
+                gain = glimpse(self.game, self.player, number, self.settings.save_every)
+            self.step.learn(episodes, gain)
         return self._lay_out()
 
     def _others(self) -> dict[str, Policy]:

@@ -6,7 +6,7 @@ import pytest
 
 from sepo_kit import exact
 from sepo_kit.adversaries.gain import measured_gain
-from sepo_kit.adversaries.worst_case import find_worst_case
+from sepo_kit.adversaries.worst_case import find_worst_case, glimpse
 from sepo_kit.engine.policy import scripted, uniform
 from sepo_kit.games import get_game
 
@@ -52,6 +52,17 @@ def test_a_search_does_not_fall_short_of_the_exploit_pool(strategy):
     pool = [measured_gain(game, agent, scripted(game, name), 400, 7) for name in game.spec.pools.exploit]
     upper = 2 * found.value - found.low
     assert upper >= max(gain.low for gain in pool)
+
+
+def test_a_glimpse_is_exact_or_from_below_or_nothing():
+    ipd, leduc = get_game("ipd"), get_game("leduc")
+    agent = scripted(ipd, "tit-for-tat")
+    assert [glimpse(ipd, agent, number, 2) for number in range(3)] == [0.625, None, 0.625]
+    assert glimpse(ipd, uniform(ipd), 0, 1) is None  # what is left out of the tree counts as lost
+    agent = scripted(leduc, "near-nash")
+    truth = exact.worst_case(leduc, agent).advantage
+    assert [glimpse(leduc, agent, number, 2) for number in range(3)] == [truth, None, truth]
+    assert glimpse(get_game("auction"), scripted("auction", "shaded"), 0, 1) is None
 
 
 def test_an_unknown_effort_is_named():
