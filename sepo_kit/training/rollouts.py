@@ -29,6 +29,7 @@ from sepo_kit.training.processes import collected, dealt, from_all, share_of_wor
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.styles import STYLES
 
+GLIMPSE_EVERY = 10  # steps, at least
 KEPT = 20_000  # contexts whose reference is kept, about 100 MB
 
 
@@ -94,7 +95,8 @@ class Rollouts:
             exploiters.watch(episodes)
             gain = exploiters.gain
             if not self.settings.best_responses:
-                gain = glimpse(self.game, self.player, number, self.settings.save_every)
+                every = max(self.settings.save_every, GLIMPSE_EVERY)
+                gain = glimpse(self.game, self.player, number, every, episodes, self.seed)
             self.step.learn(episodes, gain)
         return self._lay_out()
 

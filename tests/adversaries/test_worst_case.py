@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sepo_kit import exact
+from sepo_kit.adversaries.fitted import explored
 from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.adversaries.worst_case import find_worst_case, glimpse
 from sepo_kit.engine.policy import scripted, uniform
@@ -54,15 +55,17 @@ def test_a_search_does_not_fall_short_of_the_exploit_pool(strategy):
     assert upper >= max(gain.low for gain in pool)
 
 
-def test_a_glimpse_is_exact_or_from_below_or_nothing():
-    ipd, leduc = get_game("ipd"), get_game("leduc")
-    agent = scripted(ipd, "tit-for-tat")
-    assert [glimpse(ipd, agent, number, 2) for number in range(3)] == [0.625, None, 0.625]
-    assert glimpse(ipd, uniform(ipd), 0, 1) is None  # what is left out of the tree counts as lost
+def test_a_glimpse_is_exact_where_states_are_few_and_fitted_elsewhere():
+    leduc = get_game("leduc")
     agent = scripted(leduc, "near-nash")
     truth = exact.worst_case(leduc, agent).advantage
-    assert [glimpse(leduc, agent, number, 2) for number in range(3)] == [truth, None, truth]
-    assert glimpse(get_game("auction"), scripted("auction", "shaded"), 0, 1) is None
+    assert [glimpse(leduc, agent, number, 2, []) for number in range(3)] == [truth, None, truth]
+    ipd = get_game("ipd")
+    agent = scripted(ipd, "generous-tit-for-tat")
+    played = explored(ipd, agent, 60)
+    seen = [glimpse(ipd, agent, number, 2, played) for number in range(3)]
+    assert seen[1] is None
+    assert seen[0] == pytest.approx(exact.worst_case(ipd, agent).advantage, abs=0.3)
 
 
 def test_an_unknown_effort_is_named():
