@@ -16,7 +16,7 @@ import pytest
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.contenders import stored
 from sepo_kit.pipeline.children import Child
-from sepo_kit.pipeline.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, run_notebook
+from sepo_kit.pipeline.notebooks import NOTEBOOKS, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
 from sepo_kit.pipeline.reproduce import (
     Reproduction,
@@ -28,6 +28,7 @@ from sepo_kit.pipeline.reproduce import (
     tasks,
 )
 from sepo_kit.runs import Run, RunError
+from sepo_kit.runs.project import PROJECT
 from sepo_kit.widgets.lab import PenaltyLab
 from sepo_kit.widgets.table import Table
 
