@@ -177,9 +177,11 @@ class Reproduction:
             f"profile {self.profile.name}: {len(self.todo)} notebooks, {self.workers} at a time, "
             f"{threads} thread{'s' if threads > 1 else ''} each, runs in {self.root}"
         )
+        done: set[str] = set()
         for task in self.todo:  # each comes after what it needs
-            if _is_done(task, self.root):
+            if set(task.after) <= done and _is_done(task, self.root):
                 task.state = "done"
+                done.add(task.name)
         self._say_what_is_old()
         with ended_by_sigterm():
             try:
