@@ -1,4 +1,4 @@
-"""A user's own game, known by an entry point, goes through all of the kit: the file of docs/add_a_game.md with every
+"""A user's own game, known by an entry point, goes through all of the kit: the file of docs/game_file.md with every
 notebook, and the package of examples/ as an installer leaves it."""
 
 from __future__ import annotations
