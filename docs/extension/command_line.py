@@ -22,7 +22,7 @@ def lines() -> Iterator[str]:
     (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
     told = {choice.dest: choice.help for choice in commands._choices_actions}
     for name, parser in commands.choices.items():
-        parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=96)
+        parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=78)
         yield f"## {name}\n\n{told[name][:1].upper()}{told[name][1:]}.\n\n```text\n{parser.format_help()}```\n"
 
 

@@ -120,9 +120,9 @@ def strategies(game: Game) -> Iterator[str]:
         pools[name].append(pool)
     yield "`train`: payoff is earned here. `exploit`: adversaries. `collusive`: partners that invite collusion."
     yield "`shift`: never trained on, for Robust. What stands in no pool can be named as an opponent all the same.\n"
-    yield "| strategy | pools | what it does | what it says first |\n|---|---|---|---|"
+    yield "| strategy | pools | what it does, and what it says of its first move |\n|---|---|---|"
     for name, strategy in game.strategies.items():
-        yield f"| `{name}` | {', '.join(pools[name]) or '-'} | {first_paragraph(strategy)} | {says(game, strategy)} |"
+        yield f"| `{name}` | {', '.join(pools[name]) or '-'} | {first_paragraph(strategy)} {says(game, strategy)} |"
 
 
 def harms(game: Game) -> Iterator[str]:
@@ -242,7 +242,7 @@ def says(game: Game, strategy: Strategy) -> str:
     information = state.information(state.actors[0])
     probabilities = strategy.distribution(information)
     action = max(information.legal_actions, key=lambda a: probabilities.get(a, 0.0))
-    return f"{strategy.explain(information, action)} *{action}*"
+    return f"*{strategy.explain(information, action)}* {action}"
 
 
 def nature_moves(game: Game) -> bool:
