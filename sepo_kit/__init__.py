@@ -25,6 +25,7 @@ _LATER = {
     "endpoint": "models.endpoint",
     "train_adversary": "evaluation.attack",
     "AdversarySettings": "evaluation.attack",
+    "LanguageAdversarySettings": "evaluation.attack",
     "train_sft": "training.sft",
     "train_sepo": "training.grpo",
     "SFTSettings": "training.settings",
@@ -35,6 +36,7 @@ _LATER = {
 
 __all__ = [
     "AdversarySettings",
+    "LanguageAdversarySettings",
     "GAMES",
     "PROFILES",
     "Game",

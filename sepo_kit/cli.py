@@ -131,6 +131,10 @@ def _parser() -> argparse.ArgumentParser:
             "--seeds", type=int, nargs="+", metavar="SEED",
             help="several, one after the other: {seed} in the names of model and folder becomes each of them",
         )  # fmt: skip
+        train.add_argument(
+            "--report-to", nargs="+", metavar="TRACKER",
+            help="trackers that get the curves as well: tensorboard, trackio, wandb",
+        )  # fmt: skip
         _may_keep(train)
         train.set_defaults(run=_train, stage=stage)
     train.add_argument(
@@ -274,6 +278,8 @@ def _train(options: argparse.Namespace) -> None:
         settings = plan.sft if options.stage == "train-sft" else plan.sepo
     if getattr(options, "weights", None):
         settings = replace(settings, weights=sk.Weights(*options.weights))
+    if options.report_to:
+        settings = replace(settings, report_to=tuple(options.report_to))
     seeds = options.seeds or [options.seed]
     if len(seeds) > 1 and EACH_SEED not in str(options.folder):
         raise ValueError(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sepo_kit import exact
 from sepo_kit.adversaries.exploiters import states_distributions
-from sepo_kit.adversaries.fitted import fit_adversary
+from sepo_kit.adversaries.fitted import fit_adversary, fitted
 from sepo_kit.adversaries.gain import measured_gain
+from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, TabularPolicy, scripted
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
@@ -15,6 +17,8 @@ from sepo_kit.games.base import Game
 QUICK_STATES = 30_000  # a tree of more takes longer than a moment
 EFFORTS = ("none", "quick", "search", "bounds")
 PLAYED = 400  # episodes to fit an adversary to, and to measure what it gains
+ASKED_ANYWAY = 50  # information states that a training step meets whatever it plays
+GLIMPSED, MATCHES = 10_000, 20  # replies tried to fit an adversary in passing, and matches against it
 TRIED = 50  # episodes in which each adversary is tried first
 SEARCHED = {"max_states": 4_000, "episodes": 400, "search_episodes": 20}
 
@@ -77,6 +81,24 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
     return KnownWorstCase(
         bounds.lower, bounds.lower, bounds.upper, bounds.adversary, "bounds" if known else "found"
     )
+
+
+def glimpse(
+    game: Game, agent: Policy, number: int, every: int, episodes: Sequence[Episode], seed: int = 0
+) -> float | None:
+    """What a training may know of its agent's worst case in step ``number`` without being held up: exact at every step
+    where play asks for all information states anyway (Kuhn poker), else at each ``every``-th step, exact where they are
+    few and elsewhere what an adversary gains that was fitted to the step's ``episodes``; None at the others, and for
+    agents that answer in free text."""
+    if not states_distributions(agent):
+        return None
+    few = game.spec.few_states
+    if number % every and not (few and len(exact.information_states(game)) <= ASKED_ANYWAY):
+        return None
+    if few:
+        return exact.worst_case(game, agent).advantage
+    adversary = fitted(game, episodes, agent=agent, tries=GLIMPSED)
+    return measured_gain(game, agent, adversary, MATCHES, seed + number).value
 
 
 def nature_moves(game: Game) -> bool:

@@ -1,33 +1,37 @@
 """A fresh learner against a frozen agent: what it comes to gain, and how many episodes it takes.
 
-The learner is a softmax table over the short label and sits in seat 1, where its lead over the agent is what it is
-paid: each of its decisions earns its lead from that round on, less the mean of the step's other episodes there. It
-needs nothing of the agent but its play. Every check measures the greedy table in fresh episodes, so that the gain of
-the last check is a lower bound on the worst case up to its interval.
+The learner sits in seat 1 and is paid what it leads by: it trains in ``AttackedGame``, through the training step that
+everything else is trained by, and needs nothing of the agent but its play. It is a softmax table over the short label,
+which learns in seconds, or a language model with an adapter of its own. Every check measures it in fresh episodes, so
+that the gain of the last check is a lower bound on the worst case up to its interval.
 
-Source: Williams, Simple statistical gradient-following algorithms (1992); Timbers et al., Approximate exploitability
-(2020), for learned best responses as a measure.
+Source: Timbers et al., Approximate exploitability (2020), for learned best responses as a measure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
-from sepo_kit.adversaries.gain import measured_gain
+from sepo_kit.adversaries.attacked import AttackedGame
+from sepo_kit.adversaries.gain import Gain, measured_gain
 from sepo_kit.engine.policy import Policy, tabular
-from sepo_kit.engine.rollout import Match, play_matches
+from sepo_kit.evaluation.agents import agents_of
+from sepo_kit.evaluation.results import KEYS
 from sepo_kit.evaluation.statistics import Estimate, over_seeds
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game, InformationState
-from sepo_kit.objective.step import check_numbers
+from sepo_kit.games.base import Game, Pools
+from sepo_kit.models import PICO
+from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers
 from sepo_kit.runs import Run, append_line, read_json, read_lines, write_json
-from sepo_kit.study.tabular import Logits
+from sepo_kit.study.tabular import Logits, sampled_gradient
+from sepo_kit.training.settings import SEPOSettings
 
 CURVE, STATE = "curve.jsonl", "learner.json"
 LEARNER = "learner"
@@ -35,7 +39,7 @@ LEARNER = "learner"
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarySettings:
-    """How an adversary is trained.
+    """How an adversary that is a table is trained.
 
     Attributes
     ----------
@@ -68,11 +72,48 @@ class AdversarySettings:
                 raise ValueError(f"{name} must be >= 2, got {getattr(self, name)}: a mean needs another one")
 
 
+# Small steps without a pull to the base, falling to zero: it is to end as a best response, not as what it was.
+BY_MODEL = SEPOSettings(
+    steps=60, rollouts=8, groups=4, learning_rate=1e-3, beta=0.0, schedule="linear", save_every=20
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageAdversarySettings:
+    """How an adversary that is a language model is trained.
+
+    Attributes
+    ----------
+    base
+        Anything ``load_model`` takes: what gets an adapter of its own.
+    sepo
+        Its training. Who sits opposite, and what is paid, is not asked of it.
+    check_episodes
+        Fresh episodes of each check; there is one at the start and one at every saved step.
+
+    Raises
+    ------
+    ValueError
+        A value is out of its range.
+    """
+
+    base: str = PICO
+    sepo: SEPOSettings = BY_MODEL
+    check_episodes: int = 200
+
+    def __post_init__(self) -> None:
+        check_numbers(self, ("check_episodes",))
+        if self.check_episodes < 2:
+            raise ValueError(
+                f"check_episodes must be >= 2, got {self.check_episodes}: a mean needs another one"
+            )
+
+
 @dataclass(frozen=True)
 class Attack:
     """What a learner found.
 
-    ``adversary``: the table it ended with, greedy, a policy of seat 1. ``curve``: a row per check, with ``episodes``
+    ``adversary``: what it ended as, a policy of seat 1; a table greedy. ``curve``: a row per check, with ``episodes``
     played to learn until then, and ``gain`` with ``low`` and ``high``, per round, as in ``Gain``.
     """
 
@@ -89,10 +130,10 @@ def train_adversary(
     agent: Policy,
     game: Game | str,
     folder: Path | str,
-    settings: AdversarySettings | None = None,
+    settings: AdversarySettings | LanguageAdversarySettings | None = None,
     seed: int = 0,
 ) -> Attack:
-    """Train a table against ``agent``, which stays as it is; goes on where a stopped training left off.
+    """Train a learner against ``agent``, which stays as it is; goes on where a stopped training left off.
 
     Parameters
     ----------
@@ -100,6 +141,8 @@ def train_adversary(
         Anything that acts in seat 0, also one that answers in free text.
     folder
         Where the learning curve and the learner are kept; one folder for each agent, game, settings and seed.
+    settings
+        Whether a table learns or a language model, and how; None: a table.
 
     Raises
     ------
@@ -107,15 +150,28 @@ def train_adversary(
         The folder belongs to another request.
     ValueError
         The information states have no label ``settings.row``.
+    OSError
+        A model's files are missing or broken.
     """
     game = get_game(game)
     settings = settings or AdversarySettings()
+    if isinstance(settings, LanguageAdversarySettings):
+        return _train_model(agent, game, folder, settings, seed)
+    return _train_table(agent, game, folder, settings, seed)
+
+
+def _train_table(
+    agent: Policy, game: Game, folder: Path | str, settings: AdversarySettings, seed: int
+) -> Attack:
     request = {
         "stage": "adversary", "agent": agent.name, "game": game.spec.id, "seed": seed, "settings": asdict(settings)
     }  # fmt: skip
     tabular(game, {}, row=settings.row)  # refuses an unknown row
     run = Run(folder, request)
-    logits = Logits(game, settings.row)
+    attacked = AttackedGame(game)
+    logits = Logits(attacked, settings.row)
+    steps = StepSettings(rollouts=settings.episodes, pools=_only(agent), common_random_numbers=False)
+    taken = TrainingStep(attacked, steps)
     begin = 0
     if (run.path / STATE).exists():
         kept = read_json(run.path / STATE)
@@ -125,11 +181,73 @@ def train_adversary(
         if step % settings.check_every == 0 or step == settings.steps:
             _check(run, game, agent, logits, settings, seed, step)
         if step < settings.steps:
-            _learn(game, agent, logits, settings, seed, step)
+            _learn(taken, agent, logits, settings.learning_rate, seed, step)
     if not run.done:
         run.finish(steps=settings.steps)
-    curve = pd.DataFrame(read_lines(run.path / CURVE)).drop_duplicates("step", keep="last", ignore_index=True)
-    return Attack(_greedy(logits), curve)
+    return Attack(_greedy(logits), _curve(run))
+
+
+def _train_model(
+    agent: Policy, game: Game, folder: Path | str, settings: LanguageAdversarySettings, seed: int
+) -> Attack:
+    from sepo_kit.models.loading import (
+        kept_steps,
+        language_model,
+        load_model,
+    )  # torch, which a table does not need
+    from sepo_kit.training.grpo import train_sepo
+
+    sepo = replace(settings.sepo, pools=_only(agent), exploiters="pool", limits={})
+    attacked = AttackedGame(game)
+    run = train_sepo(settings.base, attacked, folder, sepo, seed, opponents={agent.name: agent})
+    a_step = sepo.rollouts * sepo.groups
+    checked = {row["step"] for row in read_lines(run.path / CURVE)} if (run.path / CURVE).exists() else set()
+    for step in {0: None, **{step: step for step in kept_steps(run.path)}}:
+        if step not in checked:
+            learner = load_model(run.path, step=step) if step else load_model(settings.base)
+            found = measured_gain(
+                game, agent, language_model(learner, game, style=sepo.style), settings.check_episodes, seed
+            )
+            _note(run, step, step * a_step, found)
+    return Attack(language_model(load_model(run.path), game, name=LEARNER), _curve(run))
+
+
+def _only(agent: Policy) -> Pools:
+    """Pools of nobody else."""
+    return Pools((agent.name,), (), (), ())
+
+
+def _curve(run: Run) -> pd.DataFrame:
+    return pd.DataFrame(read_lines(run.path / CURVE)).drop_duplicates("step", keep="last", ignore_index=True)
+
+
+def _note(run: Run, step: int, episodes: int, found: Gain) -> None:
+    append_line(
+        run.path / CURVE,
+        {"step": step, "episodes": episodes, "gain": found.value, "low": found.low, "high": found.high},
+    )
+
+
+def attacks_on(
+    files: Iterable[Path | str],
+    folder: Path | str,
+    settings: AdversarySettings | LanguageAdversarySettings | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The same learner against the agents of result files, each from the start; a stopped one goes on.
+
+    Returns
+    -------
+    DataFrame
+        One row per agent: model, game, stage and seed, the last ``gain`` with ``low`` and ``high`` per round, and the
+        ``episodes`` it learned from.
+    """
+    rows = []
+    for label, agent in tqdm(list(agents_of(files)), desc="learning to attack"):
+        own = Path(folder, *(str(label[key]).replace("/", "--") for key in KEYS))
+        last = train_adversary(agent, label["game"], own, settings, seed).curve.iloc[-1]
+        rows.append({**label, **last[["gain", "low", "high"]], "episodes": int(last["episodes"])})
+    return pd.DataFrame(rows, columns=[*KEYS, "gain", "low", "high", "episodes"])
 
 
 def time_to_exploit(attacks: Sequence[Attack], margin: float) -> Estimate:
@@ -153,11 +271,7 @@ def _check(
     run: Run, game: Game, agent: Policy, logits: Logits, settings: AdversarySettings, seed: int, step: int
 ) -> None:
     found = measured_gain(game, agent, _greedy(logits), settings.check_episodes, seed)
-    played = step * settings.episodes
-    append_line(
-        run.path / CURVE,
-        {"step": step, "episodes": played, "gain": found.value, "low": found.low, "high": found.high},
-    )
+    _note(run, step, step * settings.episodes, found)
     rows = {label: values.tolist() for label, values in logits.logits.items()}
     write_json(run.path / STATE, {"step": step, "logits": rows})
     run.progress(step, settings.steps)
@@ -168,43 +282,8 @@ def _greedy(logits: Logits) -> Policy:
     return OpenTable(LEARNER, rows, logits.label)
 
 
-class _Learner(Policy):
-    """The table as it plays, keeping the states it met."""
-
-    name = LEARNER
-
-    def __init__(self, logits: Logits) -> None:
-        self.inner = logits.policy()
-        self.met: dict[str, tuple[InformationState, np.ndarray]] = {}
-
-    def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
-        rows = self.inner.distributions(seen)
-        self.met.update((state.key, (state, row)) for state, row in zip(seen, rows, strict=True))
-        return rows
-
-
-def _learn(
-    game: Game, agent: Policy, logits: Logits, settings: AdversarySettings, seed: int, step: int
-) -> None:
-    """One step of policy gradient on the learner's lead."""
-    learner = _Learner(logits)
-    todo = [Match("attack", LEARNER, index) for index in range(settings.episodes)]
-    played = play_matches(
-        game, agent, todo, seed, opponents={LEARNER: learner}, step=step, common_random_numbers=False
-    )
-    leads = np.array([np.subtract(e.their, e.own) for e in played])  # (E, T)
-    if not game.spec.independent_rounds:
-        leads = np.cumsum(leads[:, ::-1], axis=1)[:, ::-1]
-    others = (leads.sum(axis=0) - leads) / (len(leads) - 1)
-    advantage = leads - others
-    scale = float(advantage.std()) or 1.0
-    gradient: dict[str, np.ndarray] = {}
-    for episode, row in zip(played, advantage / scale, strict=True):
-        for decision in episode.answers:
-            state, p = learner.met[decision.information]
-            score = -p * row[decision.round]
-            score[state.legal_actions.index(decision.action)] += row[decision.round]
-            label = logits.label(state)
-            gradient[label] = gradient.get(label, 0.0) + score
+def _learn(taken: TrainingStep, agent: Policy, logits: Logits, rate: float, seed: int, step: int) -> None:
+    """One step of plain gradient ascent on the learner's lead."""
+    gradient = sampled_gradient(taken, logits, seed, step, opponents={agent.name: agent})
     for label, slope in gradient.items():
-        logits.logits[label] = logits.logits[label] + settings.learning_rate * slope / settings.episodes
+        logits.logits[label] = logits.logits[label] + rate * slope / taken.credit.scale

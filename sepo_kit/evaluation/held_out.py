@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from sepo_kit.adversaries.gain import CONFIDENCE, FRESH
 from sepo_kit.adversaries.play import play
 from sepo_kit.adversaries.suites import suite as members_of
 from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.engine.simulate import simulate
+from sepo_kit.evaluation.agents import agents_of
+from sepo_kit.evaluation.results import KEYS
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 
@@ -89,6 +93,29 @@ def held_out(
     frame = pd.DataFrame(rows, columns=["adversary", "payoff", "gain", "low", "high", "episodes"])
     frame = frame.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
     return HeldOut(agent.name, game.spec.id, name, frame)
+
+
+def held_out_of(
+    files: Iterable[Path | str], suite: str = "axelrod", episodes: int = 20, seed: int = 0
+) -> pd.DataFrame:
+    """The agents of result files against ``suite``: a row per agent and adversary, with the columns of
+    ``HeldOut.frame`` after model, game, stage and seed."""
+    frames = [
+        held_out(agent, label["game"], suite, episodes, seed).frame.assign(**label)
+        for label, agent in tqdm(list(agents_of(files)), desc=f"suite {suite}")
+    ]
+    columns = [*KEYS, "adversary", "payoff", "gain", "low", "high", "episodes"]
+    return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
+
+
+def worst_offenders(found: pd.DataFrame) -> pd.DataFrame:
+    """Of ``held_out_of``: a row per agent with its mean payoff over the suite, the adversary that gained most, and what
+    that gained."""
+    rows = []
+    for key, part in found.groupby(list(KEYS), dropna=False, sort=False):
+        worst = part.loc[part["gain"].idxmax()]
+        rows.append((*key, part["payoff"].mean(), worst["adversary"], worst["gain"]))
+    return pd.DataFrame(rows, columns=[*KEYS, "mean payoff", "worst", "gain"])
 
 
 def _payoffs(

@@ -13,17 +13,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from sepo_kit.adversaries.opponents import resolve_agent
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.policy import Policy, scripted
 from sepo_kit.engine.rollout import Match, play_matches
+from sepo_kit.evaluation.agents import agents_of
 from sepo_kit.evaluation.cross_play import POOL
 from sepo_kit.evaluation.results import KEYS
 from sepo_kit.evaluation.statistics import bootstrap
 from sepo_kit.games import get_game
 from sepo_kit.games.auction import BIDS, LOW, PRICES, VALUES
 from sepo_kit.games.base import Game
-from sepo_kit.runs import read_json
 
 MOST_ACTIONS = 10  # of games with more actions the shares are left out
 MARKET = ("price", "efficiency", "low bids")  # what only the auction has
@@ -82,16 +81,9 @@ def self_play_of(files: Sequence[Path | str], episodes: int = 100, seed: int = 0
         A result or a run is missing or broken.
     """
     frames = []
-    for file in files:
-        result = read_json(file)
-        label, settings = result["label"], result["settings"]
-        name = str(label["stage"])
-        folder = Path(file).parents[1] / f"{name}-seed-{label['seed']}"
-        source = label["model"] if label["seed"] is None else f"run:{folder}"
-        how = {key: settings[key] for key in ("temperature", "style", "max_new_tokens")}
-        agent = resolve_agent(label["game"], source, **how)
-        found = self_play({name: agent}, label["game"], episodes, seed).drop(columns="agent")
-        frames.append(found.assign(**{key: label[key] for key in KEYS}))
+    for label, agent in agents_of(files):
+        found = self_play({str(label["stage"]): agent}, label["game"], episodes, seed).drop(columns="agent")
+        frames.append(found.assign(**label))
     columns = [*KEYS, "metric", "value", "low", "high", "n"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sepo_kit import exact
 from sepo_kit.adversaries.play import play
-from sepo_kit.engine.policy import Policy, StrategyPolicy, TabularPolicy, tabular
+from sepo_kit.engine.policy import Policy, StrategyPolicy, TabularPolicy
 from sepo_kit.engine.rollout import Match
 from sepo_kit.engine.sitting import replayed
 from sepo_kit.evaluation.contenders import scripted
@@ -115,25 +115,6 @@ def landscape(files: Sequence[Path | str], game: Game | str) -> pd.DataFrame:
     columns = ["payoff", "exploit", "worst_case", "worst_case_low", "worst_case_high"]
     frame = pd.DataFrame(rows, columns=["agent", "kind", "seed", *columns])
     return frame.astype(dict.fromkeys(["seed", *columns], float))
-
-
-def stored_policies(
-    files: Iterable[Path | str], game: Game | str
-) -> dict[tuple[str, str, int | None], TabularPolicy]:
-    """The agents whose whole table stands in result files on ``game``, by (model, stage, seed)."""
-    game = get_game(game)
-    states = exact.information_states(game)
-    found = {}
-    for file in files:
-        result = read_json(file)
-        model, _, stage, seed = (result["label"][key] for key in KEYS)
-        if result["label"]["game"] == game.spec.id and result["policy"]:
-            # A file has the actions in the order of their names.
-            table = result["policy"]
-            rows = {s.key: [table[s.key][action] for action in s.legal_actions] for s in states}
-            name = f"{model} {STAGE_NAMES[stage]}" + ("" if seed is None else f", seed {seed}")
-            found[model, stage, seed] = tabular(game, rows, name=name)
-    return found
 
 
 # --- the adversary --------------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def fitted(
     row: str = "label",
     least: int = LEAST,
     name: str | None = None,
+    tries: int = TRIES,
 ) -> Policy:
     """The best response to a table fitted to the agent's recorded decisions, a policy of seat 1.
 
@@ -60,6 +61,8 @@ def fitted(
         the adversary goes by there.
     least
         From how many decisions on a key has a row of its own, where they are counted.
+    tries
+        About how many replies are tried, where the game can neither be folded nor solved state by state.
 
     Raises
     ------
@@ -82,7 +85,7 @@ def fitted(
                 called, found.table, found.row
             )  # the agent itself may go where the table does not
         except TooLarge:
-            rows = _sampled_response(table)
+            rows = _sampled_response(table, tries)
     return Reply(called, rows, row)
 
 
@@ -207,7 +210,7 @@ def _folded_response(table: _Table) -> Rows:
     return tree.respond(tree.probabilities(table.of_name)).rows
 
 
-def _sampled_response(table: _Table) -> Rows:
+def _sampled_response(table: _Table, most: int) -> Rows:
     """Backward induction over the positions that were met: at each, every reply is tried against what the agent does
     there, and what follows counts as the mean of the label that it leads to."""
     by_round: dict[int, list[tuple[Node, float, np.ndarray]]] = {}
@@ -216,7 +219,7 @@ def _sampled_response(table: _Table) -> Rows:
             if node.actors == (AGENT, OPPONENT):
                 by_round.setdefault(state.round, []).append((node, times, values))
     tries = sum(len(node.seen[OPPONENT].legal_actions) for met in by_round.values() for node, *_ in met)
-    actions, stride = max(1, min(3, TRIES // max(1, tries))), 1 + tries // TRIES
+    actions, stride = max(1, min(3, most // max(1, tries))), 1 + tries // most
     rows: dict[tuple[int, Name], np.ndarray] = {}
     later: dict[Name, float] = {}
     for turn in sorted(by_round, reverse=True):

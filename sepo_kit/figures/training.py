@@ -21,12 +21,14 @@ CURVE_NAMES = {
 }
 
 
-def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5, steps: int | None = None) -> Figure:
+def training_curves(
+    metrics: pd.DataFrame, game: str, smooth: int = 5, steps: int | None = None, stage: str = "sepo"
+) -> Figure:
     """What training logged at each step, one panel per quantity; thin: seeds (running mean of ``smooth``
     steps), thick: their mean.
 
     ``metrics``: columns step, seed and those of ``metrics.jsonl``. ``steps``: how many there will be, where training
-    still goes on.
+    still goes on. ``stage``: "sepo", or "worst-case" for training against best responses.
     """
     spec = get_game(game).spec
     shown = [c for c in CURVES if c in metrics and not (c == "sepo/collusion" and not spec.pools.collusive)]
@@ -47,7 +49,7 @@ def training_curves(metrics: pd.DataFrame, game: str, smooth: int = 5, steps: in
         axis.set_xlabel("training step")
         axis.set_ylabel(CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit))
     seeds = metrics["seed"].nunique()
-    against = " against best responses" if "sepo/worst_case" in metrics else " training"
+    against = " against best responses" if stage == "worst-case" else " training"
     figure.suptitle(
         f"{spec.title}: SEPO{against}, sampled on the training pools ({seeds} seed{'s' if seeds > 1 else ''})"
     )

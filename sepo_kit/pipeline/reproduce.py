@@ -70,7 +70,7 @@ class Task:
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     """The notebook runs of a profile, in an order in which each comes after what it needs."""
     common = {"profile": profile.name, "runs": str(root)}
-    data = Task("03_sft_data", "03_sft_data", common, minutes=0.2)
+    data = Task("03_sft_data", "03_sft_data", {**common, "data": str(results.parent / "sft")}, minutes=0.2)
     todo = [data]
     for plan in profile.plans:
         todo += _chain(plan, root, common, data.name)

@@ -15,7 +15,7 @@ import pandas as pd
 
 from sepo_kit import exact
 from sepo_kit.adversaries.exploiters import Exploiters, best_response
-from sepo_kit.engine.policy import TabularPolicy
+from sepo_kit.engine.policy import Policy, TabularPolicy
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Weights
@@ -111,7 +111,12 @@ def _softmax(values: np.ndarray) -> np.ndarray:
 
 
 def sampled_gradient(
-    taken: TrainingStep, logits: Logits, seed: int, number: int, exploiters: Exploiters | None = None
+    taken: TrainingStep,
+    logits: Logits,
+    seed: int,
+    number: int,
+    exploiters: Exploiters | None = None,
+    opponents: Mapping[str, Policy] | None = None,
 ) -> Table:
     """One estimate of the gradient of J with respect to the logits, in units of J: step ``number`` of ``taken``, which
     keeps what was played.
@@ -120,6 +125,8 @@ def sampled_gradient(
     ----------
     exploiters
         Keeps the best responses from step to step, where the settings want some; None: only this step's.
+    opponents
+        Policies by name that are none of the game's strategies.
 
     Returns
     -------
@@ -130,7 +137,7 @@ def sampled_gradient(
     settings = taken.settings
     recorder = _Recorder(logits)
     exploiters = exploiters or Exploiters(taken.game, settings, logits.row)
-    others = exploiters.renewed(logits.policy(), number)
+    others = {**(opponents or {}), **exploiters.renewed(logits.policy(), number)}
     if "self" in taken.opponents:
         others["self"] = recorder
     episodes = play_matches(

@@ -28,7 +28,7 @@ Departures from arXiv 2605.30854: KL by TRL's k3 estimator (there: one-sided), s
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -36,6 +36,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
+from sepo_kit.engine.policy import Policy
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel, lora, training_dtype
@@ -48,6 +49,7 @@ from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.selection import Scores, best_step
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.stage import run_stage
+from sepo_kit.training.trackers import Told, tracker_arguments
 from sepo_kit.training.trainer import SepoTrainer
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
@@ -61,6 +63,7 @@ def train_sepo(
     settings: SEPOSettings,
     seed: int = 0,
     callbacks: Sequence[TrainerCallback] = (),
+    opponents: Mapping[str, Policy] | None = None,
 ) -> Run:
     """Train ``base`` on ``game`` with SEPO; goes on where a stopped run left off.
 
@@ -72,6 +75,9 @@ def train_sepo(
         Where the run lives. It becomes a model that ``load_model`` takes.
     callbacks
         Whatever else is to watch the training.
+    opponents
+        Policies that names of ``settings.pools`` stand for which are none of the grammar. The run folder keeps only the
+        names: a stopped run must be given the same policies again.
 
     Returns
     -------
@@ -94,7 +100,7 @@ def train_sepo(
     seed = checked_seed(seed)
 
     def build(loaded: LoadedModel, game: Game, run: Run) -> SepoTrainer:
-        trainer = sepo_trainer(loaded, game, run, settings, seed)
+        trainer = sepo_trainer(loaded, game, run, settings, seed, opponents)
         for callback in callbacks:
             trainer.add_callback(callback)
         return trainer
@@ -109,7 +115,12 @@ def train_sepo(
 
 
 def sepo_trainer(
-    loaded: LoadedModel, game: Game, run: Run, settings: SEPOSettings, seed: int = 0
+    loaded: LoadedModel,
+    game: Game,
+    run: Run,
+    settings: SEPOSettings,
+    seed: int = 0,
+    opponents: Mapping[str, Policy] | None = None,
 ) -> SepoTrainer:
     """A ``SepoTrainer`` ready to train in ``run``."""
     device = next(loaded.model.parameters()).device
@@ -123,7 +134,7 @@ def sepo_trainer(
         style=settings.style,
         max_new_tokens=settings.max_new_tokens,
     )
-    rollouts = Rollouts(game, player, settings, seed)
+    rollouts = Rollouts(game, player, settings, seed, opponents)
     rows = rollouts.rows // rollouts.of  # of this process
     micro = rollouts.style.micro_rows(rows)
     trainer = SepoTrainer(
@@ -152,6 +163,7 @@ def sepo_trainer(
             gradient_checkpointing=settings.gradient_checkpointing,
             save_steps=settings.save_every * settings.updates,
             **quiet_arguments(settings.updates),
+            **tracker_arguments(run),
         ),
         # The prompt of a row is its slot number; what is asked there depends on the game so far.
         train_dataset=Dataset.from_dict(
@@ -165,6 +177,7 @@ def sepo_trainer(
             Scores(run, rollouts),
         ],
     )
+    trainer.add_callback(Told(trainer))
     rollouts.style.attach(trainer)
     if settings.renew_reference_every:
         every = settings.renew_reference_every * settings.updates

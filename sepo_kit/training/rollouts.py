@@ -15,6 +15,7 @@ from trl import GRPOTrainer
 
 from sepo_kit.adversaries.exploiters import Exploiters
 from sepo_kit.adversaries.opponents import resolve_all
+from sepo_kit.adversaries.worst_case import glimpse
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import Match, play_matches
@@ -28,6 +29,7 @@ from sepo_kit.training.processes import collected, dealt, from_all, share_of_wor
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.styles import STYLES
 
+GLIMPSE_EVERY = 10  # steps, at least
 KEPT = 20_000  # contexts whose reference is kept, about 100 MB
 
 
@@ -44,13 +46,21 @@ class Rollouts:
         The processes cannot share the rows evenly.
     """
 
-    def __init__(self, game: Game, player: LanguageModel, settings: SEPOSettings, seed: int) -> None:
+    def __init__(
+        self,
+        game: Game,
+        player: LanguageModel,
+        settings: SEPOSettings,
+        seed: int,
+        opponents: Mapping[str, Policy] | None = None,
+    ) -> None:
         self.game = game
         self.player = player
         self.settings = settings
         self.seed = seed
         self.step = TrainingStep(game, settings)
         self.exploiters = Exploiters(game, settings, seed=seed)
+        self.given = dict(opponents or {})  # by name, beside those of the grammar
         self.seated: dict[str, Policy] | None = None  # opponents that stay as they are, once they are loaded
         self.style = STYLES[settings.style](player, game, settings)
         self.slots = game.spec.rounds * game.spec.moves_per_round
@@ -83,14 +93,19 @@ class Rollouts:
             exploiters = self.exploiters
             episodes = self._play(number, {**self._others(), **exploiters.renewed(self.player, number)})
             exploiters.watch(episodes)
-            self.step.learn(episodes, exploiters.gain)
+            gain = exploiters.gain
+            if not self.settings.best_responses:
+                every = max(self.settings.save_every, GLIMPSE_EVERY)
+                gain = glimpse(self.game, self.player, number, every, episodes, self.seed)
+            self.step.learn(episodes, gain)
         return self._lay_out()
 
     def _others(self) -> dict[str, Policy]:
         """Who sits opposite and is no best response."""
         if self.seated is None:
-            names = [n for n in self.step.opponents if n not in self.settings.best_responses]
-            self.seated = resolve_all(self.game, names, self.player)
+            known = {*self.settings.best_responses, *self.given}
+            names = [name for name in self.step.opponents if name not in known]
+            self.seated = {**resolve_all(self.game, names, self.player), **self.given}
         return self.seated
 
     def _play(self, step: int, opponents: Mapping[str, Policy]) -> list[Episode]:

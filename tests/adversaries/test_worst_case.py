@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from sepo_kit import exact
+from sepo_kit.adversaries.fitted import explored
 from sepo_kit.adversaries.gain import measured_gain
-from sepo_kit.adversaries.worst_case import find_worst_case
+from sepo_kit.adversaries.worst_case import find_worst_case, glimpse
 from sepo_kit.engine.policy import scripted, uniform
 from sepo_kit.games import get_game
 
@@ -52,6 +53,19 @@ def test_a_search_does_not_fall_short_of_the_exploit_pool(strategy):
     pool = [measured_gain(game, agent, scripted(game, name), 400, 7) for name in game.spec.pools.exploit]
     upper = 2 * found.value - found.low
     assert upper >= max(gain.low for gain in pool)
+
+
+def test_a_glimpse_is_exact_where_states_are_few_and_fitted_elsewhere():
+    leduc = get_game("leduc")
+    agent = scripted(leduc, "near-nash")
+    truth = exact.worst_case(leduc, agent).advantage
+    assert [glimpse(leduc, agent, number, 2, []) for number in range(3)] == [truth, None, truth]
+    ipd = get_game("ipd")
+    agent = scripted(ipd, "generous-tit-for-tat")
+    played = explored(ipd, agent, 60)
+    seen = [glimpse(ipd, agent, number, 2, played) for number in range(3)]
+    assert seen[1] is None
+    assert seen[0] == pytest.approx(exact.worst_case(ipd, agent).advantage, abs=0.3)
 
 
 def test_an_unknown_effort_is_named():

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+from finished import evaluation
 
 import sepo_kit as sk
 from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.evaluation import attack
-from sepo_kit.evaluation.attack import AdversarySettings, time_to_exploit, train_adversary
+from sepo_kit.evaluation.attack import (
+    AdversarySettings,
+    LanguageAdversarySettings,
+    time_to_exploit,
+    train_adversary,
+)
+from sepo_kit.models import PICO
 from sepo_kit.runs import RunError
 
 FEW = AdversarySettings(steps=30, episodes=16, learning_rate=1.0, check_every=10, check_episodes=40)
@@ -49,7 +58,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(tmp_path, monkeypatch):
     real = attack._learn
 
     def stops(*args):
-        if args[-1] == 15:
+        if args[-1] == 15:  # the step
             raise KeyboardInterrupt
         real(*args)
 
@@ -63,6 +72,33 @@ def test_a_stopped_training_goes_on_to_the_same_end(tmp_path, monkeypatch):
     assert again.curve.equals(whole.curve)
     with pytest.raises(RunError, match="was made for another request"):
         train_adversary(agent, "ipd", tmp_path / "half", FEW, seed=1)
+
+
+def test_a_language_model_learns_to_attack_too(tmp_path):
+    """With an adapter of its own, through the same training; stopped after it, only the checks are done anew."""
+    agent = Silent(sk.scripted("kuhn", "always-bet"))
+    sepo = replace(attack.BY_MODEL, steps=8, rollouts=4, groups=8, learning_rate=5e-3, save_every=4)
+    settings = LanguageAdversarySettings(sepo=sepo, check_episodes=60)
+    found = train_adversary(agent, "kuhn", tmp_path / "a", settings)
+    assert list(found.curve["step"]) == [0, 4, 8] and list(found.curve["episodes"]) == [0, 128, 256]
+    truth = sk.exact.against("kuhn", agent.inner, found.adversary).advantage
+    before = sk.exact.against("kuhn", agent.inner, sk.language_model(sk.load_model("pico"), "kuhn")).advantage
+    assert truth > before + 0.2
+    assert found.curve["low"].iloc[-1] <= truth <= found.curve["high"].iloc[-1]
+    (tmp_path / "a" / attack.CURVE).unlink()
+    again = train_adversary(agent, "kuhn", tmp_path / "a", settings)
+    assert again.curve.equals(found.curve)
+
+
+def test_the_agents_of_results_are_attacked_alike(tmp_path):
+    evaluation(tmp_path, "auction", "base", "uniform", model=PICO)
+    files = list(tmp_path.glob("*/auction/results/*.json"))
+    few = AdversarySettings(steps=2, episodes=4, check_every=2, check_episodes=8)
+    (row,) = attack.attacks_on(files, tmp_path / "learners", few, seed=1).to_dict("records")
+    agent = sk.language_model(sk.load_model(PICO), "auction", temperature=0.8)
+    alone = train_adversary(agent, "auction", tmp_path / "alone", few, 1).curve.iloc[-1]
+    assert (row["model"], row["game"], row["stage"], row["episodes"]) == (PICO, "auction", "base", 8)
+    assert (row["gain"], row["low"]) == pytest.approx((alone["gain"], alone["low"]))
 
 
 def test_time_to_exploit_has_an_interval_over_seeds(tmp_path):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from finished import evaluation
 
 import sepo_kit as sk
 from sepo_kit.adversaries import suites
 from sepo_kit.engine.policy import NoDistribution, Policy
+from sepo_kit.evaluation.held_out import held_out_of, worst_offenders
+from sepo_kit.models import PICO
 
 
 class Silent(Policy):
@@ -30,6 +33,19 @@ def test_the_worst_is_first():
     assert found.frame["low"].iloc[1] < found.frame["gain"].iloc[1] < found.frame["high"].iloc[1]
     assert set(found.to_frame()["suite"]) == {"given"}
     assert sk.held_out(Silent(agent), "ipd", given, episodes=4).worst == "always-defect"
+
+
+def test_agents_of_results_meet_it_and_the_worst_of_each_is_named(tmp_path):
+    evaluation(tmp_path, "kuhn", "base", "uniform", model=PICO)
+    files = list(tmp_path.glob("*/kuhn/results/*.json"))
+    found = held_out_of(files, "strategies", episodes=4, seed=3)
+    agent = sk.language_model(sk.load_model(PICO), "kuhn", temperature=0.8)
+    again = sk.held_out(agent, "kuhn", "strategies", 4, 3)
+    assert found["gain"].tolist() == pytest.approx(again.frame["gain"].tolist())
+    (row,) = worst_offenders(found).to_dict("records")
+    assert (row["model"], row["stage"], row["worst"]) == (PICO, "base", again.worst)
+    assert (row["gain"], row["mean payoff"]) == pytest.approx((again.gain, again.payoff))
+    assert held_out_of([]).empty
 
 
 def test_every_game_has_its_strategies_and_a_fitted_adversary():

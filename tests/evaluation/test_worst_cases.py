@@ -81,22 +81,6 @@ def test_the_landscape_has_every_strategy_and_every_seed(files):
     assert points[points["kind"] == "base"]["seed"].isna().all()
 
 
-def test_stored_policies_are_the_ones_that_were_evaluated(files):
-    policies = worst_cases.stored_policies(files, "kuhn")
-    assert list(policies) == [
-        ("pico", "base", None),
-        ("pico", "sepo", 0),
-        ("pico", "sepo", 1),
-        ("pico", "worst-case", 0),
-    ]
-    stored = read_results(files)
-    for (_, stage, seed), policy in policies.items():
-        of = stored["stage"].eq(stage) & (stored["seed"].isna() if seed is None else stored["seed"].eq(seed))
-        worst = stored.loc[of & stored["metric"].eq("worst_case"), "value"].item()
-        assert sk.exact.worst_case(KUHN, policy).advantage == pytest.approx(worst, abs=1e-12)
-    assert worst_cases.stored_policies(files, "leduc") == {}
-
-
 # --- the adversary --------------------------------------------------------------------------------
 
 

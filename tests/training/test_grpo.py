@@ -174,6 +174,18 @@ def test_metrics_are_the_terms_of_the_step(rollouts, tiny_model):
     assert 2 <= told["sepo/prompts"] <= 12 and told["sepo/fallback"] == 0
 
 
+@pytest.mark.parametrize(("game_id", "steps"), [("kuhn", {0, 1, 2}), ("auction", {0})])
+def test_the_worst_case_is_watched_where_the_pool_is_trained_against(rollouts, tiny_model, game_id, steps):
+    made = rollouts(game_id, save_every=2)
+    agent, seen = made.player, {}
+    for step in range(3):
+        made([], stepping(tiny_model, step))
+        seen[step] = made.metrics().get("sepo/worst_case")
+    assert {step for step, value in seen.items() if value is not None} == steps
+    if game_id == "kuhn":
+        assert seen[1] == pytest.approx(exact.worst_case("kuhn", agent).advantage, abs=1e-6)
+
+
 def test_no_reply_is_longer_than_the_limit_the_loss_divides_by(rollouts, tiny_model):
     for game_id in GAMES:
         made = rollouts(game_id)

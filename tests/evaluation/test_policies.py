@@ -1,0 +1,49 @@
+"""The policies behind results can be read again, and give the numbers that were written."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from finished import evaluation
+
+import sepo_kit as sk
+from sepo_kit.evaluation.policies import policies_of, stored_policies, write_policies
+from sepo_kit.evaluation.results import read_results
+
+KUHN = sk.get_game("kuhn")
+
+
+@pytest.fixture
+def files(tmp_path):
+    for stage, strategy, seed in (
+        ("base", "uniform", None), ("sepo", "tight-passive", 0), ("sepo", "always-bet", 1), ("worst-case", "nash", 0)
+    ):  # fmt: skip
+        evaluation(tmp_path, "kuhn", stage, strategy, seed, exact=True)
+    return sorted(tmp_path.glob("*/kuhn/results/*.json"))
+
+
+def test_stored_policies_are_the_ones_that_were_evaluated(files):
+    policies = stored_policies(files, "kuhn")
+    assert list(policies) == [
+        ("pico", "base", None),
+        ("pico", "sepo", 0),
+        ("pico", "sepo", 1),
+        ("pico", "worst-case", 0),
+    ]
+    stored = read_results(files)
+    for (_, stage, seed), policy in policies.items():
+        of = stored["stage"].eq(stage) & (stored["seed"].isna() if seed is None else stored["seed"].eq(seed))
+        worst = stored.loc[of & stored["metric"].eq("worst_case"), "value"].item()
+        assert sk.exact.worst_case(KUHN, policy).advantage == pytest.approx(worst, abs=1e-12)
+    assert stored_policies(files, "leduc") == {}
+
+
+def test_they_are_written_and_read_as_one_table(files, tmp_path):
+    (path,) = write_policies(files, tmp_path, "mine")
+    assert path.name == "mine-policies.parquet"
+    again = policies_of(pd.read_parquet(path), "kuhn")
+    for key, policy in stored_policies(files, "kuhn").items():
+        assert {k: list(v) for k, v in again[key].table.items()} == {
+            k: list(v) for k, v in policy.table.items()
+        }
+    assert write_policies([], tmp_path, "none") == [] and not (tmp_path / "none-policies.parquet").exists()
