@@ -10,7 +10,7 @@ import pytest
 
 import sepo_kit as sk
 from sepo_kit.games.registry import GROUP
-from sepo_kit.pipeline.notebooks import PROJECT
+from sepo_kit.runs.project import PROJECT
 
 EXAMPLES = PROJECT / "examples"
 

@@ -14,8 +14,8 @@ import pytest
 
 import sepo_kit as sk
 from sepo_kit.evaluation.reference import reference
-from sepo_kit.pipeline.notebooks import PROJECT
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
+from sepo_kit.runs.project import PROJECT
 from sepo_kit.training.demonstrations import demonstrated, demonstrations, write_corpus
 
 EXAMPLES = PROJECT / "examples"

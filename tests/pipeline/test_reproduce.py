@@ -16,18 +16,20 @@ import pytest
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.contenders import stored
 from sepo_kit.pipeline.children import Child
-from sepo_kit.pipeline.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, run_notebook
+from sepo_kit.pipeline.notebooks import NOTEBOOKS, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
 from sepo_kit.pipeline.reproduce import (
     Reproduction,
     Task,
     _log,
+    _unfinished,
     longest_chain_first,
     reproduce,
     result_files,
     tasks,
 )
 from sepo_kit.runs import Run, RunError
+from sepo_kit.runs.project import PROJECT
 from sepo_kit.widgets.lab import PenaltyLab
 from sepo_kit.widgets.table import Table
 
@@ -195,6 +197,45 @@ def test_the_longest_chain_goes_first():
         Task("d", "", {}, ("a", "c"), 2), Task("e", "", {}, (), 5.5),
     ]  # fmt: skip
     assert [task.name for task in longest_chain_first(todo)] == ["a", "b", "e", "c", "d"]
+
+
+def run_alone(todo, root):
+    """The names of the tasks that a reproduction of ``todo`` runs; each writes what it makes."""
+    ran = []
+
+    def starts(task, root, threads, gpu):
+        ran.append(task.name)
+        made = [_unfinished(task, root), *task.makes]
+        return Child(
+            [sys.executable, "-c", "import sys; [open(p, 'w') for p in sys.argv[1:]]", *made],
+            _log(task, root),
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sepo_kit.pipeline.reproduce._start", starts)
+        patch.setattr(Reproduction, "_finish", lambda self: None)
+        Reproduction(get_profile("smoke"), root, todo, 1, io.StringIO()).run()
+    return ran
+
+
+def test_what_has_lost_its_files_is_done_again_and_all_behind_it(tmp_path):
+    """Also where the second go was cut short before it came to them."""
+    made = tmp_path / "result.json"
+
+    def todo():
+        return [
+            Task("a", "01_games", {}), Task("b", "02_penalties", {}, ("a",), makes=(made,)),
+            Task("c", "08_figures", {}, ("b",)), Task("d", "03_sft_data", {}),
+        ]  # fmt: skip
+
+    assert sorted(run_alone(todo(), tmp_path)) == ["a", "b", "c", "d"]
+    assert run_alone(todo(), tmp_path) == []
+    made.unlink()
+    assert run_alone(todo()[:2], tmp_path) == ["b"]
+    assert run_alone(todo(), tmp_path) == ["c"]
+    changed = todo()
+    changed[0].parameters = {"seed": 1}
+    assert run_alone(changed, tmp_path) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
