@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -25,7 +25,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
 
 def write_settings(file: Path | str, settings: SFTSettings | SEPOSettings) -> None:
     """Write all fields, as ``read_settings`` reads them."""
-    write_json(file, settings.as_request())
+    write_json(file, asdict(settings))
 
 
 def read_settings(file: Path | str, kind: type[Settings]) -> Settings:

@@ -6,10 +6,12 @@ Every field is checked when the settings are made, before anything is written.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from sepo_kit.games.base import answer_rule
 from sepo_kit.objective.step import StepSettings, check_numbers, check_renewal, check_schedule
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
 KEEP = ("last", "best")  # which saved step becomes a SEPO run's model
 
 
@@ -18,7 +20,7 @@ class SFTSettings:
     """Supervised warm start: LoRA on demonstrations, loss on the assistant's tokens only.
 
     ``records``: how many demonstrations, drawn without replacement by the run seed; ``warm_up``: share of the
-    steps; ``batch`` rows per forward pass, ``accumulation`` of them per update.
+    steps; ``batch`` rows per forward pass, ``accumulation`` of them per update; ``report_to``: as in ``SEPOSettings``.
     """
 
     records: int
@@ -34,6 +36,7 @@ class SFTSettings:
     lora_dropout: float = 0.05
     save_every: int = 25
     gradient_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -52,11 +55,12 @@ class SFTSettings:
             ("lora_dropout", "warm_up"),
         )
         _check_shares(self)
+        object.__setattr__(self, "report_to", _trackers(self.report_to))
         answer_rule(self.style)
 
     def as_request(self) -> dict:
-        """Plain values, for the manifest."""
-        return asdict(self)
+        """Plain values, for the manifest: all that makes a run what it is."""
+        return {name: value for name, value in asdict(self).items() if name != "report_to"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,9 @@ class SEPOSettings(StepSettings):
         Steps between two checkpoints.
     micro_rows
         Most rows of one forward pass of reasoned replies.
+    report_to
+        Trackers that are told the curves as well (``reports.py``): any of "tensorboard", "trackio" and "wandb". A run
+        is the same whoever is told of it, so that its manifest does not name them.
     """
 
     steps: int
@@ -109,6 +116,7 @@ class SEPOSettings(StepSettings):
     micro_rows: int = 16
     renew_reference_every: int = 0
     gradient_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_numbers(
@@ -118,6 +126,7 @@ class SEPOSettings(StepSettings):
             ("beta", "lora_dropout", "renew_reference_every"),
         )  # fmt: skip
         _check_shares(self)
+        object.__setattr__(self, "report_to", _trackers(self.report_to))
         check_renewal(self.renew_reference_every, self.beta)
         check_schedule(self.schedule)
         if self.keep not in KEEP:
@@ -126,11 +135,20 @@ class SEPOSettings(StepSettings):
         super().__post_init__()
 
     def as_request(self) -> dict:
-        """Plain values, for the manifest."""
-        return asdict(self)
+        """Plain values, for the manifest: all that makes a run what it is."""
+        return {name: value for name, value in asdict(self).items() if name != "report_to"}
 
 
 def _check_shares(settings: object) -> None:
     for name in ("lora_dropout", "warm_up"):
         if getattr(settings, name, 0) >= 1:
             raise ValueError(f"{name} must be < 1, got {getattr(settings, name)!r}: it is a share")
+
+
+def _trackers(names: Any) -> tuple[str, ...]:
+    """``names`` without repetition; ValueError where one is unknown."""
+    if isinstance(names, str):
+        names = (names,)
+    if not isinstance(names, list | tuple) or any(name not in TRACKERS for name in names):
+        raise ValueError(f"report_to must be of {', '.join(TRACKERS)}, or empty, got {names!r}")
+    return tuple(dict.fromkeys(names))
