@@ -34,7 +34,6 @@ def cache_folder(tmp_path_factory) -> Path:
     folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "sepo_kit_cache"
     before = os.environ.get("SEPO_KIT_CACHE")
     os.environ["SEPO_KIT_CACHE"] = str(folder)
-    os.environ["TRACKIO_DIR"] = str(folder / "trackio")  # read when trackio is imported
     yield folder
     if before is None:
         del os.environ["SEPO_KIT_CACHE"]

@@ -7,7 +7,7 @@ from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sepo_kit.games.base import Weights
+from sepo_kit.games.base import POOLS, Pools, Weights
 from sepo_kit.runs import RunError, read_json, write_json
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -19,8 +19,10 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
     "float": ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
     "Weights": ("an object with exploit, collusion and externality", lambda value: isinstance(value, dict)),
+    "Pools": (f"an object with {', '.join(POOLS)}", lambda value: isinstance(value, dict)),
     "Mapping[str, float]": ("an object", lambda value: isinstance(value, dict)),
 }
+PARTS = {"Weights": {"exploit", "collusion", "externality"}, "Pools": set(POOLS)}
 
 
 def write_settings(file: Path | str, settings: SFTSettings | SEPOSettings) -> None:
@@ -58,8 +60,10 @@ def _value(name: str, declared: str, value: Any) -> Any:
     if kind in KINDS and not KINDS[kind][1](value):
         wanted = KINDS[kind][0] + (" or null" if empty else "")
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    if kind != "Weights":
+    if kind not in PARTS:
         return value
-    if value.keys() != {"exploit", "collusion", "externality"}:
+    if value.keys() != PARTS[kind]:
         raise ValueError(f"{name} must be {KINDS[kind][0]}, got {value!r}")
-    return Weights(**value)
+    if kind == "Weights":
+        return Weights(**value)
+    return Pools(**{pool: tuple(members) for pool, members in value.items()})

@@ -44,12 +44,12 @@ from sepo_kit.runs import Run, read_json
 from sepo_kit.training.processes import world
 from sepo_kit.training.recording import STATE, Recorder
 from sepo_kit.training.renewal import Renewal
-from sepo_kit.training.reports import Matches, report_arguments, require_trackers, trackers
 from sepo_kit.training.request import checked_seed
 from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.selection import Scores, best_step
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.stage import run_stage
+from sepo_kit.training.trackers import Told, tracker_arguments
 from sepo_kit.training.trainer import SepoTrainer
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
@@ -105,13 +105,9 @@ def train_sepo(
             trainer.add_callback(callback)
         return trainer
 
-    def check(loaded: LoadedModel, game: Game) -> None:
-        require_trackers(settings.report_to)
-        Rollouts(game, None, settings, seed)
-
     return run_stage(
         "worst-case" if settings.best_responses else "sepo", base, game, run_folder, settings, seed, build,
-        check=check,
+        check=lambda loaded, game: Rollouts(game, None, settings, seed),
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
         kept=lambda run: best_step(run.path) if settings.keep == "best" else None,
@@ -167,7 +163,7 @@ def sepo_trainer(
             gradient_checkpointing=settings.gradient_checkpointing,
             save_steps=settings.save_every * settings.updates,
             **quiet_arguments(settings.updates),
-            **report_arguments(settings.report_to, run, f"SEPO {game.spec.id}"),
+            **tracker_arguments(run),
         ),
         # The prompt of a row is its slot number; what is asked there depends on the game so far.
         train_dataset=Dataset.from_dict(
@@ -179,12 +175,10 @@ def sepo_trainer(
             Watch(run, f"SEPO {game.spec.id}", settings.updates),
             Recorder(run, rollouts),
             Scores(run, rollouts),
-            *trackers(settings.report_to, run),
         ],
     )
+    trainer.add_callback(Told(trainer))
     rollouts.style.attach(trainer)
-    if settings.report_to:
-        trainer.add_callback(Matches(settings.report_to, run, rollouts))
     if settings.renew_reference_every:
         every = settings.renew_reference_every * settings.updates
         trainer.add_callback(Renewal(trainer.model, rollouts, every))

@@ -6,7 +6,6 @@ Every field is checked when the settings are made, before anything is written.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
 
 from sepo_kit.games.base import answer_rule
 from sepo_kit.objective.step import StepSettings, check_numbers, check_renewal, check_schedule
@@ -20,7 +19,8 @@ class SFTSettings:
     """Supervised warm start: LoRA on demonstrations, loss on the assistant's tokens only.
 
     ``records``: how many demonstrations, drawn without replacement by the run seed; ``warm_up``: share of the
-    steps; ``batch`` rows per forward pass, ``accumulation`` of them per update; ``report_to``: as in ``SEPOSettings``.
+    steps; ``batch`` rows per forward pass, ``accumulation`` of them per update; ``report_to``: names of ``TRACKERS``
+    that get the curves as well, no part of what was asked of a run.
     """
 
     records: int
@@ -39,6 +39,7 @@ class SFTSettings:
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_trackers(self)
         check_numbers(
             self,
             (
@@ -55,12 +56,11 @@ class SFTSettings:
             ("lora_dropout", "warm_up"),
         )
         _check_shares(self)
-        object.__setattr__(self, "report_to", _trackers(self.report_to))
         answer_rule(self.style)
 
     def as_request(self) -> dict:
-        """Plain values, for the manifest: all that makes a run what it is."""
-        return {name: value for name, value in asdict(self).items() if name != "report_to"}
+        """Plain values, for the manifest."""
+        return _asked(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,8 +93,7 @@ class SEPOSettings(StepSettings):
     micro_rows
         Most rows of one forward pass of reasoned replies.
     report_to
-        Trackers that are told the curves as well (``reports.py``): any of "tensorboard", "trackio" and "wandb". A run
-        is the same whoever is told of it, so that its manifest does not name them.
+        Names of ``TRACKERS`` that get the curves, and some matches, as well; no part of what was asked of a run.
     """
 
     steps: int
@@ -119,6 +118,7 @@ class SEPOSettings(StepSettings):
     report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_trackers(self)
         check_numbers(
             self,
             ("steps", "learning_rate", "updates", "temperature", "max_new_tokens", "clip", "max_grad_norm", "lora_r",
@@ -126,7 +126,6 @@ class SEPOSettings(StepSettings):
             ("beta", "lora_dropout", "renew_reference_every"),
         )  # fmt: skip
         _check_shares(self)
-        object.__setattr__(self, "report_to", _trackers(self.report_to))
         check_renewal(self.renew_reference_every, self.beta)
         check_schedule(self.schedule)
         if self.keep not in KEEP:
@@ -135,20 +134,24 @@ class SEPOSettings(StepSettings):
         super().__post_init__()
 
     def as_request(self) -> dict:
-        """Plain values, for the manifest: all that makes a run what it is."""
-        return {name: value for name, value in asdict(self).items() if name != "report_to"}
+        """Plain values, for the manifest."""
+        return _asked(self)
+
+
+def _asked(settings: SFTSettings | SEPOSettings) -> dict:
+    """What decides how a run comes out."""
+    return {name: value for name, value in asdict(settings).items() if name != "report_to"}
+
+
+def _check_trackers(settings: SFTSettings | SEPOSettings) -> None:
+    """ValueError where a name in ``report_to`` is no tracker; a list, as files have it, becomes a tuple."""
+    names = settings.report_to
+    if isinstance(names, str) or any(name not in TRACKERS for name in names):
+        raise ValueError(f"report_to must be a list with some of {', '.join(TRACKERS)}, got {names!r}")
+    object.__setattr__(settings, "report_to", tuple(names))
 
 
 def _check_shares(settings: object) -> None:
     for name in ("lora_dropout", "warm_up"):
         if getattr(settings, name, 0) >= 1:
             raise ValueError(f"{name} must be < 1, got {getattr(settings, name)!r}: it is a share")
-
-
-def _trackers(names: Any) -> tuple[str, ...]:
-    """``names`` without repetition; ValueError where one is unknown."""
-    if isinstance(names, str):
-        names = (names,)
-    if not isinstance(names, list | tuple) or any(name not in TRACKERS for name in names):
-        raise ValueError(f"report_to must be of {', '.join(TRACKERS)}, or empty, got {names!r}")
-    return tuple(dict.fromkeys(names))

@@ -21,10 +21,10 @@ from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
 from sepo_kit.training.memory import Gradients, until_it_fits
 from sepo_kit.training.processes import world
-from sepo_kit.training.reports import report_arguments, require_trackers, trackers
 from sepo_kit.training.request import checked_seed
 from sepo_kit.training.settings import SFTSettings
 from sepo_kit.training.stage import run_stage
+from sepo_kit.training.trackers import tracker_arguments
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
 
@@ -89,7 +89,6 @@ def _rows(game: Game, settings: SFTSettings, seed: int) -> list[dict]:
 
 
 def _check(loaded: LoadedModel, game: Game, settings: SFTSettings, seed: int) -> None:
-    require_trackers(settings.report_to)
     _require_room(loaded, _rows(game, settings, seed), settings.max_length)
     _shared(settings, world().num_processes)
 
@@ -190,7 +189,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             save_steps=settings.save_every,
             include_num_input_tokens_seen="non_padding",  # counted on where a stopped run goes on
             **quiet_arguments(),
-            **report_arguments(settings.report_to, run, f"SFT {game.spec.id}"),
+            **tracker_arguments(run),
         ),
         train_dataset=Dataset.from_list(
             [
@@ -200,7 +199,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
         ),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
-        callbacks=[Watch(run, f"SFT {game.spec.id}"), *trackers(settings.report_to, run)],
+        callbacks=[Watch(run, f"SFT {game.spec.id}")],
     )
     trainer.label = f"SFT {game.spec.id}"
     return trainer

@@ -184,9 +184,10 @@ def peak_memory() -> dict[str, float]:
 
 
 def quiet_arguments(updates: int = 1) -> dict:
-    """Trainer arguments both stages share: no output, CPU where no GPU; a row of metrics per
+    """Trainer arguments both stages share: no reports to services, no output, CPU where no GPU; a row of metrics per
     step of so many ``updates``."""
     return {
+        "report_to": "none",
         "logging_steps": updates,
         "logging_first_step": updates == 1,
         "logging_nan_inf_filter": False,  # a loss that is no number must be seen
