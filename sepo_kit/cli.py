@@ -51,12 +51,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     reproduce.add_argument("--runs", type=Path, help="where runs go (default: runs/PROFILE)")
     reproduce.add_argument(
-        "--figures", type=Path, help="where figures go (default: figures; smoke: in the runs)"
+        "--figures", type=Path, help="where figures go (default: figures; smoke, or a part: in the runs)"
     )
     reproduce.add_argument(
-        "--results", type=Path, help="where tables go (default: data/results; smoke: in the runs)"
+        "--results", type=Path, help="where tables go (default: data/results; smoke, or a part: in the runs)"
     )
-    reproduce.add_argument("--workers", type=int, help="notebooks at a time (default: one per core)")
+    reproduce.add_argument(
+        "--workers", "--jobs", type=int, help="notebooks at a time (default: one per core)"
+    )
+    reproduce.add_argument("--games", nargs="+", metavar="GAME", help="only these of the profile")
+    reproduce.add_argument("--models", nargs="+", metavar="MODEL", help="only these of the profile")
+    reproduce.add_argument("--dry-run", action="store_true", help="say which notebooks would run, and why")
     _may_keep(reproduce)
     reproduce.set_defaults(run=_reproduce)
 
@@ -232,15 +237,16 @@ def _reproduce(options: argparse.Namespace) -> None:
     from sepo_kit.runs.project import PROJECT, require_project
 
     require_project()
-    profile = get_profile(options.profile)
+    profile = get_profile(options.profile).only(options.models, options.games)
     root = (options.runs or PROJECT / "runs" / profile.name).resolve()
-    # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones.
-    inside = profile.name == "smoke"
+    # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones. And a part of a
+    # profile is no replacement for the tables of the whole.
+    inside = profile.name == "smoke" or bool(options.models or options.games)
     figures = options.figures or (root / "figures" if inside else PROJECT / "figures")
     results = options.results or (root / "tables" if inside else PROJECT / "data" / "results")
     if options.workers is not None and options.workers < 1:
         raise ValueError(f"--workers must be >= 1, got {options.workers}")
-    reproduce(profile, root, figures.resolve(), results.resolve(), options.workers)
+    reproduce(profile, root, figures.resolve(), results.resolve(), options.workers, dry_run=options.dry_run)
 
 
 def _notebook(options: argparse.Namespace) -> None:
