@@ -151,6 +151,33 @@ def _parser() -> argparse.ArgumentParser:
         help="penalty weights to train under (default: the profile's)",
     )  # fmt: skip
 
+    export = commands.add_parser(
+        "export", help="a run as a folder for transformers, PEFT or llama.cpp, with a model card"
+    )
+    export.add_argument("model", help="a finished run; or a base model, for the adapters that belong on it")
+    export.add_argument("folder", type=Path, help="where it goes: a new folder")
+    forms = export.add_mutually_exclusive_group()
+    for form, text in (
+        ("merged", "safetensors with all that was trained in them (default)"),
+        ("adapter", "LoRA for the raw base model"),
+        ("gguf", "one file, by llama.cpp's converter (from the folder in LLAMA_CPP, or on the PATH)"),
+    ):
+        forms.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=text)
+    export.add_argument(
+        "--episodes", type=int, default=20, metavar="N",
+        help="per opponent, for the card's numbers where they cannot be enumerated; 0 for none (default: 20)",
+    )  # fmt: skip
+    export.set_defaults(run=_export, form="merged")
+
+    push = commands.add_parser(
+        "push", help="what export wrote, to a model hub; the token comes from HF_TOKEN"
+    )
+    push.add_argument("folder", type=Path)
+    push.add_argument("hub_id", help="owner/name")
+    push.add_argument("--dry-run", action="store_true", help="only list the files that would go; no network")
+    push.add_argument("--public", action="store_true", help="for all to see (default: a new one is private)")
+    push.set_defaults(run=_push)
+
     study = commands.add_parser("study", help="the mechanism study: every credit mode, several seeds (hours)")
     study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
     study.add_argument("--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME")
@@ -309,6 +336,23 @@ def _train(options: argparse.Namespace) -> None:
         run = train(model, game, folder, settings, seed)
         if world().is_main_process:
             print(f"done: {run.path}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    import sepo_kit as sk
+
+    folder = sk.export(options.model, options.folder, options.form, episodes=options.episodes)
+    print(f"written: {folder} ({options.form})")
+
+
+def _push(options: argparse.Namespace) -> None:
+    import sepo_kit as sk
+
+    files = sk.push(options.folder, options.hub_id, dry_run=options.dry_run, private=not options.public)
+    for file in files:
+        print(
+            f"{'would go' if options.dry_run else 'went'}: {file} ({(options.folder / file).stat().st_size:,} bytes)"
+        )
 
 
 def _study(options: argparse.Namespace) -> None:
