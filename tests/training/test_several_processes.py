@@ -72,8 +72,8 @@ def test_two_processes_make_the_update_that_one_makes(one, two, stage):
 
 
 def test_two_processes_play_the_episodes_that_one_plays(one, two):
-    """Their terms, spreads and credit are equal, digit by digit; the worst case is computed from what the model says, in
-    other batches."""
+    """Their terms, spreads and credit are equal, digit by digit; the worst case comes of what the model says in other
+    batches."""
     asked = ("sepo/worst_case", "sepo/guaranteed")
     mine, theirs = (read_lines(runs / "train-sepo" / METRICS) for runs in (one, two[0]))
     assert len(mine) == len(theirs) == several.SEPO.steps
