@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sepo_kit.evaluation.results import HEADINGS
 from sepo_kit.runs import replacing
 
 TEMPLATE = Path(__file__).with_name("audit.html")
@@ -35,7 +36,12 @@ def page(audit: Mapping[str, Any]) -> str:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"number": number, "signed": signed, "shortened": shortened}
-    environment.globals |= {"interval": interval, "MOST_SHOWN": MOST_SHOWN, "LIMITS": LIMITS}
+    environment.globals |= {
+        "interval": interval,
+        "MOST_SHOWN": MOST_SHOWN,
+        "LIMITS": LIMITS,
+        "HEADINGS": HEADINGS,
+    }
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(audit=audit)
 
 
@@ -49,12 +55,12 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def signed(value: float | None) -> str:
     """
-    >>> signed(0.5), signed(-0.5)
-    ('+0.500', '−0.500')
+    >>> signed(0.5), signed(-0.5), signed(-0.0001)
+    ('+0.500', '−0.500', '0.000')
     """
     if value is None:
         return "–"
-    return f"{round(value, 3) + 0.0:+.3f}".replace("-", "−")
+    return f"{value:+.3f}".replace("-", "−") if round(value, 3) else "0.000"
 
 
 def shortened(text: str | None) -> str:
