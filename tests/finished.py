@@ -28,3 +28,12 @@ def evaluation(
     policy = sk.exact.policy_table(played, agent) if exact and played.spec.few_states else None
     write_result(folder, label, settings, report, sampled, policy)
     return report
+
+
+def kuhn_stages(root: Path) -> list[Path]:
+    """Result files of pico on Kuhn poker, exact: base, two seeds of SEPO and one against best responses."""
+    for stage, strategy, seed in (
+        ("base", "uniform", None), ("sepo", "tight-passive", 0), ("sepo", "always-bet", 1), ("worst-case", "nash", 0)
+    ):  # fmt: skip
+        evaluation(root, "kuhn", stage, strategy, seed, exact=True)
+    return sorted(root.glob("*/kuhn/results/*.json"))

@@ -10,7 +10,7 @@ Source: Timbers et al., Approximate exploitability (2020), for learned best resp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -67,9 +67,7 @@ class AdversarySettings:
 
     def __post_init__(self) -> None:
         check_numbers(self, ("steps", "episodes", "learning_rate", "check_every", "check_episodes"))
-        for name in ("episodes", "check_episodes"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be >= 2, got {getattr(self, name)}: a mean needs another one")
+        _check_means(self, "episodes", "check_episodes")
 
 
 # Small steps without a pull to the base, falling to zero: it is to end as a best response, not as what it was.
@@ -103,10 +101,14 @@ class LanguageAdversarySettings:
 
     def __post_init__(self) -> None:
         check_numbers(self, ("check_episodes",))
-        if self.check_episodes < 2:
-            raise ValueError(
-                f"check_episodes must be >= 2, got {self.check_episodes}: a mean needs another one"
-            )
+        _check_means(self, "check_episodes")
+
+
+def _check_means(settings: object, *names: str) -> None:
+    """ValueError where a mean over so many would be over fewer than two."""
+    for name in names:
+        if getattr(settings, name) < 2:
+            raise ValueError(f"{name} must be >= 2, got {getattr(settings, name)}: a mean needs another one")
 
 
 @dataclass(frozen=True)
@@ -198,7 +200,7 @@ def _train_model(
     attacked = AttackedGame(game)
     run = train_sepo(settings.base, attacked, folder, sepo, seed, opponents={agent.name: agent})
     a_step = sepo.rollouts * sepo.groups
-    checked = {row["step"] for row in read_lines(run.path / CURVE)} if (run.path / CURVE).exists() else set()
+    checked = {row["step"] for row in read_lines(run.path / CURVE)}
     for step in (0, *kept_steps(run.path)):
         if step not in checked:
             learner = load_model(run.path, step=step) if step else load_model(settings.base)
@@ -226,7 +228,7 @@ def _note(run: Run, step: int, episodes: int, found: Gain) -> None:
 
 
 def attacks_on(
-    files: Iterable[Path | str],
+    files: Sequence[Path | str],
     folder: Path | str,
     settings: AdversarySettings | LanguageAdversarySettings | None = None,
     seed: int = 0,
@@ -240,7 +242,7 @@ def attacks_on(
         ``episodes`` it learned from.
     """
     rows = []
-    for label, agent in tqdm(list(agents_of(files)), desc="learning to attack"):
+    for label, agent in tqdm(agents_of(files), total=len(files), desc="learning to attack"):
         own = Path(folder, *(str(label[key]).replace("/", "--") for key in KEYS))
         last = train_adversary(agent, label["game"], own, settings, seed).curve.iloc[-1]
         rows.append({**label, **last[["gain", "low", "high"]], "episodes": int(last["episodes"])})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
@@ -96,13 +96,13 @@ def held_out(
 
 
 def held_out_of(
-    files: Iterable[Path | str], suite: str = "axelrod", episodes: int = 20, seed: int = 0
+    files: Sequence[Path | str], suite: str = "axelrod", episodes: int = 20, seed: int = 0
 ) -> pd.DataFrame:
     """The agents of result files against ``suite``: a row per agent and adversary, with the columns of
     ``HeldOut.frame`` after model, game, stage and seed."""
     frames = [
         held_out(agent, label["game"], suite, episodes, seed).frame.assign(**label)
-        for label, agent in tqdm(list(agents_of(files)), desc=f"suite {suite}")
+        for label, agent in tqdm(agents_of(files), total=len(files), desc=f"suite {suite}")
     ]
     columns = [*KEYS, "adversary", "payoff", "gain", "low", "high", "episodes"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)

@@ -126,8 +126,10 @@ class Reproduction:
         self._say_what_is_old()
         with ended_by_sigterm():
             try:
-                while self._start_ready(threads) or self.processes:
+                self._start_ready(threads)
+                while self.processes:
                     self._collect()
+                    self._start_ready(threads)
                     self._show_new_results()
                     self._show_progress()
                     time.sleep(0.3)
@@ -143,18 +145,14 @@ class Reproduction:
             )
         self._finish()
 
-    def _start_ready(self, threads: int) -> bool:
-        """Start what can be; whether anything was."""
-        started = False
+    def _start_ready(self, threads: int) -> None:
         done = {task.name for task in self.todo if task.state == "done"}
         for task in longest_chain_first(self.todo):
             if len(self.processes) >= self.workers:
-                break
+                return
             if task.state == "waiting" and set(task.after) <= done:
                 self.processes[task.name] = _start(task, self.root, threads, self._free_gpu(task))
                 task.state, task.started = "running", time.time()
-                started = True
-        return started
 
     def _collect(self) -> None:
         for task in self.todo:

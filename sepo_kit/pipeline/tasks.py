@@ -110,9 +110,6 @@ def results_of(plan: Plan, root: Path | str, stages: Sequence[str] | None = None
     return found
 
 
-# --- files and processes ----------------------------------------------------------------------------
-
-
 # --- done or not ----------------------------------------------------------------------------------
 
 

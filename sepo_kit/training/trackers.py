@@ -15,8 +15,8 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from sepo_kit.engine.episode import Episode
-from sepo_kit.engine.rollout import Match
-from sepo_kit.engine.sitting import replayed
+from sepo_kit.engine.graph import shared_graph
+from sepo_kit.engine.rollout import AGENT
 from sepo_kit.games.base import Game
 from sepo_kit.runs import Run
 
@@ -60,35 +60,21 @@ class Told(TrainerCallback):
         for episode in rollouts.step.episodes:
             if episode.owner is None:
                 shown.setdefault(f"match/{episode.pool}/{episode.opponent}", episode)
-        number, settings = state.global_step // rollouts.settings.updates - 1, rollouts.settings
-        texts = {
-            name: as_text(rollouts.game, episode, number, settings.common_random_numbers)
-            for name, episode in list(shown.items())[:TOLD]
-        }
+        texts = {name: as_text(rollouts.game, episode) for name, episode in list(shown.items())[:TOLD]}
         for callback in following:
             callback.on_log(args, state, control, logs=texts, model=model)
 
 
-def as_text(game: Game, episode: Episode, step: int = 0, common_random_numbers: bool = False) -> str:
-    """A match in a few lines: each round's moves in their order, what the agent said where it said more, the payoffs.
-
-    The moves of strategies are not stored: the match is played again. ``step``: the training step it was played in,
-    from 0.
-    """
-    sitting = replayed(
-        game,
-        Match(episode.pool, episode.opponent, episode.index, episode.group),
-        [decision.action for decision in episode.decisions],
-        episode.seed,
-        answers=episode.answers or None,
-        step=step,
-        common_random_numbers=common_random_numbers,
-    )
+def as_text(game: Game, episode: Episode) -> str:
+    """A match in a few lines: each round's moves in their order, what the agent said beside, the payoffs."""
+    moves: dict[int, list[str]] = {}
+    for node, event in shared_graph(game).walk(episode.path):
+        for seat, action in zip(node.actors, event if node.actors else (), strict=True):
+            moves.setdefault(node.round, []).append(f"{'agent' if seat == AGENT else 'opponent'} {action}")
     lines = []
     for number, (own, their) in enumerate(zip(episode.own, episode.their, strict=True)):
-        turns = [turn for turn in sitting.turns if turn.round == number]
-        moves = ", ".join(f"{'agent' if turn.seat == 0 else 'opponent'} {turn.action}" for turn in turns)
-        lines.append(f"{number + 1}. {moves or 'no move'} ({own:g} to {their:g})")
+        told = ", ".join(moves.get(number, ())) or "no move"
+        lines.append(f"{number + 1}. {told} ({own:g} to {their:g})")
         made = [decision for decision in episode.decisions if decision.round == number]
         lines += [f"   > {d.reply}" for d in made if d.reply and d.reply.strip() != d.action]
     return "\n\n".join(lines)

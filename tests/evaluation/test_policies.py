@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from finished import evaluation
+from finished import kuhn_stages
 
 import sepo_kit as sk
 from sepo_kit.evaluation.policies import policies_of, stored_policies, write_policies
@@ -17,11 +17,7 @@ PUBLISHED = PROJECT / "data" / "results"
 
 @pytest.fixture
 def files(tmp_path):
-    for stage, strategy, seed in (
-        ("base", "uniform", None), ("sepo", "tight-passive", 0), ("sepo", "always-bet", 1), ("worst-case", "nash", 0)
-    ):  # fmt: skip
-        evaluation(tmp_path, "kuhn", stage, strategy, seed, exact=True)
-    return sorted(tmp_path.glob("*/kuhn/results/*.json"))
+    return kuhn_stages(tmp_path)
 
 
 def test_stored_policies_are_the_ones_that_were_evaluated(files):

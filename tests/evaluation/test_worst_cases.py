@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from finished import evaluation
+from finished import evaluation, kuhn_stages
 
 import sepo_kit as sk
 from sepo_kit.engine.policy import StrategyPolicy
@@ -18,11 +18,7 @@ KUHN = sk.get_game("kuhn")
 
 @pytest.fixture
 def files(tmp_path):
-    for stage, strategy, seed in (
-        ("base", "uniform", None), ("sepo", "tight-passive", 0), ("sepo", "always-bet", 1), ("worst-case", "nash", 0)
-    ):  # fmt: skip
-        evaluation(tmp_path, "kuhn", stage, strategy, seed, exact=True)
-    return sorted(tmp_path.glob("*/kuhn/results/*.json"))
+    return kuhn_stages(tmp_path)
 
 
 def rows(metric, value, low, high, stage="sepo", seed=0):
