@@ -291,7 +291,7 @@ def test_fields_that_a_server_does_not_take_are_left_out(make, server):
         status(422, "Unexpected fields in the request: {'seed'}"),
         status(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."),
     ]
-    agent = make()
+    agent = make(concurrency=1)  # one request after the other: the last was sent knowing both
     agent.act([first()] * 2, [0.1, 0.2])
     last = server.bodies[-1]
     assert "seed" not in last and "max_tokens" not in last and last["max_completion_tokens"] == 256
