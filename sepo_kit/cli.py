@@ -57,11 +57,30 @@ def _parser() -> argparse.ArgumentParser:
         "--results", type=Path, help="where tables go (default: data/results; smoke, or a part: in the runs)"
     )
     reproduce.add_argument(
-        "--workers", "--jobs", type=int, help="notebooks at a time (default: one per core)"
-    )
+        "--jobs", "--workers", type=int, metavar="N",
+        help="notebooks at a time (default: one per GPU, one per core where there is none; on a cluster: as many as "
+        "there are)",
+    )  # fmt: skip
+    reproduce.add_argument(
+        "--only", nargs="+", default=(), metavar="NAME",
+        help="only these notebook runs and what they need: 06, or with wildcards, as '05*pico/kuhn'",
+    )  # fmt: skip
     reproduce.add_argument("--games", nargs="+", metavar="GAME", help="only these of the profile")
     reproduce.add_argument("--models", nargs="+", metavar="MODEL", help="only these of the profile")
     reproduce.add_argument("--dry-run", action="store_true", help="say which notebooks would run, and why")
+    reproduce.add_argument("--on", metavar="CLUSTER", help="slurm, as configs/slurm says (default: here)")
+    reproduce.add_argument(
+        "--retries", type=int, default=2, metavar="N",
+        help="more attempts where a notebook was killed or hung (default: 2); any other error is final",
+    )  # fmt: skip
+    reproduce.add_argument(
+        "--limit", type=float, metavar="MINUTES",
+        help="that one notebook may take (default: 30 times its first guess, an hour at least)",
+    )  # fmt: skip
+    reproduce.add_argument(
+        "--report", type=Path, metavar="FILE",
+        help="write a page (.html, .zip) on the batch: what ran when and how, figures, tables",
+    )  # fmt: skip
     _may_keep(reproduce)
     reproduce.set_defaults(run=_reproduce)
 
@@ -241,12 +260,17 @@ def _reproduce(options: argparse.Namespace) -> None:
     root = (options.runs or PROJECT / "runs" / profile.name).resolve()
     # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones. And a part of a
     # profile is no replacement for the tables of the whole.
-    inside = profile.name == "smoke" or bool(options.models or options.games)
+    inside = profile.name == "smoke" or bool(options.models or options.games or options.only)
     figures = options.figures or (root / "figures" if inside else PROJECT / "figures")
     results = options.results or (root / "tables" if inside else PROJECT / "data" / "results")
-    if options.workers is not None and options.workers < 1:
-        raise ValueError(f"--workers must be >= 1, got {options.workers}")
-    reproduce(profile, root, figures.resolve(), results.resolve(), options.workers, dry_run=options.dry_run)
+    if options.jobs is not None and options.jobs < 1:
+        raise ValueError(f"--jobs must be >= 1, got {options.jobs}")
+    if options.report and options.report.suffix not in (".html", ".zip"):
+        raise ValueError(f"--report must end in .html or .zip, got {options.report}")
+    reproduce(
+        profile, root, figures.resolve(), results.resolve(), options.jobs, dry_run=options.dry_run,
+        names=options.only, retries=options.retries, limit_minutes=options.limit, on=options.on, report=options.report,
+    )  # fmt: skip
 
 
 def _notebook(options: argparse.Namespace) -> None:

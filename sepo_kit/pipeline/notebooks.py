@@ -13,9 +13,8 @@ from typing import Any
 
 from sepo_kit.games.base import Weights
 from sepo_kit.pipeline.children import Child, ended_by_sigterm
+from sepo_kit.pipeline.record import NOTEBOOKS
 from sepo_kit.runs.project import PROJECT, require_project
-
-NOTEBOOKS = PROJECT / "notebooks"
 
 
 class NotebookFailed(RuntimeError):
