@@ -86,7 +86,8 @@ def main(arguments: Sequence[str]) -> int:
         if stands["state"] == "done":
             unfinished(task, root).replace(output(task, root))
             write_json(
-                marker(name, root), {"fingerprint": made_from, **{k: stands[k] for k in ("seconds", "host")}}
+                marker(name, root),
+                {"fingerprint": made_from, **{k: stands[k] for k in ("batch", "seconds", "host")}},
             )
         write_json(standing(task, root), stands)
         if stands["state"] == "failed":

@@ -52,7 +52,7 @@ def log(task: Task, root: Path) -> Path:
 
 
 def marker(name: str, root: Path) -> Path:
-    """What a task that is done was made from."""
+    """What a task that is done was made from, and in which batch, so that those behind it see when it is done again."""
     return root / "notebooks" / f"{slug(name)}.json"
 
 

@@ -173,13 +173,14 @@ for step in range(len(steps.read_text()) if steps.exists() else 0, 60):
         driver = subprocess.Popen(
             line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
-        wait_for(lambda: steps.exists() and len(steps.read_text()) > reached + 3)
+        wait_for(lambda seen=reached: steps.exists() and len(steps.read_text()) > seen + 3)
         began = time.monotonic()
         driver.send_signal(how)
         driver.wait(30)
         wait_for(lambda: not alive(str(root)), 10)
         assert time.monotonic() - began < 10
-        assert reached < (reached := len(steps.read_text())) < 60
+        assert reached < len(steps.read_text()) < 60
+        reached = len(steps.read_text())
         assert list(reasons(todo_of(listed), root)) == ["b", "c"]
     subprocess.run(line, check=True, capture_output=True)
     assert len(steps.read_text()) == 60 and not reasons(todo_of(listed), root)
