@@ -85,10 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.set_defaults(run=_reproduce)
 
     notebook = commands.add_parser("notebook", help="run one notebook, headless")
-    notebook.add_argument("name", help="such as 05_sepo_training")
+    notebook.add_argument("name", help="such as 05_sepo_training, or its beginning: 05")
     notebook.add_argument(
-        "-p", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"), help="a parameter"
-    )
+        "-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"),
+        help="a parameter, NAME VALUE or NAME=VALUE, as the notebook's first cell declares it",
+    )  # fmt: skip
     notebook.add_argument(
         "--output", type=Path, help="the executed copy (default: runs/notebooks/NAME.ipynb)"
     )
@@ -274,14 +275,13 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _notebook(options: argparse.Namespace) -> None:
-    import yaml
-
-    from sepo_kit.pipeline.notebooks import run_notebook
+    from sepo_kit.pipeline.notebooks import find_notebook, read_parameters, run_notebook
+    from sepo_kit.pipeline.parameters import split_pairs
     from sepo_kit.runs.project import PROJECT
 
-    output = options.output or PROJECT / "runs" / "notebooks" / f"{options.name}.ipynb"
-    parameters = {name: yaml.safe_load(value) for name, value in options.p}
-    run_notebook(options.name, parameters, output.resolve())
+    name = find_notebook(options.name)
+    output = options.output or PROJECT / "runs" / "notebooks" / f"{name}.ipynb"
+    run_notebook(name, read_parameters(name, split_pairs(options.p)), output.resolve())
     print(f"executed notebook: {output}")
 
 

@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sepo_kit.pipeline.notebooks import command
 from sepo_kit.pipeline.record import Task, output, slug, unfinished
@@ -23,10 +24,11 @@ from sepo_kit.runs import KEEP, RunError, write_json
 from sepo_kit.runs.project import PACKAGE, PROJECT, VARIABLE
 
 SNAKEFILE = PACKAGE / "pipeline" / "Snakefile"
-BATCH = ".batch.json"
+BATCH, FILE = ".batch.json", "config.yaml"
 LEAST_MINUTES = 60.0  # that any notebook may take
 LONGER = 30  # times its first guess: no machine is that slow, so it hangs
-CLUSTERS = ("slurm",)
+CONFIGS = PROJECT / "configs"
+CLUSTER_JOBS = 100  # in the queue at a time
 CARRIED = (KEEP, VARIABLE, "SEPO_KIT_CACHE", "HF_HUB_OFFLINE")  # variables that reach jobs elsewhere too
 GONE_SECONDS = 120  # for cancelled jobs
 
@@ -48,7 +50,7 @@ class How:
     limit_minutes
         That a notebook may take; None: thirty times its first guess, an hour at least.
     on
-        None: this machine; else one of ``CLUSTERS``, with its settings in ``configs/``.
+        None: this machine; else a cluster, whose settings are ``configs/ON/config.yaml``.
     """
 
     workers: int
@@ -64,10 +66,29 @@ class How:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
         if self.limit_minutes is not None and not self.limit_minutes > 0:
             raise ValueError(f"limit_minutes must be > 0, got {self.limit_minutes}")
-        if self.on is not None and self.on not in CLUSTERS:
-            raise ValueError(
-                f"batches run here or on {', '.join(CLUSTERS)}, not on {self.on!r}; see docs/cluster.md"
-            )
+
+
+def cluster(name: str) -> dict[str, Any]:
+    """The settings of a cluster; ValueError where there are none.
+
+    >>> cluster("slurm")["executor"]
+    'slurm'
+    """
+    import yaml
+
+    file = CONFIGS / name / FILE
+    if not file.is_file():
+        known = ", ".join(sorted(path.parent.name for path in CONFIGS.glob(f"*/{FILE}")))
+        raise ValueError(f"no cluster {name!r}, since {file} is missing; known: {known}; see docs/cluster.md")
+    settings = yaml.safe_load(file.read_text())
+    if not isinstance(settings, dict) or not isinstance(settings.get("executor"), str):
+        raise ValueError(f"{file} must name an executor, as in executor: slurm")
+    return settings
+
+
+def cluster_threads(settings: dict[str, Any]) -> int:
+    """Threads of a notebook there."""
+    return int((settings.get("default-resources") or {}).get("cpus_per_task", 1))
 
 
 def write_batch(
@@ -117,16 +138,8 @@ def engine(root: Path, how: How) -> list[str]:
             "--forceall", "--scheduler", "greedy"]  # fmt: skip
     if how.on is None:
         return [*line, "--cores", str(how.workers * how.threads)]
-    settings = PROJECT / "configs" / how.on
-    return [
-        *line,
-        "--profile",
-        str(settings),
-        "--jobs",
-        str(how.workers),
-        "--slurm-jobname-prefix",
-        prefix(root),
-    ]
+    line += ["--profile", str(CONFIGS / how.on), "--jobs", str(how.workers)]
+    return [*line, "--slurm-jobname-prefix", prefix(root)] if on_slurm(how) else line
 
 
 def report_lines(root: Path, file: Path) -> list[list[str]]:
@@ -145,6 +158,11 @@ def _snakemake(root: Path) -> list[str]:
 
 
 # --- on SLURM -------------------------------------------------------------------------------------
+
+
+def on_slurm(how: How) -> bool:
+    """Whether its jobs go into a queue of SLURM's."""
+    return how.on is not None and cluster(how.on)["executor"] == "slurm"
 
 
 def prefix(root: Path) -> str:

@@ -17,7 +17,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from sepo_kit.evaluation.results import read_results, text_table
-from sepo_kit.pipeline.batch import How, cancel, engine, report_lines, write_batch
+from sepo_kit.pipeline.batch import (
+    CLUSTER_JOBS,
+    How,
+    cancel,
+    cluster,
+    cluster_threads,
+    engine,
+    on_slurm,
+    report_lines,
+    write_batch,
+)
 from sepo_kit.pipeline.children import Child, ended_by_sigterm, last_error
 from sepo_kit.pipeline.launch import gpus, old_runs
 from sepo_kit.pipeline.notebooks import NotebookFailed, check_parameters
@@ -72,9 +82,11 @@ def reproduce(
     """
     root, stream = Path(root), stream or sys.stdout
     cards = () if on else tuple(gpus())
-    workers = workers or max(1, min(len(cards) or os.cpu_count() or 1, len(profile.plans)))
-    threads = 1 if on else max(1, (os.cpu_count() or 1) // workers)
-    how = How(workers, threads, cards, retries, limit_minutes, on)
+    if on:
+        how = How(workers or CLUSTER_JOBS, cluster_threads(cluster(on)), (), retries, limit_minutes, on)
+    else:
+        workers = workers or max(1, min(len(cards) or os.cpu_count() or 1, len(profile.plans)))
+        how = How(workers, max(1, (os.cpu_count() or 1) // workers), cards, retries, limit_minutes)
     todo = tasks(profile, root, Path(figures), Path(results))
     if names:
         todo = only(todo, names)
@@ -105,7 +117,7 @@ class Reproduction:
     def run(self, report: Path | None = None) -> None:
         """Run until all tasks are done, or only those are left that wait for one that failed."""
         how = self.how
-        stopped = cancel(self.root) if how.on else 0
+        stopped = cancel(self.root) if on_slurm(how) else 0
         waiting = reasons(self.todo, self.root)
         batch = write_batch(self.todo, waiting, self.root, how)
         progress = self.progress = Progress(
@@ -143,7 +155,7 @@ class Reproduction:
             self.progress.look()
         finally:
             child.stop()
-            if self.how.on:
+            if on_slurm(self.how):
                 cancel(self.root)
         left = reasons(self.todo, self.root)
         if not left:

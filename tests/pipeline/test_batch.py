@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import subprocess
@@ -11,6 +10,7 @@ import sys
 import time
 
 import pytest
+from batches import alive, driver, stand_in, todo_of, wait_for
 
 from sepo_kit.pipeline import batch
 from sepo_kit.pipeline.batch import How, write_batch
@@ -22,40 +22,6 @@ from sepo_kit.pipeline.record import Task, log, marker, output, reasons, standin
 from sepo_kit.pipeline.reproduce import Reproduction, reproduce
 from sepo_kit.pipeline.tasks import chains, only
 from sepo_kit.runs import Run, read_json, write_json
-
-# Writes what a notebook leaves, once the code in its parameters has run.
-STAND_IN = "import json, sys, pathlib; exec(json.loads(sys.argv[1]).get('code', '')); "
-STAND_IN += "[pathlib.Path(p).write_text('made') for p in sys.argv[2:]]"
-DRIVER = """
-import sys
-sys.path.insert(0, {tests!r})
-from pathlib import Path
-from test_batch import stand_in, todo_of
-from sepo_kit.pipeline import batch
-from sepo_kit.pipeline.batch import How
-from sepo_kit.pipeline.children import ended_by_sigterm
-from sepo_kit.pipeline.profiles import get_profile
-from sepo_kit.pipeline.reproduce import Reproduction, _alone
-batch.command = stand_in
-with _alone(Path({root!r})), ended_by_sigterm():
-    Reproduction(get_profile("smoke"), Path({root!r}), todo_of({todo!r}), How({workers}), sys.stdout).run()
-"""
-
-
-def stand_in(notebook, parameters, unfinished):
-    return [
-        sys.executable,
-        "-c",
-        STAND_IN,
-        json.dumps(parameters),
-        str(unfinished),
-        *parameters.get("makes", []),
-    ]
-
-
-def todo_of(listed):
-    """Tasks from (name, what it needs, code to run)."""
-    return [Task(name, "01_games", {"code": code}, tuple(after)) for name, after, code in listed]
 
 
 @pytest.fixture(autouse=True)
@@ -91,27 +57,6 @@ def again(todo, root, name):
         capture_output=True,
     ).returncode
     return status, read_json(standing(next(t for t in todo if t.name == name), root))
-
-
-def alive(words):
-    """Processes with ``words`` in their command line."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                if words.encode() in file.read() and int(pid) != os.getpid():
-                    found.append(int(pid))
-        except OSError:
-            continue
-    return found
-
-
-def wait_for(said, seconds=60):
-    until = time.monotonic() + seconds
-    while not (found := said()):
-        assert time.monotonic() < until, "it did not come"
-        time.sleep(0.05)
-    return found
 
 
 # --- what is run ----------------------------------------------------------------------------------
@@ -166,17 +111,16 @@ for step in range(len(steps.read_text()) if steps.exists() else 0, 60):
 """
     listed = [("a", (), ""), ("b", "a", code), ("c", "b", "")]
     root = tmp_path / "runs"
-    text = DRIVER.format(tests=os.path.dirname(__file__), root=str(root), todo=listed, workers=2)
-    line = [sys.executable, "-c", text]
+    line = driver(root, listed, "How(2)")
     reached = 0
     for how in (signal.SIGKILL, signal.SIGTERM):
-        driver = subprocess.Popen(
+        going = subprocess.Popen(
             line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
         wait_for(lambda seen=reached: steps.exists() and len(steps.read_text()) > seen + 3)
         began = time.monotonic()
-        driver.send_signal(how)
-        driver.wait(30)
+        going.send_signal(how)
+        going.wait(30)
         wait_for(lambda: not alive(str(root)), 10)
         assert time.monotonic() - began < 10
         assert reached < len(steps.read_text()) < 60
@@ -317,10 +261,17 @@ def test_workers_follow_the_gpus_and_else_the_cores(tmp_path, monkeypatch):
     assert asked == [(3, 1), (4, 1), (1, 4)]
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 0}, {"retries": -1}, {"limit_minutes": 0}, {"on": "ray"}])
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"retries": -1}, {"limit_minutes": 0}])
 def test_wrong_settings_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"must be >=? \d|not on 'ray'"):
+    with pytest.raises(ValueError, match=r"must be >=? \d"):
         How(**{"workers": 1, **wrong})
+
+
+def test_an_unknown_cluster_is_named(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"no cluster 'ray', since .*ray/config.yaml is missing; known: slurm; see"
+    ):
+        reproduce(get_profile("smoke"), tmp_path, tmp_path, tmp_path, on="ray")
 
 
 def test_runs_of_other_code_are_named_before_anything_starts(tmp_path):
