@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
 
     reproduce = commands.add_parser("reproduce", help="run all notebooks of a profile, headless")
     reproduce.add_argument(
-        "--profile", default="quick", help="smoke, quick (default), worst-case, smollm2 or paper"
+        "--profile",
+        default="quick",
+        help="smoke, quick (default), worst-case, study, smollm2 or paper; with changes: quick,steps=50",
     )
     reproduce.add_argument("--runs", type=Path, help="where runs go (default: runs/PROFILE)")
     reproduce.add_argument(
@@ -67,6 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     reproduce.add_argument("--games", nargs="+", metavar="GAME", help="only these of the profile")
     reproduce.add_argument("--models", nargs="+", metavar="MODEL", help="only these of the profile")
+    reproduce.add_argument(
+        "--seeds", type=int, metavar="N", help="how many, from 0 on (default: the profile's)"
+    )
+    reproduce.add_argument(
+        "--modes", nargs="+", metavar="MODE",
+        help="train under each of these: credited, alignment, grouped, shared, auxiliary (default: the profile's)",
+    )  # fmt: skip
+    reproduce.add_argument(
+        "--exploiters", nargs="+", metavar="WHO",
+        help="train against each of these: pool, worst-case, 'pool and worst-case' (default: the profile's)",
+    )  # fmt: skip
     reproduce.add_argument("--dry-run", action="store_true", help="say which notebooks would run, and why")
     reproduce.add_argument("--on", metavar="CLUSTER", help="slurm, as configs/slurm says (default: here)")
     reproduce.add_argument(
@@ -252,24 +265,49 @@ def _may_keep(command: argparse.ArgumentParser) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    from sepo_kit.pipeline.profiles import get_profile
+    from sepo_kit.pipeline.profiles import Profile, get_profile, with_changes
+    from sepo_kit.pipeline.record import slug
     from sepo_kit.pipeline.reproduce import reproduce
+    from sepo_kit.pipeline.tasks import Part
     from sepo_kit.runs.project import PROJECT, require_project
 
     require_project()
-    profile = get_profile(options.profile).only(options.models, options.games)
-    root = (options.runs or PROJECT / "runs" / profile.name).resolve()
+    # Other seeds are more runs beside the profile's, another way to train is another profile.
+    name = with_changes(options.profile, seeds=options.seeds)
+    changes = [
+        {"mode": mode, "exploiters": exploiters}
+        for mode in options.modes or (None,)
+        for exploiters in options.exploiters or (None,)
+    ]
+    profiles = [
+        get_profile(with_changes(name, **each)).only(options.models, options.games) for each in changes
+    ]
+    root = (options.runs or PROJECT / "runs" / slug(options.profile)).resolve()
     # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones. And a part of a
-    # profile is no replacement for the tables of the whole.
-    inside = profile.name == "smoke" or bool(options.models or options.games or options.only)
-    figures = options.figures or (root / "figures" if inside else PROJECT / "figures")
-    results = options.results or (root / "tables" if inside else PROJECT / "data" / "results")
+    # profile, or a changed one, is no replacement for the tables of the whole.
+    inside = options.profile.startswith("smoke") or any(
+        (options.models, options.games, options.only, "," in profiles[0].name)
+    )
+
+    def part(profile: Profile, each: dict) -> Part:
+        own = root / slug(with_changes("", **each).lstrip(",")) if any(each.values()) else root
+        outside = None if inside else (PROJECT / "figures", PROJECT / "data" / "results")
+        figures, results = outside or (own / "figures", own / "tables")
+        if len(profiles) > 1:
+            given = [folder and folder / own.name for folder in (options.figures, options.results)]
+        else:
+            given = [options.figures, options.results]
+        return Part(profile, own, (given[0] or figures).resolve(), (given[1] or results).resolve())
+
+    for option, folder in (("--figures", options.figures), ("--results", options.results)):
+        if folder is not None and folder.is_file():
+            raise ValueError(f"{option} must be a folder, {folder} is a file")
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"--jobs must be >= 1, got {options.jobs}")
     if options.report and options.report.suffix not in (".html", ".zip"):
         raise ValueError(f"--report must end in .html or .zip, got {options.report}")
     reproduce(
-        profile, root, figures.resolve(), results.resolve(), options.jobs, dry_run=options.dry_run,
+        [part(*each) for each in zip(profiles, changes, strict=True)], root, options.jobs, dry_run=options.dry_run,
         names=options.only, retries=options.retries, limit_minutes=options.limit, on=options.on, report=options.report,
     )  # fmt: skip
 

@@ -8,7 +8,9 @@ import sys
 import time
 
 from sepo_kit.pipeline import batch
+from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.pipeline.record import Task
+from sepo_kit.pipeline.tasks import Part
 
 # Writes what a notebook leaves, once the code in its parameters has run.
 STAND_IN = "import json, sys, pathlib; exec(json.loads(sys.argv[1]).get('code', '')); "
@@ -17,17 +19,16 @@ DRIVER = """
 import sys
 sys.path.insert(0, {here!r})
 from pathlib import Path
-from batches import stand_in, todo_of
+from batches import parts, stand_in, todo_of
 from sepo_kit.pipeline import batch
 from sepo_kit.pipeline.batch import How
 from sepo_kit.pipeline.children import ended_by_sigterm
-from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.pipeline.reproduce import Reproduction, _alone
 batch.command = stand_in
 batch.CONFIGS = Path({configs!r})
 root = Path({root!r})
 with _alone(root), ended_by_sigterm():
-    Reproduction(get_profile("smoke"), root, todo_of({listed!r}), {how}, sys.stdout).run()
+    Reproduction(parts(root), root, todo_of({listed!r}), {how}, sys.stdout).run()
 """
 
 
@@ -40,6 +41,11 @@ def stand_in(notebook, parameters, unfinished):
         str(unfinished),
         *parameters.get("makes", []),
     ]
+
+
+def parts(root):
+    """The smoke profile, all of it under ``root``."""
+    return [Part(get_profile("smoke"), root, root / "figures", root / "tables")]
 
 
 def todo_of(listed):

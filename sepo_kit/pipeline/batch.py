@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,9 +92,16 @@ def cluster_threads(settings: dict[str, Any]) -> int:
 
 
 def write_batch(
-    todo: Sequence[Task], waiting: Collection[str], root: Path, how: How, report: Sequence[Path] = ()
+    todo: Sequence[Task],
+    waiting: Collection[str],
+    root: Path,
+    how: How,
+    report: Mapping[Path, str] | None = None,
 ) -> str:
-    """Write down the tasks of ``todo`` that are ``waiting``, for Snakefile and nodes; a new id of this batch."""
+    """Write down the tasks of ``todo`` that are ``waiting``, for Snakefile and nodes; a new id of this batch.
+
+    ``report``: files that go into a report, and their names there.
+    """
     number = uuid.uuid4().hex
     chain = chains(todo)
     nodes = [
@@ -124,7 +131,7 @@ def write_batch(
         # On a cluster its settings say how long a job may take, unless the command line does.
         "resources": {"runtime": round(how.limit_minutes + 1)} if how.on and how.limit_minutes else {},
         "environment": {name: os.environ[name] for name in CARRIED if name in os.environ},
-        "report": [str(path) for path in report],
+        "report": {str(path): name for path, name in (report or {}).items()},
         "nodes": nodes,
     }
     write_json(root / BATCH, batch)

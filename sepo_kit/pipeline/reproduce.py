@@ -31,10 +31,9 @@ from sepo_kit.pipeline.batch import (
 from sepo_kit.pipeline.children import Child, ended_by_sigterm, last_error
 from sepo_kit.pipeline.launch import gpus, old_runs
 from sepo_kit.pipeline.notebooks import NotebookFailed, check_parameters
-from sepo_kit.pipeline.profiles import Profile
 from sepo_kit.pipeline.progress import Progress, clock
 from sepo_kit.pipeline.record import Task, reasons
-from sepo_kit.pipeline.tasks import only, result_files, results_of, tasks
+from sepo_kit.pipeline.tasks import Part, all_tasks, only, result_files, results_of
 from sepo_kit.runs import RunError, read_json, require_space
 
 NEEDED_BYTES = 2 * 2**30
@@ -44,10 +43,8 @@ NAMED_ROWS = 6  # that are missing
 
 
 def reproduce(
-    profile: Profile,
+    parts: Sequence[Part],
     root: Path,
-    figures: Path,
-    results: Path,
     workers: int | None = None,
     stream=None,
     *,
@@ -58,10 +55,14 @@ def reproduce(
     on: str | None = None,
     report: Path | None = None,
 ) -> None:
-    """Run all notebooks of ``profile``; print progress, every new row of results, and the table at the end.
+    """Run all notebooks of ``parts``; print progress, every new row of results, and the tables at the end.
 
     Parameters
     ----------
+    parts
+        Profiles, and where their runs, figures and tables go: one, or one for each change of it.
+    root
+        Where the executed notebooks go, with their logs.
     workers
         Notebooks at a time; None: one per GPU, one per core where there is none.
     dry_run
@@ -85,9 +86,11 @@ def reproduce(
     if on:
         how = How(workers or CLUSTER_JOBS, cluster_threads(cluster(on)), (), retries, limit_minutes, on)
     else:
-        workers = workers or max(1, min(len(cards) or os.cpu_count() or 1, len(profile.plans)))
+        workers = workers or max(
+            1, min(len(cards) or os.cpu_count() or 1, sum(len(part.profile.plans) for part in parts))
+        )
         how = How(workers, max(1, (os.cpu_count() or 1) // workers), cards, retries, limit_minutes)
-    todo = tasks(profile, root, Path(figures), Path(results))
+    todo = all_tasks(parts)
     if names:
         todo = only(todo, names)
     for task in {task.notebook: task for task in todo}.values():
@@ -100,14 +103,14 @@ def reproduce(
         return
     require_space(root, NEEDED_BYTES)
     with _alone(root), ended_by_sigterm():
-        Reproduction(profile, root, todo, how, stream).run(report)
+        Reproduction(parts, root, todo, how, stream).run(report)
 
 
 class Reproduction:
     """Runs what has to run of ``todo`` and says how it goes."""
 
-    def __init__(self, profile: Profile, root: Path, todo: Sequence[Task], how: How, stream) -> None:
-        self.profile = profile
+    def __init__(self, parts: Sequence[Part], root: Path, todo: Sequence[Task], how: How, stream) -> None:
+        self.parts = list(parts)
         self.root = root
         self.todo = list(todo)
         self.how = how
@@ -124,12 +127,14 @@ class Reproduction:
             self.todo, waiting, self.root, batch, how.retries, how.workers, self.stream
         )
         progress.say(
-            f"profile {self.profile.name}: {len(self.todo)} notebooks, {how.workers} at a time, "
+            f"profile {'; '.join(part.profile.name for part in self.parts)}: "
+            f"{len(self.todo)} notebooks, {how.workers} at a time, "
             + (f"on {how.on}, " if how.on else f"{how.threads} thread{'s' if how.threads > 1 else ''} each, ")
             + f"runs in {self.root}"
         )
-        for line in old_runs(self.profile, self.root):
-            progress.say(line)
+        for part in self.parts:
+            for line in old_runs(part.profile, part.root):
+                progress.say(line)
         if stopped:
             progress.say(f"{stopped} jobs of an earlier batch were in the queue and have been cancelled")
         if waiting:
@@ -157,12 +162,12 @@ class Reproduction:
             child.stop()
             if on_slurm(self.how):
                 cancel(self.root)
-        left = reasons(self.todo, self.root)
+        states = {task.name: self.progress.state(task) for task in self.todo}
+        left = [name for name in waiting if states[name] != "done"]
         if not left:
             return
         self._show_new_results()
-        states = {name: self.progress.state(task) for task in self.todo if (name := task.name) in left}
-        failed = [task for task in self.todo if states.get(task.name) in ("failed", "running")]
+        failed = [task for task in self.todo if states[task.name] in ("failed", "running")]
         said = [self.progress.failure(task) for task in failed] or [
             f"the batch stopped: {last_error(log)}\nits log: {log}"
         ]
@@ -173,7 +178,8 @@ class Reproduction:
         raise NotebookFailed("\n".join([*said, "mend the cause and run the same command again to go on"]))
 
     def _show_new_results(self) -> None:
-        for file in result_files(self.profile, self.root):
+        found = [(part, file) for part in self.parts for file in result_files(part.profile, part.root)]
+        for part, file in found:
             if file in self.shown:
                 continue
             self.shown.add(file)
@@ -185,15 +191,16 @@ class Reproduction:
             )
             seed = "" if label["seed"] is None else f" seed {label['seed']}"
             self.progress.say(
-                f"result: {label['model']} on {label['game']}, {label['stage']}{seed}: {numbers}"
+                f"result: {label['model']} on {label['game']}, {label['stage']}{seed}{_of(part)}: {numbers}"
             )
 
     def _missing(self) -> str:
-        """The rows of the profile's table that are not there, named; empty where it is complete."""
+        """The rows of the profiles' tables that are not there, named; empty where it is complete."""
         rows = [
-            f"{plan.name} {file.stem}"
-            for plan in self.profile.plans
-            for file in results_of(plan, self.root)
+            f"{plan.name} {file.stem}{_of(part)}"
+            for part in self.parts
+            for plan in part.profile.plans
+            for file in results_of(plan, part.root)
             if not file.exists()
         ]
         more = f" and {len(rows) - NAMED_ROWS} more" if len(rows) > NAMED_ROWS else ""
@@ -201,30 +208,30 @@ class Reproduction:
 
     def _finish(self, report: Path | None) -> None:
         say = self.progress.say
-        if files := result_files(self.profile, self.root):
-            say("\n" + text_table(read_results(files)))
+        for part in self.parts:
+            if files := result_files(part.profile, part.root):
+                say((f"\n{part.label}:\n" if part.label else "\n") + text_table(read_results(files)))
         if missing := self._missing():
             say(f"\nnot in this table, since it was not asked for: {missing}")
-        if out := self._drawn():
+        for out in self._drawn():
             pictures = sorted(Path(out["figures"]).glob("*.png"))
             say(f"\n{len(pictures)} figures in {out['figures']}, tables in {out['results']}")
         if report:
             self._report(report)
         say(f"done in {clock(self.progress.elapsed())}")
 
-    def _drawn(self) -> dict[str, str]:
-        """Where the notebook that draws all figures puts them, and its tables; empty where it is not asked for."""
-        return next((task.parameters for task in self.todo if task.notebook == "08_figures"), {})
+    def _drawn(self) -> list[dict[str, str]]:
+        """Where the notebooks that draw all figures put them, and their tables, as far as they are asked for."""
+        return [task.parameters for task in self.todo if task.notebook == "08_figures"]
 
     def _report(self, file: Path) -> None:
         """Have Snakemake write its page on the whole batch, with figures and tables."""
-        out = self._drawn()
-        shown = [
-            path
+        shown = {
+            path: path.name if len(self.parts) == 1 else f"{number}-{path.name}"
+            for number, out in enumerate(self._drawn(), 1)
             for kind, pattern in (("figures", "*.png"), ("results", "*.csv"))
-            if kind in out
             for path in sorted(Path(out[kind]).glob(pattern))
-        ]
+        }
         write_batch(
             self.todo, {task.name for task in self.todo}, self.root, replace(self.how, on=None), shown
         )
@@ -238,6 +245,10 @@ class Reproduction:
                     f"the report failed: {last_error(self.root / LOG)}; its log: {self.root / LOG}"
                 )
         self.progress.say(f"report: {file}")
+
+
+def _of(part: Part) -> str:
+    return f" ({part.label})" if part.label else ""
 
 
 @contextmanager

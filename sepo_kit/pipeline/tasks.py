@@ -5,6 +5,7 @@ here runs anything; whether a task is done is in ``record.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,38 @@ from sepo_kit.pipeline.record import Task
 from sepo_kit.runs import MANIFEST
 
 # The notebooks of a plan, in their order, and how they share its minutes.
+SAME = ("01_games", "02_penalties", "03_sft_data", "07_credit_ablation")  # whatever the training is
 SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0.15}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A profile's share of a batch: its runs lie under ``root``, its figures and tables where it says."""
+
+    profile: Profile
+    root: Path
+    figures: Path
+    results: Path
+
+    @property
+    def label(self) -> str:
+        """The changes of its profile, as its name has them."""
+        return self.profile.name.partition(",")[2]
+
+
+def all_tasks(parts: Sequence[Part]) -> list[Task]:
+    """The notebook runs of all parts, in an order in which each comes after what it needs. What is the same for all of
+    them is run once; where there are several, the others have their part's label in their names."""
+    if len(parts) == 1:
+        return tasks(*vars(parts[0]).values())
+    todo: dict[str, Task] = {}
+    for part in parts:
+        own = tasks(*vars(part).values())
+        names = {t.name: t.name if t.notebook in SAME else f"{t.name} {part.label}" for t in own}
+        for task in own:
+            after = tuple(names[name] for name in task.after)
+            todo.setdefault(names[task.name], replace(task, name=names[task.name], after=after))
+    return list(todo.values())
 
 
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
-from batches import alive, driver, stand_in, todo_of, wait_for
+from batches import alive, driver, parts, stand_in, todo_of, wait_for
 
 from sepo_kit.pipeline import batch
 from sepo_kit.pipeline.batch import How, write_batch
@@ -20,7 +21,7 @@ from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.pipeline.progress import Progress
 from sepo_kit.pipeline.record import Task, log, marker, output, reasons, standing
 from sepo_kit.pipeline.reproduce import Reproduction, reproduce
-from sepo_kit.pipeline.tasks import chains, only
+from sepo_kit.pipeline.tasks import all_tasks, chains, only
 from sepo_kit.runs import Run, read_json, write_json
 
 
@@ -33,7 +34,7 @@ def ran(todo, root, workers=2):
     """The names of the tasks that a reproduction of ``todo`` runs, in the order in which they started; what it said."""
     said, before = io.StringIO(), {task.name: times(task, root) for task in todo}
     try:
-        Reproduction(get_profile("smoke"), root, todo, How(workers), said).run()
+        Reproduction(parts(root), root, todo, How(workers), said).run()
     finally:
         names = [task.name for task in todo if times(task, root) != before[task.name]]
         ran.names = sorted(names, key=lambda name: times(next(t for t in todo if t.name == name), root))
@@ -67,7 +68,7 @@ def test_what_has_lost_its_files_is_done_again_and_all_behind_it_the_longest_cha
     todo = [
         Task("a", "01_games", {}, minutes=0.1), Task("d/e", "03_sft_data", {}, minutes=2),
         Task("b", "02_penalties", {"makes": [str(made)]}, ("a",), 1, makes=(made,)),
-        Task("c", "08_figures", {}, ("b",)),
+        Task("c", "07_credit_ablation", {}, ("b",)),
     ]  # fmt: skip
     assert ran(todo, tmp_path, 1)[0] == ["d/e", "a", "b", "c"]
     names, said = ran(todo, tmp_path, 1)
@@ -90,7 +91,7 @@ def test_what_does_not_need_a_failed_notebook_runs_all_the_same_and_a_kill_is_tr
     with pytest.raises(
         NotebookFailed, match=r"(?s)a failed: ValueError: no\nits log: .*1 notebooks behind that wait"
     ):
-        Reproduction(get_profile("smoke"), tmp_path, todo, How(2), said).run()
+        Reproduction(parts(tmp_path), tmp_path, todo, How(2), said).run()
     assert list(reasons(todo, tmp_path)) == ["a", "b"]
     assert read_json(standing(todo[2], tmp_path))["attempt"] == 2
     assert read_json(standing(todo[0], tmp_path))["attempt"] == 1, "an error is final"
@@ -103,6 +104,7 @@ def test_a_stopped_batch_leaves_nobody_alive_and_the_same_command_goes_on(tmp_pa
     steps = tmp_path / "steps"
     code = f"""
 import time
+from dataclasses import replace
 steps = pathlib.Path({str(steps)!r})
 for step in range(len(steps.read_text()) if steps.exists() else 0, 60):
     with open(steps, "a") as file:
@@ -136,6 +138,29 @@ def test_a_pattern_names_notebook_runs_and_what_they_need():
     assert [task.name for task in only(todo, ["01", "04"])] == ["04 pico/ipd", "01"]
     with pytest.raises(ValueError, match="no notebook run is named '7'; there are: 04 pico/ipd, "):
         only(todo, ["7"])
+
+
+def test_changes_of_a_profile_are_parts_of_one_batch_and_share_what_is_the_same(tmp_path):
+    changed = [
+        replace(
+            part, profile=get_profile(f"smoke,seeds=2,mode={mode}").only(None, ["kuhn"]), root=tmp_path / mode
+        )
+        for mode in ("credited", "shared")
+        for part in parts(tmp_path)
+    ]
+    todo = all_tasks(changed)
+    names = [task.name for task in todo]
+    assert len(set(names)) == len(names) == 4 + 2 * 6
+    assert [name for name in names if "mode" not in name] == [
+        "03_sft_data", "01_games", "02_penalties", "07_credit_ablation",
+    ]  # fmt: skip
+    (last,) = [task for task in todo if task.name == "06_evaluation pico/kuhn seeds=2,mode=shared"]
+    assert last.after == ("05_sepo_training pico/kuhn seeds=2,mode=shared",)
+    assert tmp_path / "shared" / "pico" / "kuhn" / "results" / "sepo-seed-1.json" in last.makes
+    assert get_profile(last.parameters["profile"]).plan("pico", "kuhn").sepo.mode == "shared"
+    for number, task in enumerate(todo):
+        assert set(task.after) <= set(names[:number])
+    assert [part.label for part in changed] == ["seeds=2,mode=credited", "seeds=2,mode=shared"]
 
 
 def test_chains_by_hand():
@@ -256,8 +281,8 @@ def test_workers_follow_the_gpus_and_else_the_cores(tmp_path, monkeypatch):
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     for cards in (["0", "1", "2"], []):
         monkeypatch.setattr("sepo_kit.pipeline.reproduce.gpus", lambda cards=cards: cards)
-        reproduce(get_profile("smoke"), tmp_path, tmp_path, tmp_path)
-    reproduce(get_profile("smoke"), tmp_path, tmp_path, tmp_path, workers=1)
+        reproduce(parts(tmp_path), tmp_path)
+    reproduce(parts(tmp_path), tmp_path, workers=1)
     assert asked == [(3, 1), (4, 1), (1, 4)]
 
 
@@ -271,7 +296,7 @@ def test_an_unknown_cluster_is_named(tmp_path):
     with pytest.raises(
         ValueError, match=r"no cluster 'ray', since .*ray/config.yaml is missing; known: slurm; see"
     ):
-        reproduce(get_profile("smoke"), tmp_path, tmp_path, tmp_path, on="ray")
+        reproduce(parts(tmp_path), tmp_path, on="ray")
 
 
 def test_runs_of_other_code_are_named_before_anything_starts(tmp_path):

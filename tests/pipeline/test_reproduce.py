@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import nbformat
 import pandas as pd
 import pytest
+from batches import parts
 
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.contenders import stored
@@ -108,7 +110,7 @@ def test_two_reproductions_do_not_share_a_folder(smoke):
     with open(root / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another reproduction is running"):
-            reproduce(get_profile("smoke"), root, root / "figures", root / "tables")
+            reproduce(parts(root), root)
 
 
 def test_a_users_own_game_has_its_runs_results_and_figures(smoke):
@@ -147,7 +149,7 @@ def test_a_failing_notebook_is_named_with_its_error(tmp_path):
 def test_no_space_is_found_out_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2**20})())
     with pytest.raises(OSError, match="1 MiB free and 2048 MiB are needed"):
-        reproduce(get_profile("smoke"), tmp_path / "runs", tmp_path / "f", tmp_path / "t")
+        reproduce(parts(tmp_path / "runs"), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -183,7 +185,8 @@ def test_notebooks_follow_the_conventions(path):
 
 def test_a_dry_run_says_what_would_run_and_why_and_makes_nothing(tmp_path):
     said, root = io.StringIO(), tmp_path / "runs"
-    reproduce(get_profile("smoke").only(None, ["kuhn"]), root, root, root, stream=said, dry_run=True)
+    kuhn = [replace(part, profile=part.profile.only(None, ["kuhn"])) for part in parts(root)]
+    reproduce(kuhn, root, stream=said, dry_run=True)
     lines = said.getvalue().splitlines()
     assert "05_sepo_training pico/kuhn   behind 04_sft_warm_start pico/kuhn" in lines
     assert lines[0].split(maxsplit=1) == ["03_sft_data", "has not run"]
