@@ -11,6 +11,7 @@ import fcntl
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -30,7 +31,7 @@ from sepo_kit.pipeline.batch import (
 )
 from sepo_kit.pipeline.children import Child, ended_by_sigterm, last_error
 from sepo_kit.pipeline.launch import gpus, old_runs
-from sepo_kit.pipeline.notebooks import NotebookFailed, check_parameters
+from sepo_kit.pipeline.notebooks import NotebookFailed
 from sepo_kit.pipeline.progress import Progress, clock
 from sepo_kit.pipeline.record import Task, reasons
 from sepo_kit.pipeline.tasks import Part, all_tasks, only, result_files, results_of
@@ -38,6 +39,7 @@ from sepo_kit.runs import RunError, read_json, require_space
 
 NEEDED_BYTES = 2 * 2**30
 POLL_SECONDS = 0.3
+LATE_SECONDS = 60  # that a shared disk may need
 LOG = "batch.log"
 NAMED_ROWS = 6  # that are missing
 
@@ -93,8 +95,6 @@ def reproduce(
     todo = all_tasks(parts)
     if names:
         todo = only(todo, names)
-    for task in {task.notebook: task for task in todo}.values():
-        check_parameters(task.notebook, task.parameters)
     if dry_run:
         waiting = reasons(todo, root)
         width = max(map(len, waiting), default=0)
@@ -157,7 +157,7 @@ class Reproduction:
                 self.progress.look()
                 self._show_new_results()
                 self.progress.show()
-            self.progress.look()
+            self._last_look(child)
         finally:
             child.stop()
             if on_slurm(self.how):
@@ -176,6 +176,16 @@ class Reproduction:
         if missing := self._missing():
             said.append(f"missing in the table: {missing}")
         raise NotebookFailed("\n".join([*said, "mend the cause and run the same command again to go on"]))
+
+    def _last_look(self, child: Child) -> None:
+        """See how all tasks ended; what was written on another machine may come late."""
+        until = time.monotonic() + (LATE_SECONDS if self.how.on else 0)
+        while True:
+            self.progress.look()
+            states = set(map(self.progress.state, self.todo))
+            if child.failed or states == {"done"} or time.monotonic() > until:
+                return
+            time.sleep(POLL_SECONDS)
 
     def _show_new_results(self) -> None:
         found = [(part, file) for part in self.parts for file in result_files(part.profile, part.root)]

@@ -274,7 +274,6 @@ def test_the_line_has_counts_steps_and_time_left(tmp_path):
 
 def test_workers_follow_the_gpus_and_else_the_cores(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("sepo_kit.pipeline.reproduce.check_parameters", lambda *_: None)
     monkeypatch.setattr(
         Reproduction, "run", lambda self, report: asked.append((self.how.workers, self.how.threads))
     )
