@@ -21,7 +21,9 @@ class Decision:
 
     ``log_prob`` is that of the action under the policy's distribution (natural log; None where the policy
     cannot state one). ``reply`` is the text a language model gave, ``fallback`` whether it could not be
-    read and a constrained decode chose instead. ``prompt_ids`` and ``completion_ids`` are its tokens.
+    read and a constrained decode chose instead. ``prompt_ids`` and ``completion_ids`` are its tokens, ``choice_ids``
+    those by which the constrained decode chose. ``said`` numbers the reply where one may be given in several matches
+    (``reuse.py``): equal numbers are one reply.
     ``round``, ``move`` (within the round) and ``information`` (the key of what was seen) are the engine's: a
     policy leaves them out, and may give equal states one and the same record.
     """
@@ -35,6 +37,8 @@ class Decision:
     round: int = 0
     move: int = 0
     information: str = ""
+    choice_ids: tuple[int, ...] = ()
+    said: int | None = None
 
     def placed(self, round: int, move: int, information: str) -> Decision:
         """A copy of this record where it was made."""
@@ -48,6 +52,8 @@ class Decision:
             round,
             move,
             information,
+            self.choice_ids,
+            self.said,
         )
 
 

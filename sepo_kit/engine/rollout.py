@@ -268,6 +268,8 @@ class _Live:
                 node.round,
                 self.move,
                 node.seen[AGENT].key,
+                decision.choice_ids,
+                decision.said,
             )
         )
         self.move += 1

@@ -285,8 +285,11 @@ def gradient_by_hand(trainer) -> torch.Tensor:
 
 
 def reasoned_gradient_by_hand(trainer) -> torch.Tensor:
-    """The same for replies in free text: every token of the reply counts, against the whole vocabulary."""
+    """The same for replies in free text: every token of the reply counts, against the whole vocabulary, and where it
+    could not be read, the action that was chosen after it, against the legal ones."""
     rollouts, model = trainer.rollouts, trainer.model
+    player = rollouts.player
+    newline = tuple(player.tokenizer.encode("\n", add_special_tokens=False))
     model.zero_grad()
     total = torch.zeros(())
     decisions = [decision for episode in rollouts.step.episodes for decision in episode.decisions]
@@ -295,6 +298,19 @@ def reasoned_gradient_by_hand(trainer) -> torch.Tensor:
         logits = model(input_ids=ids).logits[0, len(decision.prompt_ids) - 1 : -1] / SETTINGS.temperature
         reply = torch.tensor(decision.completion_ids)
         total = total - advantage * torch.log_softmax(logits, -1)[torch.arange(len(reply)), reply].sum()
+        if decision.fallback:
+            said = tuple(t for t in decision.completion_ids if t != player.end_of_reply) + newline
+            replies = [
+                (*player.tokenizer.encode(a), player.end_of_reply)
+                for a in _legal(player, decision.prompt_ids)
+            ]
+            chosen = (*player.tokenizer.encode(decision.action), player.end_of_reply)
+            for length, token in enumerate(chosen):
+                rivals = sorted({r[length] for r in replies if r[:length] == chosen[:length]})
+                if len(rivals) > 1:
+                    ids = torch.tensor([decision.prompt_ids + said + chosen[:length]])
+                    of_rivals = model(input_ids=ids).logits[0, -1, rivals] / SETTINGS.temperature
+                    total = total - advantage * torch.log_softmax(of_rivals, -1)[rivals.index(token)]
     (total / (rollouts.rows * rollouts.settings.max_new_tokens)).backward()
     return grads(model)
 
@@ -306,10 +322,30 @@ def _legal(player: LanguageModel, prompt: tuple[int, ...]) -> tuple[str, ...]:
 REASONED = {"style": "reasoned", "rollouts": 2, "max_new_tokens": 3, "micro_rows": 30}
 
 
+@pytest.fixture
+def padded(monkeypatch):
+    """A model that cannot share prefixes: TRL samples and scores."""
+    monkeypatch.setattr(styles, "shares_prefixes", lambda model: False)
+    monkeypatch.setattr(styles, "scores_on_trees", lambda model: False)
+
+
+def test_padded_rows_are_scored_as_token_trees_are(made, padded):
+    trainer = made("kuhn", **REASONED)
+    watch = Gradient(trainer)
+    trainer.add_callback(watch)
+    trainer.train()
+    assert float((watch.found - watch.by_hand).norm() / watch.by_hand.norm()) < 1e-3 < watch.by_hand.norm()
+
+
 @pytest.mark.parametrize(
     ("game_id", "changes"),
-    [*((game_id, {}) for game_id in GAMES), ("kuhn", REASONED)],
-    ids=[*GAMES, "reasoned"],
+    [
+        *((game_id, {}) for game_id in GAMES),
+        ("kuhn", REASONED),
+        ("kuhn", {**REASONED, "pass_tokens": 200}),
+        ("negotiation_v2", REASONED),
+    ],
+    ids=[*GAMES, "reasoned", "in passes", "after a fallback many tokens"],
 )
 def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(made, game_id, changes):
     trainer = made(game_id, **changes)
@@ -432,8 +468,9 @@ def test_every_mode_trains(tiny_folder, tmp_path, mode):
     assert load_model(run.path).model is not None
 
 
-def test_reasoned_replies_train_on_what_was_said(tiny_folder, tokenizer, tmp_path, monkeypatch):
-    """Through TRL's own generation, in micro-batches; a model of random weights names no action."""
+def test_reasoned_replies_train_on_what_was_said(tiny_folder, padded, tmp_path, monkeypatch):
+    """Through TRL's own generation, in micro-batches, where prefixes cannot be shared; a model of random weights names
+    no action."""
     asked = []
     generate = styles.generate_single_turn
 
