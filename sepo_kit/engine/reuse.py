@@ -66,6 +66,8 @@ class Reusing(Policy):
             for state, uniform in zip(seen, uniforms, strict=True)
         ]
         new = {pick: state for pick, state in zip(picked, seen, strict=True) if pick not in self._given}
+        if not new:
+            return [self._given[pick] for pick in picked]
         names = {pick: self._name(*pick) for pick in new}
         made = self.policy.act(
             list(new.values()), [float(np.random.default_rng(name).random()) for name in names.values()]

@@ -342,10 +342,9 @@ def test_padded_rows_are_scored_as_token_trees_are(made, padded):
     [
         *((game_id, {}) for game_id in GAMES),
         ("kuhn", REASONED),
-        ("kuhn", {**REASONED, "pass_tokens": 200}),
-        ("negotiation_v2", REASONED),
+        ("kuhn", {**REASONED, "replies": 2, "groups": 2, "pass_tokens": 200}),
     ],
-    ids=[*GAMES, "reasoned", "in passes", "after a fallback many tokens"],
+    ids=[*GAMES, "reasoned", "reasoned, replies used again, in passes"],
 )
 def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(made, game_id, changes):
     trainer = made(game_id, **changes)
@@ -497,6 +496,28 @@ def test_reasoned_replies_train_on_what_was_said(tiny_folder, padded, tmp_path, 
     assert {d.action for d in decisions} <= {"PASS", "BET", "CALL", "FOLD"}
 
 
+def test_matches_draw_from_a_few_replies_to_a_prompt(tiny_model, tokenizer):
+    """Of all groups; an opponent that is the player itself has replies of its own."""
+    player = LanguageModel(tiny_model, tokenizer, get_game("kuhn"), style="reasoned", max_new_tokens=3)
+    asked = []
+    generate = player._replies
+    player._replies = lambda prompts, draws: asked.extend(prompts) or generate(prompts, draws)
+    pools = replace(get_game("kuhn").spec.pools, train=("nash", "self"))
+    settings = replace(SETTINGS, **REASONED, replies=3, groups=4, pools=pools)
+    made = Rollouts(get_game("kuhn"), player, settings, seed=0)
+    made([""] * made.rows, stepping(tiny_model))
+    decisions = [d for e in made.step.episodes for d in e.decisions]
+    answers = [d for e in made.step.episodes for d in e.answers]
+    numbers = {}
+    for decision in decisions:
+        numbers.setdefault(decision.prompt_ids, set()).add(decision.said)
+    assert max(map(len, numbers.values())) == 3
+    assert answers and {d.said for d in answers} == {None}
+    assert len(asked) == sum(map(len, numbers.values())) + len(answers) < len(decisions) / 2
+    metrics = made.metrics()
+    assert metrics["sepo/replies"] <= sum(map(len, numbers.values())) and metrics["sepo/cut_off"] > 0.5
+
+
 def test_several_updates_a_step_move_the_ratio_and_the_clip_acts(tiny_folder, tmp_path):
     """With one update the ratio is 1 and nothing is ever clipped."""
     rows = {}
@@ -521,7 +542,7 @@ RESUMED = {
     # the buffered rollouts of a step are not saved, so checkpoints lie between steps
     "updates": {"updates": 2},
     # replies are sampled, and sampled again the same way
-    "reasoned": {"style": "reasoned", "max_new_tokens": 2, "micro_rows": 60},
+    "reasoned": {"style": "reasoned", "max_new_tokens": 2, "replies": 3, "groups": 2},
     # the weights that dual ascent had reached are taken up again
     "limits": {"limits": {"exploit": 0.1, "collusion": 0.0}, "dual_rate": 3.0},
     # and so are the best responses, which are not looked for every step
