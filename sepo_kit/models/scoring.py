@@ -148,20 +148,20 @@ def _score_trees(
             torch.as_tensor(place[tokens] - first, device=device),
             torch.as_tensor(np.array(targets)[tokens], device=device),
         )
-        part = hidden[first:last]
-        if torch.is_grad_enabled():
-            log_probs, entropies = checkpoint(_chosen, head, part, temperature, *asked, use_reentrant=False)
-        else:
-            log_probs, entropies = _chosen(head, part, temperature, *asked)
-        found.append(log_probs)
-        certain.append(entropies[asked[0]])
+        told: list[Tensor] = []
+        part = (head, hidden[first:last], temperature, *asked, told)
+        again = torch.is_grad_enabled()
+        found.append(checkpoint(_chosen, *part, use_reentrant=False) if again else _chosen(*part))
+        certain.append(told[0][asked[0]])
     back = torch.as_tensor(np.argsort(order), device=device)
     return torch.cat(found)[back], torch.cat(certain)[back]
 
 
 def _chosen(
-    head: nn.Module, hidden: Tensor, temperature: float, rows: Tensor, tokens: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of ``tokens`` at ``rows`` of ``hidden``, and the entropy of every row."""
+    head: nn.Module, hidden: Tensor, temperature: float, rows: Tensor, tokens: Tensor, told: list[Tensor]
+) -> Tensor:
+    """Log-probabilities of ``tokens`` at ``rows`` of ``hidden``; ``told`` is given the entropy of every row, once."""
     log_p = torch.log_softmax(head(hidden).float() / temperature, -1)
-    return log_p[rows, tokens], torch.special.entr(log_p.detach().exp()).sum(-1)
+    if not told:  # not where it is computed again for the backward pass
+        told.append(torch.special.entr(log_p.detach().exp()).sum(-1))
+    return log_p[rows, tokens]

@@ -120,7 +120,7 @@ class SEPOSettings(StepSettings):
     lora_dropout: float = 0.05
     save_every: int = 25
     micro_rows: int = 16
-    pass_tokens: int = 2048
+    pass_tokens: int = 1024
     renew_reference_every: int = 0
     gradient_checkpointing: bool = False
     report_to: tuple[str, ...] = ()
