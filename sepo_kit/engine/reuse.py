@@ -8,6 +8,7 @@ docs/method.md.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -18,6 +19,8 @@ import numpy as np
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.policy import Policy
 from sepo_kit.games.base import InformationState
+
+Pick = tuple[Hashable, int]  # a question, and the number of a reply to it
 
 
 class Reusing(Policy):
@@ -47,7 +50,7 @@ class Reusing(Policy):
         self.replies = replies
         self.seed = tuple(seed)
         self.question = question
-        self._given: dict[tuple[Hashable, int], Decision] = {}
+        self._given: dict[Pick, Decision] = {}
 
     @property
     def given(self) -> int:
@@ -65,7 +68,7 @@ class Reusing(Policy):
             (self.question(state), int(uniform * self.replies))
             for state, uniform in zip(seen, uniforms, strict=True)
         ]
-        new = {pick: state for pick, state in zip(picked, seen, strict=True) if pick not in self._given}
+        new = self._to_be_asked(dict(zip(picked, seen, strict=True)))
         if not new:
             return [self._given[pick] for pick in picked]
         names = {pick: self._name(*pick) for pick in new}
@@ -75,6 +78,17 @@ class Reusing(Policy):
         for (pick, name), decision in zip(names.items(), made, strict=True):
             self._given[pick] = replace(decision, said=name)
         return [self._given[pick] for pick in picked]
+
+    def _to_be_asked(self, picked: dict[Pick, InformationState]) -> dict[Pick, InformationState]:
+        """What has not been given yet of ``picked``; where half of a question's replies are wanted at once, all of
+        them, since a few more in one batch cost less than a batch of a few later on."""
+        new = {pick: state for pick, state in picked.items() if pick not in self._given}
+        wanted = Counter(question for question, _ in new)
+        for (question, _), state in list(new.items()):
+            if 2 * wanted[question] >= self.replies:
+                rest = ((question, number) for number in range(self.replies))
+                new |= {pick: state for pick in rest if pick not in self._given and pick not in new}
+        return new
 
     def _name(self, question: Hashable, number: int) -> int:
         """The same in every process, and hardly ever that of another reply: 63 bits."""

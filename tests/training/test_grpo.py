@@ -513,7 +513,7 @@ def test_matches_draw_from_a_few_replies_to_a_prompt(tiny_model, tokenizer):
         numbers.setdefault(decision.prompt_ids, set()).add(decision.said)
     assert max(map(len, numbers.values())) == 3
     assert answers and {d.said for d in answers} == {None}
-    assert len(asked) == sum(map(len, numbers.values())) + len(answers) < len(decisions) / 2
+    assert sum(map(len, numbers.values())) <= len(asked) - len(answers) <= 3 * 12 < len(decisions) / 2
     metrics = made.metrics()
     assert metrics["sepo/replies"] <= sum(map(len, numbers.values())) and metrics["sepo/cut_off"] > 0.5
 
