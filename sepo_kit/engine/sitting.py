@@ -22,8 +22,8 @@ from sepo_kit.games.base import Game, InformationState, require_legal
 class Turn:
     """One move.
 
-    ``seen`` is what the seat saw, ``prompt`` how it was told. ``probabilities`` of the legal actions and ``reason`` are the policy's: None
-    for the seat played from outside, and where the policy states none.
+    ``seen`` is what the seat saw, ``prompt`` how it was told. ``probabilities`` of the legal actions and ``reason`` are
+    the policy's: None for the seat played from outside, and where the policy states none.
     """
 
     round: int

@@ -213,8 +213,8 @@ def read_match(
     -------
     DataFrame
         round (from 1), who (``AGENT`` or the opponent's name), prompt, reply, action, reason (a strategy's); where they
-        are recorded also log_prob, fallback; of a reply in text its reading (``reasons.READINGS``); for the agent own, their, collusion, externality, and of training reward,
-        advantage, trained.
+        are recorded also log_prob, fallback; of a reply in text its reading (``reasons.READINGS``); for the agent own,
+        their, collusion, externality, and of training reward, advantage, trained.
 
     Raises
     ------
