@@ -270,6 +270,7 @@ class _Live:
                 node.seen[AGENT].key,
                 decision.choice_ids,
                 decision.said,
+                decision.cut_off,
             )
         )
         self.move += 1

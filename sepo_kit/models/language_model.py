@@ -423,6 +423,7 @@ class LanguageModel(Policy):
                 Decision(
                     state.legal_actions[index], None, reply, True, self.prompt_ids(state), tuple(replies[i]),
                     choice_ids=self.reply_tree(state.legal_actions).decisive(index),
+                    cut_off=replies[i][-1:] != [self.end_of_reply],
                 )
             )  # fmt: skip
         return choices

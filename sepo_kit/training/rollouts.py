@@ -200,22 +200,16 @@ class Rollouts:
             "decisions": float(len(decisions)),
             "prompts": float(len({d.prompt_ids for d in decisions})),
             "replies": float(len({(d.prompt_ids, d.completion_ids, d.choice_ids) for d in decisions})),
-            **self._cut_off(decisions),
             "reply_tokens": float(np.mean([len(d.completion_ids) for d in decisions])),
             "advantage_scale": step.credit.scale,
             "idle_groups": idle_groups(step.episodes, step.credit),
             **{f"spread_{term}": value for term, value in self._spreads().items()},
         }
+        if self.settings.style == "reasoned":
+            found["cut_off"] = float(np.mean([d.cut_off for d in decisions]))
         if step.dual is not None:  # the weights of the next step
             found |= {f"weight_{name}": weight for name, weight in asdict(step.weights).items()}
         return {f"sepo/{name}": value for name, value in found.items()}
-
-    def _cut_off(self, decisions: list[Decision]) -> dict[str, float]:
-        """The share of reasoned replies that were as long as they may be, and had not ended."""
-        if self.settings.style == "direct":
-            return {}
-        end = self.player.end_of_reply
-        return {"cut_off": float(np.mean([d.completion_ids[-1:] != (end,) for d in decisions]))}
 
     def _worst_case(self) -> dict[str, float]:
         """What the best response gains, exactly or in the step's episodes, and J with it in the exploit's place."""
