@@ -15,7 +15,7 @@ import pandas as pd
 
 from sepo_kit.evaluation.contenders import Stored, run_folders, scripted, stored
 from sepo_kit.evaluation.reference import Reference, reference
-from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, ranking, steady
+from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, passes, ranking, steady
 from sepo_kit.evaluation.statistics import between
 from sepo_kit.figures.lab import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
 from sepo_kit.games import GAMES, get_game
@@ -306,7 +306,7 @@ def flips_html(ahead: pd.DataFrame, ranges: pd.DataFrame) -> str:
 
 
 def _flip(way: str, at: float, pair: tuple[str, str] | None) -> str:
-    return "none" if pair is None else f"{way} {at:.3g}: {pair[0]} passes {pair[1]}"
+    return "none" if pair is None else f"{way} {at:.3g}: {passes(pair)}"
 
 
 def reference_html(spec: GameSpec, found: Reference) -> str:
@@ -345,10 +345,7 @@ def status_html(found: Stored, folders: list[Path], run: str) -> str:
     if len(found.problems) > SHOWN_PROBLEMS:
         lines.append(f"and {len(found.problems) - SHOWN_PROBLEMS} more that could not be read")
     if found.contenders:
-        agents = len(found.contenders)
-        lines.insert(
-            0, f"{agents} trained agent{'s' if agents > 1 else ''}, {found.decisions:,} stored decisions"
-        )
+        lines.insert(0, str(found))
     elif not folders:
         lines.append("Scripted strategies only. Runs appear here once make reproduce has finished some."
                      if run == NONE else "Those runs are gone: scripted strategies only.")  # fmt: skip

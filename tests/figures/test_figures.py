@@ -92,6 +92,14 @@ def test_save_writes_picture_vector_and_data(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {"change.png", "change.svg", "change.csv"}
 
 
+def test_the_same_data_is_the_same_file(tmp_path):
+    for name in ("one", "two"):
+        figures.save(figures.safety_change(pd.DataFrame(ROWS)), pd.DataFrame(ROWS), tmp_path / name, "change")
+    for suffix in (".svg", ".csv"):
+        one, two = ((tmp_path / name / f"change{suffix}").read_bytes() for name in ("one", "two"))
+        assert one == two
+
+
 def test_the_papers_figure_stands_above_ours_with_its_own_weights_and_ours():
     published = paper.check_safety(paper.published("P1"), released=True)
     change = paper.safety_changes(published).assign(reweighed=0.25)
