@@ -21,13 +21,8 @@ from sepo_kit.pipeline.children import die_with_parent
 from sepo_kit.pipeline.notebooks import NOTEBOOKS
 from sepo_kit.runs.project import PROJECT
 
-SETTINGS = {
-    **json.loads((PROJECT / "configs" / "jupyterlab" / "overrides.json").read_text()),
-    # no question about news on the first visit, and no look for updates
-    "@jupyterlab/apputils-extension:notification": {
-        "fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True
-    },
-}  # fmt: skip
+# Those of `make install`, of which nothing asks about news on the first visit or looks for updates.
+SETTINGS = json.loads((PROJECT / "configs" / "jupyterlab" / "overrides.json").read_text())
 OPTIONS = [
     "--ServerApp.ip=127.0.0.1",
     "--ServerApp.port=0",  # any free one; which, the server writes into its runtime folder
