@@ -46,7 +46,10 @@ def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
         np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
     )
     axis.axhline(0, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(rows)), [STAGE_NAMES[n].replace(" ", "\n") for n in names], fontsize="small")
+    if not values.any():
+        axis.set_ylim(-0.05, 1.0)  # that it is 0 is seen on a scale of its own only
+    size = "x-small" if len(rows) > 3 else "small"
+    axis.set_xticks(range(len(rows)), [STAGE_NAMES[n].replace(" ", "\n") for n in names], fontsize=size)
     axis.grid(axis="x", visible=False)
 
 

@@ -13,7 +13,7 @@ from sepo_kit.widgets.common import escaped
 STYLE = (
     DARK_PICTURES
     + """
-.sepo-page { max-width: 960px; --sepo-you: #0173b2; --sepo-other: #b85600 }
+.sepo-page { max-width: 960px; --sepo-you: #0173b2; --sepo-other: #b05200 }
 [data-jp-theme-light="false"] .sepo-page { --sepo-you: #6fb7e8; --sepo-other: #f0a05a }
 .sepo-page table { border-collapse: collapse; line-height: 1.4 }
 .sepo-page th, .sepo-page td { padding: 3px 10px; text-align: left; vertical-align: top;

@@ -31,7 +31,7 @@ def begin(profile: str, runs: Path | str = "") -> tuple[float, Path]:
     figures.style()
     made = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
-    print(f"sepo_kit {made['commit']}, Python {made['python']}, {versions}; {made['machine']}")
+    print(f"sepo_kit {made['commit']}, Python {made['python']}, {made['machine']}\n{versions}")
     return time.time(), Path(runs) if runs else PROJECT / "runs" / profile
 
 
@@ -53,6 +53,7 @@ def readable(frame: pd.DataFrame | pd.Series, digits: int = 3) -> Styler:
         return "" if value is None or value is pd.NA or value is pd.NaT else escaped(value)
 
     sides = [{"selector": "th", "props": "text-align: left; vertical-align: bottom"}]
+    sides.append({"selector": "th.row_heading", "props": "vertical-align: top"})
     for place in range(frame.shape[1]):
         side = "right" if _holds_numbers(frame.iloc[:, place]) else "left"
         sides.append({"selector": f".col{place}", "props": f"text-align: {side}; vertical-align: top"})

@@ -29,7 +29,6 @@ OPTIONS = [
     "--ServerApp.open_browser=False",
     "--ServerApp.allow_root=True",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    "--LabApp.news_url=None",
     "--LabApp.extension_manager=readonly",
     "--expose-app-in-browser",  # so that a test can ask which cells have run
 ]

@@ -72,6 +72,17 @@ def test_training_curves_show_the_mean_of_the_seeds():
     np.testing.assert_allclose(figure.axes[0].lines[-1].get_ydata(), [1.0, 2.0])
 
 
+def test_a_small_loss_is_no_negative_zero():
+    rows = [
+        {"agent": a, "opponent": b, "own": v}
+        for (a, b), v in zip(
+            [("x", "x"), ("x", "y"), ("y", "x"), ("y", "y")], [0.0, -0.001, 0.001, -0.5], strict=True
+        )
+    ]
+    figure = figures.cross_play(pd.DataFrame(rows), "kuhn")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.00", "0.00", "0.00", "-0.50"]
+
+
 def test_kuhn_policies_show_every_information_state():
     game = sk.get_game("kuhn")
     policy = sk.exact.policy_table(game, sk.scripted(game, "nash"))
