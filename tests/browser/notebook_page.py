@@ -123,7 +123,7 @@ class NotebookPage:
         """The dark theme while the block lasts."""
         for theme in ("JupyterLab Dark", "JupyterLab Light"):
             self.page.evaluate(THEME, theme)
-            self.page.locator(f'body[data-jp-theme-name="{theme}"]').wait_for()
+            self.page.locator(f'body[data-jp-theme-name="{theme}"]').wait_for(state="attached")
             if theme == "JupyterLab Dark":
                 yield
 
