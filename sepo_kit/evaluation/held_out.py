@@ -16,7 +16,7 @@ from sepo_kit.adversaries.gain import CONFIDENCE, FRESH
 from sepo_kit.adversaries.play import play
 from sepo_kit.adversaries.suites import suite as members_of
 from sepo_kit.engine.policy import NoDistribution, Policy
-from sepo_kit.engine.simulate import simulate
+from sepo_kit.engine.simulate import simulate_all
 from sepo_kit.evaluation.agents import agents_of
 from sepo_kit.evaluation.results import KEYS
 from sepo_kit.games import get_game
@@ -85,8 +85,7 @@ def held_out(
     if not members:
         raise ValueError("the suite is empty; give adversaries by name")
     rows = []
-    for adversary, policy in members.items():
-        own, their = _payoffs(game, agent, policy, episodes, seed)
+    for adversary, (own, their) in _payoffs(game, agent, members, episodes, seed).items():
         lead = their - own
         half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * lead.std(ddof=1) / math.sqrt(episodes)
         rows.append((adversary, own.mean(), lead.mean(), lead.mean() - half, lead.mean() + half, episodes))
@@ -119,12 +118,20 @@ def worst_offenders(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _payoffs(
-    game: Game, agent: Policy, adversary: Policy, episodes: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Payoffs of the agent and of the adversary per round, by episode, shape (episodes,) each."""
+    game: Game, agent: Policy, adversaries: Mapping[str, Policy], episodes: int, seed: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Payoffs of the agent and of each adversary per round, by episode, shape (episodes,) each."""
     try:
-        found = simulate(game, agent, adversary, episodes, seed, FRESH)
-        return found.own.mean(axis=1), found.their.mean(axis=1)
+        found = simulate_all(game, agent, list(adversaries.values()), episodes, seed, FRESH)
+        return {
+            name: (each.own.mean(axis=1), each.their.mean(axis=1))
+            for name, each in zip(adversaries, found, strict=True)
+        }
     except NoDistribution:
-        played = play(game, agent, adversary, episodes, seed, FRESH)
-        return np.array([np.mean(e.own) for e in played]), np.array([np.mean(e.their) for e in played])
+        played = {
+            name: play(game, agent, policy, episodes, seed, FRESH) for name, policy in adversaries.items()
+        }
+        return {
+            name: (np.array([np.mean(e.own) for e in each]), np.array([np.mean(e.their) for e in each]))
+            for name, each in played.items()
+        }

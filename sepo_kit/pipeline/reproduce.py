@@ -281,7 +281,8 @@ def _alone(root: Path) -> Iterator[None]:
 
 def _kernel_was_late(task: Task, root: Path) -> bool:
     """Whether its kernel never answered: two kernels that start at once may pick the same port."""
-    return "Kernel didn't respond" in log(task, root).read_text(errors="replace")
+    said = log(task, root).read_text(errors="replace")
+    return "Kernel didn't respond" in said or "Kernel died before replying" in said
 
 
 def _progress(task: Task) -> dict[str, Any] | None:

@@ -256,7 +256,11 @@ def test_a_dry_run_says_what_would_run_and_why_and_makes_nothing(tmp_path):
 
 @pytest.mark.parametrize(
     ("said", "again"),
-    [("RuntimeError: Kernel didn't respond in 60 seconds", True), ("ValueError: no", False)],
+    [
+        ("RuntimeError: Kernel didn't respond in 60 seconds", True),
+        ("RuntimeError: Kernel died before replying to kernel_info", True),
+        ("ValueError: no", False),
+    ],
 )
 def test_a_kernel_that_never_answered_is_started_once_more(tmp_path, monkeypatch, said, again):
     """Two kernels that start at once may pick the same port; any other error ends the reproduction."""
