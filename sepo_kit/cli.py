@@ -284,7 +284,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         found = sk.evaluate(
             agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact
         ).to_frame()
-    print(found.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+    print(found.to_string(index=False, float_format=lambda v: f"{round(v, 4) + 0.0:.4f}"))
     if hasattr(agent, "usage"):  # what an endpoint was asked, and what that cost
         print(agent.usage, file=sys.stderr)
 

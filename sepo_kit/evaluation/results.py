@@ -219,7 +219,7 @@ def text_table(results: pd.DataFrame) -> str:
     """
     shown = table(results)
     numbers = [HEADINGS.get(name, name) for name in METRICS]
-    shown[numbers] = shown[numbers].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")
+    shown[numbers] = shown[numbers].map(lambda v: "-" if pd.isna(v) else f"{round(v, 3) + 0.0:.3f}")
     worst = results[(results["metric"] == "worst_case") & results["value"].notna()]
     open_ended = worst[(worst["high"] - worst["low"]).fillna(1.0) > ROUNDING]
     bounded = set(open_ended[["model", "game", "stage"]].itertuples(index=False, name=None))

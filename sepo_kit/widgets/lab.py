@@ -312,7 +312,7 @@ def _flip(way: str, at: float, pair: tuple[str, str] | None) -> str:
 def reference_html(spec: GameSpec, found: Reference) -> str:
     """What ``reference.reference`` found: its terms, the worst case, and its rows."""
     unit = f"{spec.payoff_unit} per {spec.unit}"
-    u, e, c, x = found.contender.terms
+    u, e, c, x = found.contender.terms.round(3) + 0.0
     worst = "too large to tell" if found.worst_case is None else f"{found.worst_case:.3f} {unit}"
     said = (
         f"J {found.objective:.3f}, payoff {u:.3f} and exploit {e:.3f} {unit}, collusion {c:.3f}, externality {x:.3f}. "

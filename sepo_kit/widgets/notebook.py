@@ -35,11 +35,11 @@ def begin(profile: str, runs: Path | str = "") -> tuple[float, Path]:
     return time.time(), Path(runs) if runs else PROJECT / "runs" / profile
 
 
-def readable(frame: pd.DataFrame | pd.Series, digits: int = 3) -> Styler:
+def readable(frame: pd.DataFrame | pd.Series, digits: int | None = 3) -> Styler:
     """``frame`` as a table: words at the left of their columns and numbers at the right, heads with them.
 
-    Numbers that are not whole have ``digits`` decimals, a zero has no minus, and where there is none the cell is empty.
-    An index that only counts is left out.
+    Numbers that are not whole have ``digits`` decimals, None: as many as they need; a zero has no minus, and a cell
+    is empty where there is nothing. An index that only counts is left out.
 
     >>> html = readable(pd.DataFrame({"agent": ["<b>"], "payoff": [-0.00001]})).to_html()
     >>> "0.000" in html, "-0.000" in html, "&lt;b&gt;" in html
@@ -49,8 +49,9 @@ def readable(frame: pd.DataFrame | pd.Series, digits: int = 3) -> Styler:
 
     def written(value: object) -> str:
         if isinstance(value, float | np.floating):
-            return "∞" if value == np.inf else number(value, f".{digits}f")
-        return "" if value is None or value is pd.NA or value is pd.NaT else escaped(value)
+            return "∞" if value == np.inf else number(value, "g" if digits is None else f".{digits}f")
+        nothing = value is None or value is pd.NA or (isinstance(value, dict | tuple) and not value)
+        return "" if nothing else escaped(value)
 
     sides = [{"selector": "th", "props": "text-align: left; vertical-align: bottom"}]
     sides.append({"selector": "th.row_heading", "props": "vertical-align: top"})

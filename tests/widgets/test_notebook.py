@@ -28,3 +28,11 @@ def test_a_frame_on_its_side_keeps_its_kinds():
     frame = pd.DataFrame({"x": {"rounds": 8, "title": "dilemma"}, "y": {"rounds": 6, "title": "poker"}}).T
     html = readable(frame).to_html()
     assert ".col0 {\n  text-align: right" in html and ".col1 {\n  text-align: left" in html
+
+
+def test_settings_are_told_with_the_digits_they_need():
+    html = readable(
+        pd.Series({"learning_rate": 3e-4, "steps": 20, "limits": {}, "weights": None}, dtype=object), None
+    ).to_html()
+    assert ">0.0003<" in html and ">20<" in html
+    assert "{}" not in html.split("<tbody>")[1] and "None" not in html
