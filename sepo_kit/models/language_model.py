@@ -98,6 +98,20 @@ class LanguageModel(Policy):
         self._known: dict[Branching, Tensor] | None = None
         self._kept: PrefixCache | None = None
 
+    def asked_by(self, game: Game) -> LanguageModel:
+        return LanguageModel(
+            self.model,
+            self.tokenizer,
+            game,
+            temperature=self.temperature,
+            style=self.style,
+            max_new_tokens=self.max_new_tokens,
+            name=self.name,
+            tree_tokens=self.tree_tokens,
+            generate=self.generate,
+            kept_prompts=self.kept_prompts,
+        )
+
     # --- words and tokens -------------------------------------------------------------------------
 
     @property
