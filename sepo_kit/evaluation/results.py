@@ -15,7 +15,9 @@ import pandas as pd
 from sepo_kit import exact as enumeration
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
 from sepo_kit.engine.tables import rounds_file, write_tables
+from sepo_kit.evaluation.archive import read_episodes, reasons_in
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
+from sepo_kit.evaluation.reasons import shares
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, provenance, read_json, write_csv, write_json
@@ -209,6 +211,27 @@ def by_opponent(files: Sequence[Path | str]) -> pd.DataFrame:
     met = list(dict.fromkeys(means.index.droplevel("stage")))
     order = [(who, stage) for who in ("own", "their") for stage in STAGES if (who, stage) in wide.columns]
     return wide.loc[met, order].rename(columns=STAGE_NAMES, level="stage")
+
+
+def by_reason(files: Sequence[Path | str]) -> pd.DataFrame:
+    """How the reasons in the replies of each stage and seed read: the columns stage and seed, then those of
+    ``reasons.shares``. No rows where nobody replied in text.
+
+    ``files``: results, with their episodes beside them.
+
+    Raises
+    ------
+    RunError
+        A result or its episodes cannot be read.
+    """
+    frames = []
+    for file in map(Path, files):
+        label = read_json(file)["label"]
+        found = shares(reasons_in(read_episodes(file.with_suffix(".parquet"))))
+        found.insert(0, "stage", STAGE_NAMES[label["stage"]])
+        found.insert(1, "seed", label["seed"])
+        frames += [found] if len(found) else []
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
 
 
 def text_table(results: pd.DataFrame) -> str:
