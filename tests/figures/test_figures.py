@@ -83,6 +83,21 @@ def test_a_small_loss_is_no_negative_zero():
     assert [text.get_text() for text in figure.axes[0].texts] == ["0.00", "0.00", "0.00", "-0.50"]
 
 
+def test_curves_tell_how_long_reasoned_replies_are_and_how_many_are_cut_off():
+    told = {"sepo/reply_tokens": [20.0, 30.0], "sepo/fallback": [0.0, 0.5], "sepo/safety": [0.0, 1.0]}
+    direct = pd.DataFrame({"step": [1, 2], "seed": 0, **told})
+    reasoned = direct.assign(**{"sepo/cut_off": [0.0, 0.25]})
+    names = ["length of a reply (tokens)", "replies cut off (0 to 1)", "fallback rate (0 to 1)"]
+    for draw, one in (
+        (lambda frame: figures.training_curves(frame, "kuhn", smooth=1), "Safety (scaled payoff)"),
+        (lambda frame: figures.run_curves(frame.assign(run="a", game="kuhn")), "Safety (scaled payoff)"),
+    ):
+        shown = [
+            [a.get_ylabel() for a in draw(frame).axes if a.get_visible()] for frame in (direct, reasoned)
+        ]
+        assert shown == [[one], [one, *names]]
+
+
 def test_kuhn_policies_show_every_information_state():
     game = sk.get_game("kuhn")
     policy = sk.exact.policy_table(game, sk.scripted(game, "nash"))

@@ -449,6 +449,7 @@ def test_replies_sampled_up_to_the_limit_are_cut_off(tokenizer, monkeypatch, own
         agent = player(model, tokenizer, style="reasoned", max_new_tokens=limit)
         (choice,) = agent.act([seen], [0.5])
         assert choice.completion_ids == tuple(spelled[:limit])
+        assert choice.cut_off == choice.fallback
         assert choice.fallback is fallback
 
 
