@@ -155,7 +155,7 @@ class _Batch:
             input_ids=self._tensor(tokens[:, None]),
             position_ids=self._tensor(self.lengths[:, None]),
             attention_mask=None if mask is None else self._tensor(mask),
-            past_key_values=self.cache,
+            cache=self.cache,
             logits_to_keep=1,
             use_cache=True,
         ).logits[:, -1]

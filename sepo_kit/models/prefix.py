@@ -196,7 +196,7 @@ def trunk_of(model: torch.nn.Module, tokens: Context) -> list[tuple[Tensor, Tens
     cache = DynamicCache()
     model(
         input_ids=torch.as_tensor(tokens, device=device)[None],
-        past_key_values=cache,
+        cache=cache,
         logits_to_keep=1,
         use_cache=True,
     )
@@ -259,7 +259,7 @@ def laid_out(
         "input_ids": torch.as_tensor(tokens, device=device),
         "position_ids": torch.as_tensor(positions, device=device),
         "attention_mask": torch.as_tensor(visible, device=device)[:, None],
-        "past_key_values": cache,
+        "cache": cache,
     }
 
 

@@ -118,7 +118,7 @@ class PrefixCache:
             input_ids=self._tensor(tokens),
             position_ids=place.where(place < longest, 0),
             attention_mask=self._tensor(visible)[:, None],
-            past_key_values=Cache(layers=self._layers),
+            cache=Cache(layers=self._layers),
             logits_to_keep=last_positions(-min(columns), fresh, place.device),
             use_cache=True,
         ).logits

@@ -11,6 +11,7 @@ from sepo_kit.runs.files import (
     replacing,
     replacing_folder,
     require_space,
+    write_csv,
     write_json,
 )
 from sepo_kit.runs.folder import (
@@ -65,5 +66,6 @@ __all__ = [
     "replacing_folder",
     "require_space",
     "seal",
+    "write_csv",
     "write_json",
 ]

@@ -11,7 +11,9 @@ from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.engine.tables import write_tables
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.reasons import READINGS, read_reason, reason_of, reasons_at, shares
+from sepo_kit.evaluation.results import by_reason
 from sepo_kit.games.base import POOLS
+from sepo_kit.runs import write_json
 from sepo_kit.training.demonstrations import demonstrated, demonstrations
 
 KUHN = sk.get_game("kuhn")
@@ -96,6 +98,11 @@ def test_a_recording_is_read_reply_by_reply(tmp_path):
     table = shares(found).set_index("reading")
     assert list(table.index) == list(READINGS) and table["share"].sum() == pytest.approx(1)
     assert table.loc["of its own", ["share", "low", "high"]].tolist() == [1, 1, 1]
+    label = {"model": "talker", "game": "kuhn", "stage": "sepo", "seed": 3}
+    write_json(tmp_path / "sepo.json", {"label": label})
+    told = by_reason([tmp_path / "sepo.json"])
+    assert told["share"].tolist() == table["share"].tolist() and set(told["stage"]) == {"SEPO"}
+    assert by_reason([]).empty
     first = archive.matches_of(recording).iloc[0][archive.MATCH]
     moves = archive.read_match(recording, **first)
     assert set(moves["reading"].dropna()) <= {"of its own"} and moves["reading"].notna().any()

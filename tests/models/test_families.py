@@ -140,7 +140,8 @@ def test_what_is_trained_is_the_log_probability_of_the_reply(family, tmp_path, m
         load_model(family.base), get_game("kuhn"), Run(tmp_path / "run", {}), settings, seed=0
     )
     prompts = [list(trainer.rollouts.player.prompt_ids(seen)) for seen in SEEN]
-    reply = [5, 9, 7]
+    end = trainer.rollouts.player.end_of_reply
+    reply = [token for token in (5, 9, 7, 11) if token != end][:3]  # what follows an end is no reply
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p + reply for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * (len(p) + len(reply)) for p in prompts])
