@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sepo_kit.games.base import POOLS
 from sepo_kit.runs import KEEP
+from sepo_kit.runs.command import add_commands
 
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
@@ -173,6 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.set_defaults(run=_data)
 
+    add_commands(commands)
     games = commands.add_parser("games", help="list games and strategies")
     games.set_defaults(run=_games)
     return parser
