@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 from sepo_kit.games.base import POOLS
@@ -42,10 +43,13 @@ def _parser() -> argparse.ArgumentParser:
         prog="sepo-kit",
         description="Safe Equilibrium Policy Optimization (arXiv 2605.30854): a research kit.",
     )
+    parser.add_argument("--version", action="version", version=f"sepo-kit {version('sepo_kit')}")
     commands = parser.add_subparsers(required=True, metavar="command")
 
     reproduce = commands.add_parser("reproduce", help="run all notebooks of a profile, headless")
-    reproduce.add_argument("--profile", default="quick", help="smoke, quick (default), smollm2 or paper")
+    reproduce.add_argument(
+        "--profile", default="quick", help="smoke, quick (default), worst-case, smollm2 or paper"
+    )
     reproduce.add_argument("--runs", type=Path, help="where runs go (default: runs/PROFILE)")
     reproduce.add_argument(
         "--figures", type=Path, help="where figures go (default: figures; smoke: in the runs)"
@@ -132,6 +136,10 @@ def _parser() -> argparse.ArgumentParser:
             "--seeds", type=int, nargs="+", metavar="SEED",
             help="several, one after the other: {seed} in the names of model and folder becomes each of them",
         )  # fmt: skip
+        train.add_argument(
+            "--report-to", nargs="+", metavar="TRACKER",
+            help="trackers that get the curves as well: tensorboard, trackio, wandb",
+        )  # fmt: skip
         _may_keep(train)
         train.set_defaults(run=_train, stage=stage)
     train.add_argument(
@@ -175,6 +183,12 @@ def _parser() -> argparse.ArgumentParser:
     data.set_defaults(run=_data)
 
     add_commands(commands)
+    init = commands.add_parser(
+        "init", help="make a project where there is no checkout: notebooks, configurations"
+    )
+    init.add_argument("folder", type=Path, help="a folder, new or without a project")
+    init.set_defaults(run=_init)
+
     games = commands.add_parser("games", help="list games and strategies")
     games.set_defaults(run=_games)
     return parser
@@ -188,10 +202,11 @@ def _may_keep(command: argparse.ArgumentParser) -> None:
 
 
 def _reproduce(options: argparse.Namespace) -> None:
-    from sepo_kit.pipeline.notebooks import PROJECT
     from sepo_kit.pipeline.profiles import get_profile
     from sepo_kit.pipeline.reproduce import reproduce
+    from sepo_kit.runs.project import PROJECT, require_project
 
+    require_project()
     profile = get_profile(options.profile)
     root = (options.runs or PROJECT / "runs" / profile.name).resolve()
     # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones.
@@ -206,7 +221,8 @@ def _reproduce(options: argparse.Namespace) -> None:
 def _notebook(options: argparse.Namespace) -> None:
     import yaml
 
-    from sepo_kit.pipeline.notebooks import PROJECT, run_notebook
+    from sepo_kit.pipeline.notebooks import run_notebook
+    from sepo_kit.runs.project import PROJECT
 
     output = options.output or PROJECT / "runs" / "notebooks" / f"{options.name}.ipynb"
     parameters = {name: yaml.safe_load(value) for name, value in options.p}
@@ -276,6 +292,8 @@ def _train(options: argparse.Namespace) -> None:
         settings = plan.sft if options.stage == "train-sft" else plan.sepo
     if getattr(options, "weights", None):
         settings = replace(settings, weights=sk.Weights(*options.weights))
+    if options.report_to:
+        settings = replace(settings, report_to=tuple(options.report_to))
     seeds = options.seeds or [options.seed]
     if len(seeds) > 1 and EACH_SEED not in str(options.folder):
         raise ValueError(
@@ -291,8 +309,8 @@ def _train(options: argparse.Namespace) -> None:
 
 def _study(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.children import die_with_parent
-    from sepo_kit.pipeline.notebooks import PROJECT
     from sepo_kit.pipeline.profiles import get_profile
+    from sepo_kit.runs.project import PROJECT
     from sepo_kit.study.mechanism import (
         TABULAR,
         VARIANTS,
@@ -330,8 +348,8 @@ def _study(options: argparse.Namespace) -> None:
 def _study_exploiters(options: argparse.Namespace) -> None:
     from sepo_kit import figures
     from sepo_kit.pipeline.children import die_with_parent
-    from sepo_kit.pipeline.notebooks import PROJECT
     from sepo_kit.pipeline.profiles import get_profile
+    from sepo_kit.runs.project import PROJECT
     from sepo_kit.study.exploiters import exploiter_trials, of_models, run_exploiters, write_exploiters
     from sepo_kit.study.mechanism import TABULAR, warm_starts
 
@@ -359,12 +377,23 @@ def _study_exploiters(options: argparse.Namespace) -> None:
 
 
 def _data(options: argparse.Namespace) -> None:
-    from sepo_kit.pipeline.notebooks import PROJECT
     from sepo_kit.runs import file_hash
+    from sepo_kit.runs.project import PROJECT, require_project
     from sepo_kit.training.demonstrations import write_corpus
 
+    if options.folder is None:
+        require_project()
     for path in write_corpus(options.folder or PROJECT / "data" / "sft", options.games):
         print(f"{path}  sha256 {file_hash(path)}")
+
+
+def _init(options: argparse.Namespace) -> None:
+    from sepo_kit.runs.project import init
+
+    written = init(options.folder)
+    print(
+        f"{len(written)} files in {options.folder}. Now: cd {options.folder} && sepo-kit reproduce --profile smoke"
+    )
 
 
 def _games(options: argparse.Namespace) -> None:

@@ -17,8 +17,9 @@ import pandas as pd
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.objective.terms import TERMS, coefficients
+from sepo_kit.runs.project import source_of
 
-PAPER = Path(__file__).resolve().parents[2] / "data" / "paper"
+PAPER = source_of("data/paper")
 VERSIONS = ("P1", "P2")
 NAMES = ("game", "model", "condition", "checkpoint")
 NUMBERS = ("payoff", "exploit", "collusion", "externality", "safety", "nra")

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from sepo_kit.games import get_game
 from sepo_kit.pipeline.children import Child
-from sepo_kit.pipeline.notebooks import PROJECT
 from sepo_kit.pipeline.profiles import EACH_SEED, Plan, Profile
 from sepo_kit.pipeline.settings_file import write_settings
 from sepo_kit.runs import MANIFEST, RunError, outdated, read_manifest
+from sepo_kit.runs.project import PROJECT
 from sepo_kit.training.request import request_of
 
 POLL_SECONDS = 0.25

@@ -13,8 +13,8 @@ from typing import Any
 
 from sepo_kit.games.base import Weights
 from sepo_kit.pipeline.children import Child, ended_by_sigterm
+from sepo_kit.runs.project import PROJECT, require_project
 
-PROJECT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = PROJECT / "notebooks"
 
 
@@ -26,6 +26,7 @@ def check_parameters(notebook: str, parameters: dict[str, Any]) -> None:
     """ValueError unless the notebook exists and has every parameter."""
     import papermill
 
+    require_project()
     path = NOTEBOOKS / f"{notebook}.ipynb"
     if not path.exists():
         known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))

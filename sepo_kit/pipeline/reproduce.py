@@ -24,13 +24,13 @@ from sepo_kit.pipeline.children import Child, ended_by_sigterm
 from sepo_kit.pipeline.launch import gpus, old_runs
 from sepo_kit.pipeline.notebooks import (
     NOTEBOOKS,
-    PROJECT,
     NotebookFailed,
     check_parameters,
     command,
 )
 from sepo_kit.pipeline.profiles import Plan, Profile
-from sepo_kit.runs import PROGRESS, RunError, read_json, require_space, write_json
+from sepo_kit.runs import MANIFEST, PROGRESS, RunError, read_json, require_space, write_json
+from sepo_kit.runs.project import PACKAGE, PROJECT
 
 NEEDED_BYTES = 2 * 2**30
 ENVIRONMENT = {
@@ -52,7 +52,7 @@ SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0
 @dataclass
 class Task:
     """One notebook run. ``after``: names of tasks that must be done; ``minutes``: a first guess of its time;
-    ``watched``: folder under which its stages report progress."""
+    ``watched``: folder under which its stages report progress; ``makes``: files without which it is not done."""
 
     name: str
     notebook: str
@@ -60,6 +60,7 @@ class Task:
     after: tuple[str, ...] = ()
     minutes: float = 0.3
     watched: Path | None = None
+    makes: tuple[Path, ...] = ()
     state: str = field(default="waiting", init=False)
     started: float = field(default=0.0, init=False)
     seconds: float = field(default=0.0, init=False)
@@ -70,7 +71,7 @@ class Task:
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     """The notebook runs of a profile, in an order in which each comes after what it needs."""
     common = {"profile": profile.name, "runs": str(root)}
-    data = Task("03_sft_data", "03_sft_data", common, minutes=0.2)
+    data = Task("03_sft_data", "03_sft_data", {**common, "data": str(results.parent / "sft")}, minutes=0.2)
     todo = [data]
     for plan in profile.plans:
         todo += _chain(plan, root, common, data.name)
@@ -82,7 +83,8 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     todo.append(Task("09_penalty_lab", "09_penalty_lab", common, last, minutes=0.2))
     out = {"figures": str(figures), "results": str(results)}
     todo.append(Task("10_worst_case", "10_worst_case", {**common, **out}, last, minutes=0.6))
-    todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.4))
+    table = results / f"{profile.name}.csv"
+    todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.4, makes=(table,)))
     return todo
 
 
@@ -97,9 +99,18 @@ def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str) -> list[Ta
                 (chain[-1].name if chain else data,),
                 plan.minutes * share,
                 plan.folder(root),
+                _made(plan, root, notebook),
             )
         )
     return chain
+
+
+def _made(plan: Plan, root: Path, notebook: str) -> tuple[Path, ...]:
+    """What a notebook of the plan leaves behind: runs, or results."""
+    if notebook == "06_evaluation":
+        return tuple(_results(plan, root))
+    stages = [stage for stage in plan.trained if (stage == "sft") == (notebook == "04_sft_warm_start")]
+    return tuple(plan.stage_folder(root, stage, seed) / MANIFEST for stage in stages for seed in plan.seeds)
 
 
 def longest_chain_first(todo: Sequence[Task]) -> list[Task]:
@@ -166,9 +177,11 @@ class Reproduction:
             f"profile {self.profile.name}: {len(self.todo)} notebooks, {self.workers} at a time, "
             f"{threads} thread{'s' if threads > 1 else ''} each, runs in {self.root}"
         )
-        for task in self.todo:
-            if _is_done(task, self.root):
+        done: set[str] = set()
+        for task in self.todo:  # each comes after what it needs
+            if set(task.after) <= done and _is_done(task, self.root):
                 task.state = "done"
+                done.add(task.name)
         self._say_what_is_old()
         with ended_by_sigterm():
             try:
@@ -209,7 +222,10 @@ class Reproduction:
                     f"its log: {_log(task, self.root)}; mend the cause and run the same command again to go on"
                 )
             _unfinished(task, self.root).replace(_output(task, self.root))
-            write_json(_marker(task, self.root), {"fingerprint": _fingerprint(task), "seconds": task.seconds})
+            write_json(
+                _marker(task.name, self.root),
+                {"fingerprint": _fingerprint(task, self.root), "seconds": task.seconds},
+            )
             task.state = "done"
 
     def _free_gpu(self, task: Task) -> str | None:
@@ -292,12 +308,16 @@ class Reproduction:
 
 def result_files(profile: Profile, root: Path | str) -> list[Path]:
     """The result files of a profile that exist, in the order of its plans and of the stages."""
+    return [file for plan in profile.plans for file in _results(plan, root, STAGES) if file.exists()]
+
+
+def _results(plan: Plan, root: Path | str, stages: Sequence[str] | None = None) -> list[Path]:
+    """Where the results of a plan lie, of all its stages or of ``stages``."""
     found = []
-    for plan in profile.plans:
-        for stage in STAGES:
-            names = [stage] if stage == "base" else [f"{stage}-seed-{seed}" for seed in plan.seeds]
-            found += [plan.folder(root) / "results" / f"{name}.json" for name in names]
-    return [file for file in found if file.exists()]
+    for stage in plan.stages if stages is None else stages:
+        names = [stage] if stage == "base" else [f"{stage}-seed-{seed}" for seed in plan.seeds]
+        found += [plan.folder(root) / "results" / f"{name}.json" for name in names]
+    return found
 
 
 # --- files and processes ----------------------------------------------------------------------------
@@ -325,24 +345,24 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _slug(task: Task) -> str:
-    return task.name.replace(" ", "_").replace("/", "_")
+def _slug(name: str) -> str:
+    return name.replace(" ", "_").replace("/", "_")
 
 
 def _output(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task)}.ipynb"
+    return root / "notebooks" / f"{_slug(task.name)}.ipynb"
 
 
 def _unfinished(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task)}.unfinished.ipynb"
+    return root / "notebooks" / f"{_slug(task.name)}.unfinished.ipynb"
 
 
 def _log(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task)}.log"
+    return root / "notebooks" / f"{_slug(task.name)}.log"
 
 
-def _marker(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task)}.json"
+def _marker(name: str, root: Path) -> Path:
+    return root / "notebooks" / f"{_slug(name)}.json"
 
 
 def _kernel_was_late(task: Task, root: Path) -> bool:
@@ -350,19 +370,23 @@ def _kernel_was_late(task: Task, root: Path) -> bool:
     return "Kernel didn't respond" in _log(task, root).read_text(errors="replace")
 
 
-def _fingerprint(task: Task) -> str:
-    """What a task's outcome depends on: its parameters, its notebook and the library's code."""
+def _fingerprint(task: Task, root: Path) -> str:
+    """What a task's outcome depends on: its parameters, its notebook, the library's code, and that what it needs was
+    done when it ran and has not been done again since."""
     digest = hashlib.sha256(json.dumps([task.name, task.parameters], sort_keys=True).encode())
-    for file in [NOTEBOOKS / f"{task.notebook}.ipynb", *sorted((PROJECT / "sepo_kit").rglob("*.py"))]:
+    for file in [NOTEBOOKS / f"{task.notebook}.ipynb", *sorted(PACKAGE.rglob("*.py"))]:
         digest.update(file.read_bytes())
+    for name in sorted(task.after):
+        digest.update(_marker(name, root).read_bytes())
     return digest.hexdigest()
 
 
 def _is_done(task: Task, root: Path) -> bool:
     try:
-        marker = read_json(_marker(task, root))
-        return marker["fingerprint"] == _fingerprint(task) and _output(task, root).exists()
-    except (RunError, KeyError, TypeError):
+        marker = read_json(_marker(task.name, root))
+        there = all(path.exists() for path in (_output(task, root), *task.makes))
+        return there and marker["fingerprint"] == _fingerprint(task, root)
+    except (OSError, RunError, KeyError, TypeError):
         return False
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sepo_kit.games.base import Weights
+from sepo_kit.games.base import POOLS, Pools, Weights
 from sepo_kit.runs import RunError, read_json, write_json
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -19,17 +19,20 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "int": ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
     "float": ("a number", lambda value: isinstance(value, int | float) and not isinstance(value, bool)),
     "Weights": ("an object with exploit, collusion and externality", lambda value: isinstance(value, dict)),
+    "Pools": (f"an object with {', '.join(POOLS)}", lambda value: isinstance(value, dict)),
     "Mapping[str, float]": ("an object", lambda value: isinstance(value, dict)),
 }
+PARTS = {"Weights": {"exploit", "collusion", "externality"}, "Pools": set(POOLS)}
 
 
 def write_settings(file: Path | str, settings: SFTSettings | SEPOSettings) -> None:
     """Write all fields, as ``read_settings`` reads them."""
-    write_json(file, settings.as_request())
+    write_json(file, asdict(settings))
 
 
 def read_settings(file: Path | str, kind: type[Settings]) -> Settings:
-    """The settings in ``file``; those that it leaves out are the defaults of ``kind``.
+    """The settings in ``file``; those that it leaves out are the defaults of ``kind``. The manifest of a run stands for
+    the settings in it.
 
     Raises
     ------
@@ -37,6 +40,8 @@ def read_settings(file: Path | str, kind: type[Settings]) -> Settings:
         The file is missing or broken, or a field is unknown, missing or not what it must be.
     """
     values = read_json(file)
+    if isinstance(values, dict) and isinstance(asked := values.get("request"), dict):
+        values = asked.get("settings")
     if not isinstance(values, dict):
         raise RunError(f"{file} must hold an object with the fields of {kind.__name__}, got {values!r:.40}")
     declared = {field.name: field for field in fields(kind)}
@@ -58,8 +63,10 @@ def _value(name: str, declared: str, value: Any) -> Any:
     if kind in KINDS and not KINDS[kind][1](value):
         wanted = KINDS[kind][0] + (" or null" if empty else "")
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
-    if kind != "Weights":
+    if kind not in PARTS:
         return value
-    if value.keys() != {"exploit", "collusion", "externality"}:
+    if value.keys() != PARTS[kind]:
         raise ValueError(f"{name} must be {KINDS[kind][0]}, got {value!r}")
-    return Weights(**value)
+    if kind == "Weights":
+        return Weights(**value)
+    return Pools(**{pool: tuple(members) for pool, members in value.items()})

@@ -82,7 +82,7 @@ def _verify(options: argparse.Namespace) -> None:
     if not options.root.exists():
         raise RunError(f"{options.root} is missing; name a folder of runs, results or figures")
     files, bad = 0, 0
-    for file, problems in shelf.verify(options.root):
+    for _, problems in shelf.verify(options.root):
         files += 1
         bad += bool(problems)
         for problem in problems:

@@ -130,7 +130,7 @@ def read_json(path: Path | str, kind: type = object, needed: Iterable[str] = ())
     Raises
     ------
     RunError
-        It is missing, broken, nested without end, holds a number that is none, or is of another shape.
+        It is missing, broken, nested without end, holds an infinite number, or is of another shape.
     """
     path = Path(path)
     try:
@@ -154,11 +154,11 @@ _KINDS = {dict: "object", list: "list"}
 
 
 def _parsed(text: str, finite: bool = True) -> Any:
-    """The value of a JSON text; ValueError where a number is not finite."""
+    """The value of a JSON text; ValueError where a number is infinite. NaN may be: older versions wrote it."""
 
     def number(written: str) -> float:
         value = float(written)
-        if finite and not math.isfinite(value):
+        if finite and math.isinf(value):
             raise ValueError(f"the number {written} is not finite")
         return value
 

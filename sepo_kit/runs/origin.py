@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.runs.files import file_hash
+from sepo_kit.runs.project import is_checkout
 
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "numpy")
 
@@ -29,7 +30,10 @@ def provenance() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """The commit the package is run from, with "+" where tracked files differ; "unknown" outside git."""
+    """The commit the package is run from, with "+" where tracked files differ; of an installed wheel its version, and
+    "unknown" of a checkout outside git."""
+    if not is_checkout():
+        return f"release {metadata.version('sepo_kit')}"
     here = Path(__file__).parents[1]
     try:
         name = subprocess.run(

@@ -11,7 +11,7 @@ from sepo_kit.runs.files import RunError, file_hash, file_hashes, read_json, wit
 
 SEAL = "sha256"  # of a sealed object: the hash of all its other fields
 # Of a run folder: what its manifest cannot hold a hash of, and what is only there on the way.
-NOT_KEPT = ("manifest.json", "checkpoints/")
+NOT_KEPT = ("manifest.json", "checkpoints/", "tensorboard/")
 
 
 def sealed(value: dict[str, Any]) -> dict[str, Any]:

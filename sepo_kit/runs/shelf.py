@@ -27,8 +27,8 @@ def run_folders(root: Path | str, aside: bool = False) -> list[Path]:
 
 
 def verify(root: Path | str) -> Iterator[tuple[Path, list[str]]]:
-    """Each file under ``root`` that holds hashes, or should, with what is wrong: the manifests of finished runs, results,
-    tables and the data of figures.
+    """Each file under ``root`` that holds hashes, or should, with what is wrong: the manifests of finished runs,
+    results, tables and the data of figures.
 
     Also named: an unfinished run whose manifest cannot be read.
     """
@@ -65,8 +65,8 @@ def _should_be(file: Path) -> bool:
 
 
 def leftovers(root: Path | str, aside: bool = False) -> list[Path]:
-    """What ``clean`` would delete: temporary files of killed processes, checkpoints of finished runs, and, only if asked
-    for, runs put ``aside``. What a living process holds is left out."""
+    """What ``clean`` would delete: temporary files of killed processes, checkpoints of finished runs, and, only if
+    asked for, runs put ``aside``. What a living process holds is left out."""
     root = Path(root)
     found = []
     for folder in run_folders(root, aside=True):

@@ -19,8 +19,8 @@ class Trace:
     """Where a file comes from.
 
     ``kind``: what it is, in words. ``chains``: by whose they are, the links of what it rests on, the base first, each
-    with stage, game, seed, commit. ``commits``: all of them. ``remade_by``: the command that makes it again. ``problem``:
-    what does not fit, "" if all does.
+    with stage, game, seed, commit. ``commits``: all of them. ``remade_by``: the command that makes it again.
+    ``problem``: what does not fit, "" if all does.
     """
 
     file: Path

@@ -49,6 +49,7 @@ from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.selection import Scores, best_step
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.stage import run_stage
+from sepo_kit.training.trackers import Told, tracker_arguments
 from sepo_kit.training.trainer import SepoTrainer
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
@@ -162,6 +163,7 @@ def sepo_trainer(
             gradient_checkpointing=settings.gradient_checkpointing,
             save_steps=settings.save_every * settings.updates,
             **quiet_arguments(settings.updates),
+            **tracker_arguments(run),
         ),
         # The prompt of a row is its slot number; what is asked there depends on the game so far.
         train_dataset=Dataset.from_dict(
@@ -175,6 +177,7 @@ def sepo_trainer(
             Scores(run, rollouts),
         ],
     )
+    trainer.add_callback(Told(trainer))
     rollouts.style.attach(trainer)
     if settings.renew_reference_every:
         every = settings.renew_reference_every * settings.updates

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from sepo_kit.games.base import answer_rule
 from sepo_kit.objective.step import StepSettings, check_numbers, check_renewal, check_schedule
 
+TRACKERS = ("tensorboard", "trackio", "wandb")
 KEEP = ("last", "best")  # which saved step becomes a SEPO run's model
 
 
@@ -18,7 +19,8 @@ class SFTSettings:
     """Supervised warm start: LoRA on demonstrations, loss on the assistant's tokens only.
 
     ``records``: how many demonstrations, drawn without replacement by the run seed; ``warm_up``: share of the
-    steps; ``batch`` rows per forward pass, ``accumulation`` of them per update.
+    steps; ``batch`` rows per forward pass, ``accumulation`` of them per update; ``report_to``: names of ``TRACKERS``
+    that get the curves as well, no part of what was asked of a run.
     """
 
     records: int
@@ -34,8 +36,10 @@ class SFTSettings:
     lora_dropout: float = 0.05
     save_every: int = 25
     gradient_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_trackers(self)
         check_numbers(
             self,
             (
@@ -56,7 +60,7 @@ class SFTSettings:
 
     def as_request(self) -> dict:
         """Plain values, for the manifest."""
-        return asdict(self)
+        return _asked(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +92,8 @@ class SEPOSettings(StepSettings):
         Steps between two checkpoints.
     micro_rows
         Most rows of one forward pass of reasoned replies.
+    report_to
+        Names of ``TRACKERS`` that get the curves, and some matches, as well; no part of what was asked of a run.
     """
 
     steps: int
@@ -109,8 +115,10 @@ class SEPOSettings(StepSettings):
     micro_rows: int = 16
     renew_reference_every: int = 0
     gradient_checkpointing: bool = False
+    report_to: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _check_trackers(self)
         check_numbers(
             self,
             ("steps", "learning_rate", "updates", "temperature", "max_new_tokens", "clip", "max_grad_norm", "lora_r",
@@ -127,7 +135,20 @@ class SEPOSettings(StepSettings):
 
     def as_request(self) -> dict:
         """Plain values, for the manifest."""
-        return asdict(self)
+        return _asked(self)
+
+
+def _asked(settings: SFTSettings | SEPOSettings) -> dict:
+    """What decides how a run comes out."""
+    return {name: value for name, value in asdict(settings).items() if name != "report_to"}
+
+
+def _check_trackers(settings: SFTSettings | SEPOSettings) -> None:
+    """ValueError where a name in ``report_to`` is no tracker; a list, as files have it, becomes a tuple."""
+    names = settings.report_to
+    if isinstance(names, str) or any(name not in TRACKERS for name in names):
+        raise ValueError(f"report_to must be a list with some of {', '.join(TRACKERS)}, got {names!r}")
+    object.__setattr__(settings, "report_to", tuple(names))
 
 
 def _check_shares(settings: object) -> None:

@@ -24,6 +24,7 @@ from sepo_kit.training.processes import world
 from sepo_kit.training.request import checked_seed
 from sepo_kit.training.settings import SFTSettings
 from sepo_kit.training.stage import run_stage
+from sepo_kit.training.trackers import tracker_arguments
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
 
 
@@ -188,6 +189,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             save_steps=settings.save_every,
             include_num_input_tokens_seen="non_padding",  # counted on where a stopped run goes on
             **quiet_arguments(),
+            **tracker_arguments(run),
         ),
         train_dataset=Dataset.from_list(
             [

@@ -27,6 +27,7 @@ from sepo_kit.runs import ADAPTER, MANIFEST, WEIGHTS, Run, base_of, file_hash, o
 from sepo_kit.training.processes import lost_processes_named, world
 from sepo_kit.training.request import request_of
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
+from sepo_kit.training.trackers import follow, require_trackers
 from sepo_kit.training.watch import Watch, peak_memory, remove_checkpoints, resume_point, save_adapter
 
 Build = Callable[[LoadedModel, Game, Run], Trainer]
@@ -62,6 +63,7 @@ def run_stage(
             if not (Path(run_folder) / MANIFEST).exists() or outdated(run_folder, request):
                 loaded = load_model(base)
                 require_targets(loaded)
+                require_trackers(settings.report_to)
                 check(loaded, game)
             run = Run(run_folder, request, writes=processes.is_main_process)
             if run.done:
@@ -79,6 +81,10 @@ def run_stage(
                 checkpoint = resume_point(run, getattr(settings, "updates", 1))
             if checkpoint:
                 resume(trainer, checkpoint)
+            if processes.is_main_process:
+                follow(
+                    trainer, run, settings.report_to, int(checkpoint.name.split("-")[-1]) if checkpoint else 0
+                )
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             best = kept(run)
             save_adapter(trainer, run, chain, best and best["step"])

@@ -91,6 +91,8 @@ class Watch(TrainerCallback):
         row = {
             name: value for name, value in row.items() if not name.startswith("train_")
         }  # paces, of this process
+        if "num_input_tokens_seen" in row:  # TRL's own count of them begins again where a run goes on
+            row["num_tokens"] = float(row["num_input_tokens_seen"])
         if math.isfinite(self.cosine):
             row["update_cosine"] = self.cosine
         if not all(math.isfinite(row[name]) for name in ("loss", "grad_norm") if name in row):

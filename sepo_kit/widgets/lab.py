@@ -20,8 +20,9 @@ from sepo_kit.evaluation.statistics import between
 from sepo_kit.figures.lab import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import GameSpec, Weights
-from sepo_kit.pipeline.notebooks import PROJECT, training_lines
+from sepo_kit.pipeline.notebooks import training_lines
 from sepo_kit.pipeline.profiles import PROFILES
+from sepo_kit.runs.project import PROJECT
 from sepo_kit.widgets.common import busy, escaped, friendly, message, sentence
 from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 from sepo_kit.widgets.weight_slider import WeightSlider

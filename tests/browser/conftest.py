@@ -10,7 +10,7 @@ import pytest
 
 from browser.notebook_page import NotebookPage
 from browser.server import JupyterServer
-from sepo_kit.pipeline.notebooks import PROJECT
+from sepo_kit.runs.project import PROJECT
 
 FLAGS = [
     "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",

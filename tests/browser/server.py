@@ -18,7 +18,8 @@ from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
 
 from sepo_kit.pipeline.children import die_with_parent
-from sepo_kit.pipeline.notebooks import NOTEBOOKS, PROJECT
+from sepo_kit.pipeline.notebooks import NOTEBOOKS
+from sepo_kit.runs.project import PROJECT
 
 SETTINGS = {
     **json.loads((PROJECT / "configs" / "jupyterlab" / "overrides.json").read_text()),

@@ -1,91 +1,24 @@
-"""A user's own game, known by an entry point, goes through all of the kit: the file of docs/add_a_game.md with every
-notebook, and the package of examples/ as an installer leaves it."""
+"""A user's own game is known to all of the kit: the file of docs/add_a_game.md, and the package of examples/ as an
+installer leaves it. How it goes through all notebooks is in ``test_reproduce.py``."""
 
 from __future__ import annotations
 
-import importlib.util
-import io
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
-from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.evaluation import archive
-from sepo_kit.evaluation.contenders import stored
 from sepo_kit.evaluation.reference import reference
-from sepo_kit.games.registry import GROUP
-from sepo_kit.pipeline.notebooks import PROJECT
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
-from sepo_kit.pipeline.reproduce import Reproduction, Task, tasks
+from sepo_kit.runs.project import PROJECT
 from sepo_kit.training.demonstrations import demonstrated, demonstrations, write_corpus
-from sepo_kit.widgets.lab import PenaltyLab
-from sepo_kit.widgets.table import Table
 
 EXAMPLES = PROJECT / "examples"
-# Notebooks with fewer games or less to do than they show by default.
-SMALL = {
-    "01_games": {"games": ["commons"], "episodes": 20},
-    "02_penalties": {"games": ["commons"]},
-    "03_sft_data": {"games": ["commons"]},
-    "09_penalty_lab": {"game": "commons"},
-}
-
-
-@pytest.fixture(scope="module")
-def module():
-    spec = importlib.util.spec_from_file_location("commons", EXAMPLES / "commons.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-@pytest.fixture(scope="module")
-def commons(module):
-    """The game, known to this process for as long as the tests run."""
-    with pytest.MonkeyPatch.context() as patch:
-        list(sk.GAMES)
-        patch.setattr(sk.GAMES, "_known", dict(sk.GAMES._known))
-        yield sk.register(module.GAME)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """A folder on the path of new processes in which the commons are installed."""
-    folder = tmp_path_factory.mktemp("site")
-    shutil.copy(EXAMPLES / "commons.py", folder)
-    info = folder / "commons-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: commons\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[{GROUP}]\ncommons = commons:GAME\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def root(commons, site, tmp_path_factory):
-    """A smoke reproduction of the commons alone: all notebooks but 07, which is on two games of the kit."""
-    root = tmp_path_factory.mktemp("runs") / "smoke"
-    profile = replace(get_profile("smoke"), batch=lambda: [("pico", "commons")])
-    todo = tasks(profile, root, root / "figures", root / "tables")
-    todo = [shortened(task, root) for task in todo if task.notebook != "07_credit_ablation"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")]))
-        Reproduction(profile, root, todo, 2, io.StringIO()).run()
-    return root
-
-
-def shortened(task: Task, root: Path) -> Task:
-    task.parameters = {**task.parameters, **SMALL.get(task.notebook, {})}
-    if task.notebook == "03_sft_data":
-        task.parameters["data"] = str(root / "sft")
-    return task
 
 
 def test_every_profile_has_a_plan_for_it(commons):
@@ -120,41 +53,6 @@ def test_its_corpus_is_written_and_every_reply_in_it_is_read(commons, tmp_path):
     assert set(frame["demonstrator"]) == {strategy.id for strategy, _ in commons.mixture.demonstrators}
     for row in frame.drop_duplicates(["reason", "action"]).itertuples():
         assert commons.parse(f"{row.reason}\n{row.action}", commons.spec.actions) == row.action
-
-
-@pytest.mark.slow
-def test_every_notebook_runs_on_it(root):
-    executed = sorted((root / "notebooks").glob("*.ipynb"))
-    assert len(executed) == 9
-    for path in executed:
-        cells = [c for c in nbformat.read(path, as_version=4).cells if c.cell_type == "code"]
-        assert "wall_seconds" in str(cells[-1].outputs), path.name
-        assert "error" not in {output.output_type for cell in cells for output in cell.outputs}
-
-
-@pytest.mark.slow
-def test_its_runs_results_and_figures_are_there(root, commons):
-    table = pd.read_csv(root / "tables" / "smoke.csv")
-    assert set(table["game"]) == {"commons"} and set(table["stage"]) == {"base", "sft", "sepo"}
-    for name in ("terms-pico-commons", "training-pico-commons", "safety-change"):
-        assert (root / "figures" / f"{name}.png").stat().st_size > 5_000
-    runs = archive.find_runs(root)
-    assert set(runs["stage"]) == {"sft", "sepo"} and set(runs["status"]) == {"done"}
-    (sepo,) = runs[runs["stage"] == "sepo"]["path"]
-    recorded = archive.recordings(sepo)
-    episodes = archive.read_episodes(recorded[next(name for name in recorded if name.startswith("training"))])
-    match = archive.read_match(episodes, "exploit", "greedy")
-    assert "stock 12" in " ".join(match["prompt"]) and set(match["action"]) <= {"1", "2", "3"}
-
-
-@pytest.mark.slow
-def test_the_widgets_know_it(root, commons):
-    found = stored([root], "commons")
-    # Once the stock is used up rounds pass without a decision; they count all the same.
-    assert len(found.contenders) == 3 and not found.problems
-    lab = PenaltyLab(root.parent, "commons", "smoke")
-    assert lab.game.value == "commons"
-    assert Table(root, "commons").game.value == "commons"
 
 
 def test_its_reference_policy_and_worst_cases_are_exact(commons):

@@ -13,33 +13,42 @@ import nbformat
 import pandas as pd
 import pytest
 
+from sepo_kit.evaluation import archive
+from sepo_kit.evaluation.contenders import stored
 from sepo_kit.pipeline.children import Child
-from sepo_kit.pipeline.notebooks import NOTEBOOKS, PROJECT, NotebookFailed, check_parameters, run_notebook
+from sepo_kit.pipeline.notebooks import NOTEBOOKS, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
 from sepo_kit.pipeline.reproduce import (
     Reproduction,
     Task,
     _log,
+    _unfinished,
     longest_chain_first,
     reproduce,
     result_files,
     tasks,
 )
 from sepo_kit.runs import Run, RunError
+from sepo_kit.runs.project import PROJECT
+from sepo_kit.widgets.lab import PenaltyLab
+from sepo_kit.widgets.table import Table
 
 
-def start(root):
+def start(root, site):
+    path = os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])
     return subprocess.Popen(
         [sys.executable, "-u", "-m", "sepo_kit", "reproduce", "--profile", "smoke", "--runs", str(root)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=PROJECT, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory):
-    """Output of a smoke reproduction that was killed at its first result and then run again."""
+def smoke(tmp_path_factory, commons, site):
+    """Output of a smoke reproduction, a user's own game among the games, that was killed at its first result and then
+    run again."""
     root = tmp_path_factory.mktemp("smoke") / "runs"
-    first = start(root)
+    first = start(root, site)
     for line in first.stdout:
         if line.startswith("result: "):
             break
@@ -47,7 +56,7 @@ def smoke(tmp_path_factory):
         pytest.fail("no result before the end")
     os.kill(first.pid, signal.SIGKILL)
     first.wait()
-    second = start(root)
+    second = start(root, site)
     output, _ = second.communicate()
     assert second.returncode == 0, output
     return root, output
@@ -91,10 +100,10 @@ def test_executed_notebooks_keep_their_figures(smoke):
         assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2, name
 
 
-def test_a_finished_reproduction_is_not_run_again(smoke):
+def test_a_finished_reproduction_is_not_run_again(smoke, site):
     root, _ = smoke
     began = time.time()
-    again = start(root)
+    again = start(root, site)
     output, _ = again.communicate()
     assert again.returncode == 0
     assert "done in 0:00" in output
@@ -109,6 +118,32 @@ def test_two_reproductions_do_not_share_a_folder(smoke):
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another reproduction is running"):
             reproduce(get_profile("smoke"), root, root / "figures", root / "tables")
+
+
+def test_a_users_own_game_has_its_runs_results_and_figures(smoke):
+    root, _ = smoke
+    table = pd.read_csv(root / "tables" / "smoke.csv")
+    assert set(table.loc[table["game"] == "commons", "stage"]) == {"base", "sft", "sepo"}
+    for name in ("terms-pico-commons", "training-pico-commons"):
+        assert (root / "figures" / f"{name}.png").stat().st_size > 5_000
+    runs = archive.find_runs(root)
+    runs = runs[runs["game"] == "commons"]
+    assert set(runs["stage"]) == {"sft", "sepo"} and set(runs["status"]) == {"done"}
+    (sepo,) = runs[runs["stage"] == "sepo"]["path"]
+    recorded = archive.recordings(sepo)
+    episodes = archive.read_episodes(recorded[next(name for name in recorded if name.startswith("training"))])
+    match = archive.read_match(episodes, "exploit", "greedy")
+    assert "stock 12" in " ".join(match["prompt"]) and set(match["action"]) <= {"1", "2", "3"}
+
+
+def test_the_widgets_know_a_users_own_game(smoke):
+    root, _ = smoke
+    found = stored([root], "commons")
+    # Once the stock is used up rounds pass without a decision; they count all the same.
+    assert len(found.contenders) == 3 and not found.problems
+    lab = PenaltyLab(root.parent, "commons", "smoke")
+    assert lab.game.value == "commons"
+    assert Table(root, "commons").game.value == "commons"
 
 
 def test_a_failing_notebook_is_named_with_its_error(tmp_path):
@@ -162,6 +197,45 @@ def test_the_longest_chain_goes_first():
         Task("d", "", {}, ("a", "c"), 2), Task("e", "", {}, (), 5.5),
     ]  # fmt: skip
     assert [task.name for task in longest_chain_first(todo)] == ["a", "b", "e", "c", "d"]
+
+
+def run_alone(todo, root):
+    """The names of the tasks that a reproduction of ``todo`` runs; each writes what it makes."""
+    ran = []
+
+    def starts(task, root, threads, gpu):
+        ran.append(task.name)
+        made = [_unfinished(task, root), *task.makes]
+        return Child(
+            [sys.executable, "-c", "import sys; [open(p, 'w') for p in sys.argv[1:]]", *made],
+            _log(task, root),
+        )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sepo_kit.pipeline.reproduce._start", starts)
+        patch.setattr(Reproduction, "_finish", lambda self: None)
+        Reproduction(get_profile("smoke"), root, todo, 1, io.StringIO()).run()
+    return ran
+
+
+def test_what_has_lost_its_files_is_done_again_and_all_behind_it(tmp_path):
+    """Also where the second go was cut short before it came to them."""
+    made = tmp_path / "result.json"
+
+    def todo():
+        return [
+            Task("a", "01_games", {}), Task("b", "02_penalties", {}, ("a",), makes=(made,)),
+            Task("c", "08_figures", {}, ("b",)), Task("d", "03_sft_data", {}),
+        ]  # fmt: skip
+
+    assert sorted(run_alone(todo(), tmp_path)) == ["a", "b", "c", "d"]
+    assert run_alone(todo(), tmp_path) == []
+    made.unlink()
+    assert run_alone(todo()[:2], tmp_path) == ["b"]
+    assert run_alone(todo(), tmp_path) == ["c"]
+    changed = todo()
+    changed[0].parameters = {"seed": 1}
+    assert run_alone(changed, tmp_path) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(

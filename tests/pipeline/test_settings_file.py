@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sepo_kit.games import Weights
+from sepo_kit.games.base import Pools
 from sepo_kit.pipeline.profiles import PROFILES
 from sepo_kit.pipeline.settings_file import read_settings, write_settings
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
@@ -19,7 +20,9 @@ SEPO = {"steps": 3, "rollouts": 4, "learning_rate": 1e-3, "beta": 0.1}
 def test_the_settings_of_every_plan_come_back(profile, tmp_path):
     for plan in profile.plans:
         weighed = replace(plan.sepo, weights=Weights(1, 0.5, 2), limits={"exploit": 0.1}, beta=0.25)
-        for settings in (plan.sft, plan.sepo, weighed):
+        pools = Pools(("nash",), ("self",), (), ())
+        seated = replace(plan.sepo, pools=pools, report_to=("tensorboard",))
+        for settings in (plan.sft, plan.sepo, weighed, seated):
             write_settings(tmp_path / "settings.json", settings)
             assert read_settings(tmp_path / "settings.json", type(settings)) == settings
 
@@ -42,6 +45,8 @@ def test_what_is_left_out_is_the_default(tmp_path):
         ({**SEPO, "steps": True}, "steps must be a number, got True"),
         ({**SEPO, "steps": None}, "steps must be a number, got None"),
         ({**SEPO, "beta": -1}, "beta must be >= 0, got -1"),
+        ({**SEPO, "pools": {"train": []}}, "pools must be an object with train, exploit, collusive, shift"),
+        ({**SEPO, "report_to": "wandb"}, "report_to must be a list with some of tensorboard, trackio, wandb"),
         ({**SEPO, "gradient_checkpointing": "no"}, "gradient_checkpointing must be true or false, got 'no'"),
         ({**SEPO, "style": 3}, "style must be a text, got 3"),
         ({**SEPO, "style": "rude"}, "rude"),
