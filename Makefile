@@ -151,3 +151,10 @@ if [ -e .git ] && git rev-parse --git-dir >/dev/null 2>&1; then \
     echo "git was not configured to strip notebook outputs" >&2; \
 fi
 endef
+
+# --- the documentation ------------------------------------------------------------------------------------------
+
+.PHONY: docs
+docs: install  ## build the site (build/docs/index.html), without the network; a warning is an error
+	@$(PY) -m sphinx -q -W --keep-going -d build/doctrees docs build/docs $(ARGS)
+	@echo "written: build/docs/index.html"

@@ -1,7 +1,7 @@
 """The commons: a sixth game, to show how one is added. Eight rounds, one stock that two seats live on.
 
 Source: Hardin, The tragedy of the commons (1968), as the common-pool resource of Ostrom, Gardner and Walker,
-Rules, games, and common-pool resources (1994). ``docs/add_a_game.md`` walks through this file.
+Rules, games, and common-pool resources (1994). ``docs/game_file.md`` quotes this file.
 
 Run it to check the game and to see its strategies play each other:
 

@@ -52,12 +52,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     reproduce.add_argument("--runs", type=Path, help="where runs go (default: runs/PROFILE)")
     reproduce.add_argument(
-        "--figures", type=Path, help="where figures go (default: figures; smoke: in the runs)"
+        "--figures", type=Path, help="where figures go (default: figures; smoke, or a part: in the runs)"
     )
     reproduce.add_argument(
-        "--results", type=Path, help="where tables go (default: data/results; smoke: in the runs)"
+        "--results", type=Path, help="where tables go (default: data/results; smoke, or a part: in the runs)"
     )
-    reproduce.add_argument("--workers", type=int, help="notebooks at a time (default: one per core)")
+    reproduce.add_argument(
+        "--workers", "--jobs", type=int, help="notebooks at a time (default: one per core)"
+    )
+    reproduce.add_argument("--games", nargs="+", metavar="GAME", help="only these of the profile")
+    reproduce.add_argument("--models", nargs="+", metavar="MODEL", help="only these of the profile")
+    reproduce.add_argument("--dry-run", action="store_true", help="say which notebooks would run, and why")
     _may_keep(reproduce)
     reproduce.set_defaults(run=_reproduce)
 
@@ -147,6 +152,33 @@ def _parser() -> argparse.ArgumentParser:
         help="penalty weights to train under (default: the profile's)",
     )  # fmt: skip
 
+    export = commands.add_parser(
+        "export", help="a run as a folder for transformers, PEFT or llama.cpp, with a model card"
+    )
+    export.add_argument("model", help="a finished run; or a base model, for the adapters that belong on it")
+    export.add_argument("folder", type=Path, help="where it goes: a new folder")
+    forms = export.add_mutually_exclusive_group()
+    for form, text in (
+        ("merged", "safetensors with all that was trained in them (default)"),
+        ("adapter", "LoRA for the raw base model"),
+        ("gguf", "one file, by llama.cpp's converter (from the folder in LLAMA_CPP, or on the PATH)"),
+    ):
+        forms.add_argument(f"--{form}", dest="form", action="store_const", const=form, help=text)
+    export.add_argument(
+        "--episodes", type=int, default=20, metavar="N",
+        help="per opponent, for the card's numbers where they cannot be enumerated; 0 for none (default: 20)",
+    )  # fmt: skip
+    export.set_defaults(run=_export, form="merged")
+
+    push = commands.add_parser(
+        "push", help="what export wrote, to a model hub; the token comes from HF_TOKEN"
+    )
+    push.add_argument("folder", type=Path)
+    push.add_argument("hub_id", help="owner/name")
+    push.add_argument("--dry-run", action="store_true", help="only list the files that would go; no network")
+    push.add_argument("--public", action="store_true", help="for all to see (default: a new one is private)")
+    push.set_defaults(run=_push)
+
     study = commands.add_parser("study", help="the mechanism study: every credit mode, several seeds (hours)")
     study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
     study.add_argument("--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME")
@@ -207,15 +239,16 @@ def _reproduce(options: argparse.Namespace) -> None:
     from sepo_kit.runs.project import PROJECT, require_project
 
     require_project()
-    profile = get_profile(options.profile)
+    profile = get_profile(options.profile).only(options.models, options.games)
     root = (options.runs or PROJECT / "runs" / profile.name).resolve()
-    # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones.
-    inside = profile.name == "smoke"
+    # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones. And a part of a
+    # profile is no replacement for the tables of the whole.
+    inside = profile.name == "smoke" or bool(options.models or options.games)
     figures = options.figures or (root / "figures" if inside else PROJECT / "figures")
     results = options.results or (root / "tables" if inside else PROJECT / "data" / "results")
     if options.workers is not None and options.workers < 1:
         raise ValueError(f"--workers must be >= 1, got {options.workers}")
-    reproduce(profile, root, figures.resolve(), results.resolve(), options.workers)
+    reproduce(profile, root, figures.resolve(), results.resolve(), options.workers, dry_run=options.dry_run)
 
 
 def _notebook(options: argparse.Namespace) -> None:
@@ -305,6 +338,23 @@ def _train(options: argparse.Namespace) -> None:
         run = train(model, game, folder, settings, seed)
         if world().is_main_process:
             print(f"done: {run.path}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    import sepo_kit as sk
+
+    folder = sk.export(options.model, options.folder, options.form, episodes=options.episodes)
+    print(f"written: {folder} ({options.form})")
+
+
+def _push(options: argparse.Namespace) -> None:
+    import sepo_kit as sk
+
+    files = sk.push(options.folder, options.hub_id, dry_run=options.dry_run, private=not options.public)
+    for file in files:
+        print(
+            f"{'would go' if options.dry_run else 'went'}: {file} ({(options.folder / file).stat().st_size:,} bytes)"
+        )
 
 
 def _study(options: argparse.Namespace) -> None:

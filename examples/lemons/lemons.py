@@ -1,8 +1,7 @@
 """The market for lemons: private quality, the seller asks first, the buyer answers; six trades, the seats alternating.
 
 Source: Akerlof, The market for "lemons" (1970), with two qualities and two prices. Every trade is dealt afresh, so an
-information state holds the trade at hand only. It shows what ``examples/commons.py`` does not: moves of nature that
-one seat sees, moves in turn, and a package that registers its game by an entry point.
+information state holds the trade at hand only. docs/your_game.md builds this file, piece by piece.
 """
 
 from __future__ import annotations

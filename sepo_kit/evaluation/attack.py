@@ -194,11 +194,8 @@ def _learn_to_attack(run: Run, agent: Policy, game: Game, settings: AdversarySet
 def _train_model(
     agent: Policy, game: Game, folder: Path | str, settings: LanguageAdversarySettings, seed: int
 ) -> Attack:
-    from sepo_kit.models.loading import (
-        kept_steps,
-        language_model,
-        load_model,
-    )  # torch, which a table does not need
+    # Here, because they bring torch, which a table does not need.
+    from sepo_kit.models.loading import kept_steps, language_model, load_model
     from sepo_kit.training.grpo import train_sepo
 
     sepo = replace(settings.sepo, pools=_only(agent), exploiters="pool", limits={})
@@ -206,7 +203,7 @@ def _train_model(
     run = train_sepo(settings.base, attacked, folder, sepo, seed, opponents={agent.name: agent})
     a_step = sepo.rollouts * sepo.groups
     checked = {row["step"] for row in read_lines(run.path / CURVE)} if (run.path / CURVE).exists() else set()
-    for step in {0: None, **{step: step for step in kept_steps(run.path)}}:
+    for step in (0, *kept_steps(run.path)):
         if step not in checked:
             learner = load_model(run.path, step=step) if step else load_model(settings.base)
             found = measured_gain(

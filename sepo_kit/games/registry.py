@@ -16,7 +16,7 @@ from sepo_kit.games.check import check_game
 GROUP = "sepo_kit.games"
 HOW = (
     f"a process knows a game of your own if it registers it (sk.register), or if an installed package names it as an "
-    f"entry point in the group {GROUP!r} (docs/add_a_game.md), which notebooks, workers and the command line find too"
+    f"entry point in the group {GROUP!r} (docs/your_game.md), which notebooks, workers and the command line find too"
 )
 
 

@@ -7,7 +7,7 @@ game's spec, so that every profile has a plan for any registered game.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,6 +88,32 @@ class Profile:
     def models(self) -> tuple[str, ...]:
         """The models that the profile has settings for."""
         return tuple(dict.fromkeys(model for model, _ in self.batch()))
+
+    def only(self, models: Sequence[str] | None = None, games: Sequence[str] | None = None) -> Profile:
+        """The profile with no other plans than those of ``models`` and ``games``; None: of all.
+
+        Raises
+        ------
+        ValueError
+            It has none of them.
+        """
+        for what, wanted, there in (("model", models, 0), ("game", games, 1)):
+            known = dict.fromkeys(pair[there] for pair in self.batch())
+            if unknown := [name for name in wanted or () if name not in known]:
+                raise ValueError(
+                    f"profile {self.name!r} runs no {what} {', '.join(map(repr, unknown))}; it runs: {', '.join(known)}"
+                )
+
+        def chosen() -> list[tuple[str, str]]:
+            pairs = self.batch()
+            return [(m, g) for m, g in pairs if (not models or m in models) and (not games or g in games)]
+
+        if not chosen():
+            raise ValueError(
+                f"profile {self.name!r} has none of these models on any of these games; it has: "
+                + ", ".join(f"{model} on {game}" for model, game in self.batch())
+            )
+        return replace(self, batch=chosen)
 
     def plan(self, model: str, game: str) -> Plan:
         """The plan of ``model`` on ``game``, any game that is known and has demonstrations.

@@ -8,29 +8,37 @@ reproduction goes on where it stopped.
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import json
 import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.evaluation.results import STAGES, read_results, text_table
+from sepo_kit.evaluation.results import read_results, text_table
 from sepo_kit.pipeline.children import Child, ended_by_sigterm
 from sepo_kit.pipeline.launch import gpus, old_runs
 from sepo_kit.pipeline.notebooks import (
-    NOTEBOOKS,
     NotebookFailed,
     check_parameters,
     command,
 )
-from sepo_kit.pipeline.profiles import Plan, Profile
-from sepo_kit.runs import MANIFEST, PROGRESS, RunError, read_json, require_space, write_json
-from sepo_kit.runs.project import PACKAGE, PROJECT
+from sepo_kit.pipeline.profiles import Profile
+from sepo_kit.pipeline.tasks import (
+    Task,
+    fingerprint,
+    log,
+    longest_chain_first,
+    marker,
+    output,
+    reasons,
+    result_files,
+    tasks,
+    unfinished,
+)
+from sepo_kit.runs import PROGRESS, RunError, read_json, require_space, write_json
+from sepo_kit.runs.project import PROJECT
 
 NEEDED_BYTES = 2 * 2**30
 ENVIRONMENT = {
@@ -45,85 +53,6 @@ ENVIRONMENT = {
 }
 # Whatever the user's own backend is: figures go into the executed notebooks.
 DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
-# The notebooks of a plan, in their order, and how they share its minutes.
-SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0.15}
-
-
-@dataclass
-class Task:
-    """One notebook run. ``after``: names of tasks that must be done; ``minutes``: a first guess of its time;
-    ``watched``: folder under which its stages report progress; ``makes``: files without which it is not done."""
-
-    name: str
-    notebook: str
-    parameters: dict[str, Any]
-    after: tuple[str, ...] = ()
-    minutes: float = 0.3
-    watched: Path | None = None
-    makes: tuple[Path, ...] = ()
-    state: str = field(default="waiting", init=False)
-    started: float = field(default=0.0, init=False)
-    seconds: float = field(default=0.0, init=False)
-    again: bool = field(default=False, init=False)  # whether it was started a second time
-    gpu: str | None = field(default=None, init=False)  # the one it computes on
-
-
-def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
-    """The notebook runs of a profile, in an order in which each comes after what it needs."""
-    common = {"profile": profile.name, "runs": str(root)}
-    data = Task("03_sft_data", "03_sft_data", {**common, "data": str(results.parent / "sft")}, minutes=0.2)
-    todo = [data]
-    for plan in profile.plans:
-        todo += _chain(plan, root, common, data.name)
-    last = tuple(task.name for task in todo if task.notebook == "06_evaluation")
-    # Nothing waits for these three: they fill the gaps.
-    todo.append(Task("01_games", "01_games", common, minutes=0.7))
-    todo.append(Task("02_penalties", "02_penalties", common, minutes=0.3))
-    todo.append(Task("07_credit_ablation", "07_credit_ablation", common, minutes=0.8))
-    todo.append(Task("09_penalty_lab", "09_penalty_lab", common, last, minutes=0.2))
-    out = {"figures": str(figures), "results": str(results)}
-    todo.append(Task("10_worst_case", "10_worst_case", {**common, **out}, last, minutes=0.6))
-    table = results / f"{profile.name}.csv"
-    todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.4, makes=(table,)))
-    return todo
-
-
-def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str) -> list[Task]:
-    chain: list[Task] = []
-    for notebook, share in SHARES.items():
-        chain.append(
-            Task(
-                f"{notebook} {plan.name}",
-                notebook,
-                {**common, "model": plan.model, "game": plan.game},
-                (chain[-1].name if chain else data,),
-                plan.minutes * share,
-                plan.folder(root),
-                _made(plan, root, notebook),
-            )
-        )
-    return chain
-
-
-def _made(plan: Plan, root: Path, notebook: str) -> tuple[Path, ...]:
-    """What a notebook of the plan leaves behind: runs, or results."""
-    if notebook == "06_evaluation":
-        return tuple(_results(plan, root))
-    stages = [stage for stage in plan.trained if (stage == "sft") == (notebook == "04_sft_warm_start")]
-    return tuple(plan.stage_folder(root, stage, seed) / MANIFEST for stage in stages for seed in plan.seeds)
-
-
-def longest_chain_first(todo: Sequence[Task]) -> list[Task]:
-    """``todo`` by how long a task and all that must wait for it take one after the other, so that no long chain is
-    left alone at the end; among equals the order stays."""
-    chain = {task.name: 0.0 for task in todo}
-    for task in reversed(todo):  # a task comes after what it needs
-        chain[task.name] += task.minutes
-        for name in task.after:
-            chain[name] = max(chain[name], chain[task.name])
-    return sorted(todo, key=lambda task: -chain[task.name])
-
-
 # --- running --------------------------------------------------------------------------------------
 
 
@@ -134,22 +63,35 @@ def reproduce(
     results: Path,
     workers: int | None = None,
     stream=None,
+    *,
+    dry_run: bool = False,
 ) -> None:
     """Run all notebooks of ``profile``; print progress, every new row of results, and the table at the end.
+
+    Parameters
+    ----------
+    dry_run
+        Only say which would run, and why.
 
     Raises
     ------
     NotebookFailed
-        A notebook failed; the message has its last error and where its log is.
+        A notebook failed; the message has its last error and where its log is. Those that did not need it have run.
     OSError
         Less than 2 GiB free where the runs go.
     """
     stream = stream or sys.stdout
     workers = workers or max(1, min(len(gpus()) or os.cpu_count() or 1, len(profile.plans)))
-    require_space(root, NEEDED_BYTES)
     todo = tasks(profile, Path(root), Path(figures), Path(results))
     for task in todo:
         check_parameters(task.notebook, task.parameters)
+    if dry_run:
+        waiting = reasons(todo, Path(root))
+        width = max(map(len, waiting), default=0)
+        stream.writelines(f"{name:<{width}}  {why}\n" for name, why in waiting.items())
+        stream.write(f"{len(waiting)} of {len(todo)} notebooks would run\n")
+        return
+    require_space(root, NEEDED_BYTES)
     with _alone(Path(root)):
         Reproduction(profile, Path(root), todo, workers, stream).run()
 
@@ -164,6 +106,7 @@ class Reproduction:
         self.workers = workers
         self.stream = stream
         self.processes: dict[str, Child] = {}
+        self.failures: list[str] = []
         self.gpus = gpus()
         self.shown: set[Path] = set()
         self.began = time.time()
@@ -171,22 +114,19 @@ class Reproduction:
         self.live = stream.isatty() if hasattr(stream, "isatty") else False
 
     def run(self) -> None:
-        """Run until all tasks are done, or one fails."""
+        """Run until all tasks are done, or only those are left that wait for one that failed."""
         threads = self.threads = max(1, (os.cpu_count() or 1) // self.workers)
         self._say(
             f"profile {self.profile.name}: {len(self.todo)} notebooks, {self.workers} at a time, "
             f"{threads} thread{'s' if threads > 1 else ''} each, runs in {self.root}"
         )
-        done: set[str] = set()
-        for task in self.todo:  # each comes after what it needs
-            if set(task.after) <= done and _is_done(task, self.root):
-                task.state = "done"
-                done.add(task.name)
+        waiting = reasons(self.todo, self.root)
+        for task in self.todo:
+            task.state = "waiting" if task.name in waiting else "done"
         self._say_what_is_old()
         with ended_by_sigterm():
             try:
-                while any(task.state != "done" for task in self.todo):
-                    self._start_ready(threads)
+                while self._start_ready(threads) or self.processes:
                     self._collect()
                     self._show_new_results()
                     self._show_progress()
@@ -194,16 +134,27 @@ class Reproduction:
             finally:
                 self._stop_all()
         self._show_new_results()
+        if self.failures:
+            left = sum(task.state == "waiting" for task in self.todo)
+            raise NotebookFailed(
+                "\n".join(self.failures)
+                + (f"\n{left} notebooks behind that wait" if left else "")
+                + "\nmend the cause and run the same command again to go on"
+            )
         self._finish()
 
-    def _start_ready(self, threads: int) -> None:
+    def _start_ready(self, threads: int) -> bool:
+        """Start what can be; whether anything was."""
+        started = False
         done = {task.name for task in self.todo if task.state == "done"}
         for task in longest_chain_first(self.todo):
             if len(self.processes) >= self.workers:
-                return
+                break
             if task.state == "waiting" and set(task.after) <= done:
                 self.processes[task.name] = _start(task, self.root, threads, self._free_gpu(task))
                 task.state, task.started = "running", time.time()
+                started = True
+        return started
 
     def _collect(self) -> None:
         for task in self.todo:
@@ -217,14 +168,16 @@ class Reproduction:
                 self.processes[task.name] = _start(task, self.root, self.threads, task.gpu)
                 continue
             if process.failed:
-                raise NotebookFailed(
-                    f"{task.name} failed: {process.error()}\n"
-                    f"its log: {_log(task, self.root)}; mend the cause and run the same command again to go on"
+                task.state = "failed"
+                self.failures.append(
+                    f"{task.name} failed: {process.error()}\nits log: {log(task, self.root)}"
                 )
-            _unfinished(task, self.root).replace(_output(task, self.root))
+                self._say(self.failures[-1])
+                continue
+            unfinished(task, self.root).replace(output(task, self.root))
             write_json(
-                _marker(task.name, self.root),
-                {"fingerprint": _fingerprint(task, self.root), "seconds": task.seconds},
+                marker(task.name, self.root),
+                {"fingerprint": fingerprint(task, self.root), "seconds": task.seconds},
             )
             task.state = "done"
 
@@ -306,29 +259,12 @@ class Reproduction:
         self.stream.flush()
 
 
-def result_files(profile: Profile, root: Path | str) -> list[Path]:
-    """The result files of a profile that exist, in the order of its plans and of the stages."""
-    return [file for plan in profile.plans for file in _results(plan, root, STAGES) if file.exists()]
-
-
-def _results(plan: Plan, root: Path | str, stages: Sequence[str] | None = None) -> list[Path]:
-    """Where the results of a plan lie, of all its stages or of ``stages``."""
-    found = []
-    for stage in plan.stages if stages is None else stages:
-        names = [stage] if stage == "base" else [f"{stage}-seed-{seed}" for seed in plan.seeds]
-        found += [plan.folder(root) / "results" / f"{name}.json" for name in names]
-    return found
-
-
-# --- files and processes ----------------------------------------------------------------------------
-
-
 def _start(task: Task, root: Path, threads: int, gpu: str | None = None) -> Child:
     environment = {**ENVIRONMENT, **os.environ, **DRAWING, "OMP_NUM_THREADS": str(threads)}
     if gpu is not None:
         environment["CUDA_VISIBLE_DEVICES"] = gpu
-    line = command(task.notebook, task.parameters, _unfinished(task, root))
-    return Child(line, _log(task, root), folder=PROJECT, environment=environment)
+    line = command(task.notebook, task.parameters, unfinished(task, root))
+    return Child(line, log(task, root), folder=PROJECT, environment=environment)
 
 
 @contextmanager
@@ -345,49 +281,9 @@ def _alone(root: Path) -> Iterator[None]:
         yield
 
 
-def _slug(name: str) -> str:
-    return name.replace(" ", "_").replace("/", "_")
-
-
-def _output(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task.name)}.ipynb"
-
-
-def _unfinished(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task.name)}.unfinished.ipynb"
-
-
-def _log(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task.name)}.log"
-
-
-def _marker(name: str, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(name)}.json"
-
-
 def _kernel_was_late(task: Task, root: Path) -> bool:
     """Whether its kernel never answered: two kernels that start at once may pick the same port."""
-    return "Kernel didn't respond" in _log(task, root).read_text(errors="replace")
-
-
-def _fingerprint(task: Task, root: Path) -> str:
-    """What a task's outcome depends on: its parameters, its notebook, the library's code, and that what it needs was
-    done when it ran and has not been done again since."""
-    digest = hashlib.sha256(json.dumps([task.name, task.parameters], sort_keys=True).encode())
-    for file in [NOTEBOOKS / f"{task.notebook}.ipynb", *sorted(PACKAGE.rglob("*.py"))]:
-        digest.update(file.read_bytes())
-    for name in sorted(task.after):
-        digest.update(_marker(name, root).read_bytes())
-    return digest.hexdigest()
-
-
-def _is_done(task: Task, root: Path) -> bool:
-    try:
-        marker = read_json(_marker(task.name, root))
-        there = all(path.exists() for path in (_output(task, root), *task.makes))
-        return there and marker["fingerprint"] == _fingerprint(task, root)
-    except (OSError, RunError, KeyError, TypeError):
-        return False
+    return "Kernel didn't respond" in log(task, root).read_text(errors="replace")
 
 
 def _progress(task: Task) -> dict[str, Any] | None:

@@ -15,6 +15,9 @@ from transformers import Trainer, TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback, WandbCallback
 
 from sepo_kit.engine.episode import Episode
+from sepo_kit.engine.rollout import Match
+from sepo_kit.engine.sitting import replayed
+from sepo_kit.games.base import Game
 from sepo_kit.runs import Run
 
 PACKAGES = {"tensorboard": "tensorboard", "trackio": "trackio", "wandb": "wandb"}  # by tracker
@@ -49,24 +52,44 @@ class Told(TrainerCallback):
         self.trainer = trainer
 
     def on_save(self, args, state, control, model=None, **kwargs) -> None:
-        if not state.is_world_process_zero:
+        following = [c for c in self.trainer.callback_handler.callbacks if isinstance(c, FOLLOWING)]
+        if not following or not state.is_world_process_zero:
             return
+        rollouts = self.trainer.rollouts
         shown: dict[str, Episode] = {}
-        for episode in self.trainer.rollouts.step.episodes:
-            shown.setdefault(f"match/{episode.pool}/{episode.opponent}", episode)
-        texts = {name: as_text(episode) for name, episode in list(shown.items())[:TOLD]}
-        for callback in self.trainer.callback_handler.callbacks:
-            if isinstance(callback, FOLLOWING):
-                callback.on_log(args, state, control, logs=texts, model=model)
+        for episode in rollouts.step.episodes:
+            if episode.owner is None:
+                shown.setdefault(f"match/{episode.pool}/{episode.opponent}", episode)
+        number, settings = state.global_step // rollouts.settings.updates - 1, rollouts.settings
+        texts = {
+            name: as_text(rollouts.game, episode, number, settings.common_random_numbers)
+            for name, episode in list(shown.items())[:TOLD]
+        }
+        for callback in following:
+            callback.on_log(args, state, control, logs=texts, model=model)
 
 
-def as_text(episode: Episode) -> str:
-    """A match in a few lines: each round's moves of the agent, what it said where it said more, and the payoffs."""
+def as_text(game: Game, episode: Episode, step: int = 0, common_random_numbers: bool = False) -> str:
+    """A match in a few lines: each round's moves in their order, what the agent said where it said more, the payoffs.
+
+    The moves of strategies are not stored: the match is played again. ``step``: the training step it was played in,
+    from 0.
+    """
+    sitting = replayed(
+        game,
+        Match(episode.pool, episode.opponent, episode.index, episode.group),
+        [decision.action for decision in episode.decisions],
+        episode.seed,
+        answers=episode.answers or None,
+        step=step,
+        common_random_numbers=common_random_numbers,
+    )
     lines = []
     for number, (own, their) in enumerate(zip(episode.own, episode.their, strict=True)):
+        turns = [turn for turn in sitting.turns if turn.round == number]
+        moves = ", ".join(f"{'agent' if turn.seat == 0 else 'opponent'} {turn.action}" for turn in turns)
+        lines.append(f"{number + 1}. {moves or 'no move'} ({own:g} to {their:g})")
         made = [decision for decision in episode.decisions if decision.round == number]
-        moves = ", ".join(decision.action for decision in made) or "no move"
-        lines.append(f"{number + 1}. {moves} ({own:g} to {their:g})")
         lines += [f"   > {d.reply}" for d in made if d.reply and d.reply.strip() != d.action]
     return "\n\n".join(lines)
 

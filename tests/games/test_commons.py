@@ -14,8 +14,8 @@ from sepo_kit.games import GAMES, check_game
 from sepo_kit.games.base import GameSpec, Mixture, StudyStart
 
 ROOT = Path(__file__).parents[2]
-SOURCE, PAGE = ROOT / "examples" / "commons.py", ROOT / "docs" / "add_a_game.md"
-QUOTED = (SOURCE, ROOT / "examples" / "lemons" / "lemons.py", ROOT / "examples" / "lemons" / "pyproject.toml")
+SOURCE, PAGE = ROOT / "examples" / "commons.py", ROOT / "docs" / "game_file.md"
+LEMONS = ROOT / "examples" / "lemons" / "lemons.py"
 
 
 @pytest.fixture(scope="module")
@@ -104,8 +104,8 @@ def test_its_script_runs(commons, capsys):
     assert len(printed.splitlines()) == 4 + len(commons.STRATEGIES)
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+def blocks() -> list[str]:
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
 
 
 def bare(code: str) -> str:
@@ -113,19 +113,14 @@ def bare(code: str) -> str:
     return re.sub(r",(?=[)\]}])", "", re.sub(r"\s", "", code))
 
 
-def test_the_page_quotes_the_files_and_its_other_code_runs(commons, capsys, monkeypatch):
+def test_the_page_quotes_the_file_and_its_program_runs(commons, capsys, monkeypatch):
     monkeypatch.setattr(GAMES, "_known", dict(GAMES.items()))  # what the page registers goes with the test
-    sources = [bare(path.read_text(encoding="utf-8")) for path in QUOTED]
-    ran, quoted = 0, {path.name: 0 for path in QUOTED}
-    for block in [*blocks("python"), *blocks("toml")]:
-        if "import" in block:
-            exec(compile(block, PAGE.name, "exec"), {})
-            ran += 1
-            continue
-        found = [path.name for path, source in zip(QUOTED, sources) if bare(block) in source]
-        assert found, f"in none of {', '.join(quoted)}:\n{block}"
-        quoted[found[0]] += 1
-    assert ran == 2 and quoted == {"commons.py": 9, "lemons.py": 3, "pyproject.toml": 2}
+    programs = [block for block in blocks() if "import" in block]
+    quotes = [block for block in blocks() if "import" not in block]
+    source = bare(SOURCE.read_text(encoding="utf-8"))
+    assert [quote for quote in quotes if bare(quote) not in source] == []
+    assert len(programs) == 1 and len(quotes) >= 4
+    exec(compile(programs[0], PAGE.name, "exec"), {})
     own, plan = capsys.readouterr().out.split()
     assert float(own) < 8 and plan == "pico/commons"
 
@@ -142,7 +137,7 @@ def test_the_page_names_every_field():
 
 @pytest.mark.parametrize("seed", range(2))
 def test_the_packaged_example_passes_too(seed):
-    spec = importlib.util.spec_from_file_location("examples.lemons", QUOTED[1])
+    spec = importlib.util.spec_from_file_location("examples.lemons", LEMONS)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""A user's own game is known to all of the kit: the file of docs/add_a_game.md, and the package of examples/ as an
+"""A user's own game is known to all of the kit: the file of docs/game_file.md, and the package of examples/ as an
 installer leaves it. How it goes through all notebooks is in ``test_reproduce.py``."""
 
 from __future__ import annotations

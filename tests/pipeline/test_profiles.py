@@ -49,3 +49,20 @@ def test_unknown_profile_and_plan_name_what_exists():
         sk.get_profile("fast")
     with pytest.raises(ValueError, match="pico on kuhn"):
         sk.get_profile("smoke").plan("smollm2-135m", "kuhn")
+
+
+def test_a_part_of_a_profile_is_chosen_by_models_and_games():
+    quick = sk.get_profile("quick")
+    assert quick.only(None, ["kuhn"]).batch() == [("smollm2-135m", "kuhn"), ("pico", "kuhn")]
+    assert quick.only(["pico"], ["kuhn", "ipd"]).batch() == [("pico", "ipd"), ("pico", "kuhn")]
+    assert quick.only().batch() == quick.batch()
+    for chosen, said in (
+        ((None, ["go"]), "runs no game 'go'; it runs: kuhn, ipd"),
+        ((["gpt"], None), "runs no model 'gpt'"),
+        (
+            (["smollm2-135m"], ["ipd"]),
+            "has none of these models on any of these games; it has: smollm2-135m on kuhn",
+        ),
+    ):
+        with pytest.raises(ValueError, match=said):
+            quick.only(*chosen)

@@ -18,16 +18,8 @@ from sepo_kit.evaluation.contenders import stored
 from sepo_kit.pipeline.children import Child
 from sepo_kit.pipeline.notebooks import NOTEBOOKS, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
-from sepo_kit.pipeline.reproduce import (
-    Reproduction,
-    Task,
-    _log,
-    _unfinished,
-    longest_chain_first,
-    reproduce,
-    result_files,
-    tasks,
-)
+from sepo_kit.pipeline.reproduce import Reproduction, reproduce
+from sepo_kit.pipeline.tasks import Task, log, longest_chain_first, reasons, result_files, tasks, unfinished
 from sepo_kit.runs import Run, RunError
 from sepo_kit.runs.project import PROJECT
 from sepo_kit.widgets.lab import PenaltyLab
@@ -205,10 +197,10 @@ def run_alone(todo, root):
 
     def starts(task, root, threads, gpu):
         ran.append(task.name)
-        made = [_unfinished(task, root), *task.makes]
+        made = [unfinished(task, root), *task.makes]
         return Child(
             [sys.executable, "-c", "import sys; [open(p, 'w') for p in sys.argv[1:]]", *made],
-            _log(task, root),
+            log(task, root),
         )
 
     with pytest.MonkeyPatch.context() as patch:
@@ -238,6 +230,30 @@ def test_what_has_lost_its_files_is_done_again_and_all_behind_it(tmp_path):
     assert run_alone(changed, tmp_path) == ["a", "b", "c"]
 
 
+def test_what_does_not_need_a_failed_notebook_runs_all_the_same(tmp_path, monkeypatch):
+    todo = [Task("a", "", {}), Task("b", "", {}, ("a",)), Task("c", "", {}), Task("d", "", {}, ("c",))]
+
+    def starts(task, root, threads, gpu):
+        code = "raise ValueError('no')" if task.name == "a" else "import sys; open(sys.argv[1], 'w')"
+        return Child([sys.executable, "-c", code, unfinished(task, root)], log(task, root))
+
+    monkeypatch.setattr("sepo_kit.pipeline.reproduce._start", starts)
+    monkeypatch.setattr("sepo_kit.pipeline.tasks.fingerprint", lambda task, root: task.name)
+    monkeypatch.setattr("sepo_kit.pipeline.reproduce.fingerprint", lambda task, root: task.name)
+    with pytest.raises(NotebookFailed, match=r"(?s)a failed: ValueError: no.*1 notebooks behind that wait"):
+        Reproduction(get_profile("smoke"), tmp_path, todo, 1, io.StringIO()).run()
+    assert list(reasons(todo, tmp_path)) == ["a", "b"]
+
+
+def test_a_dry_run_says_what_would_run_and_why_and_makes_nothing(tmp_path):
+    said, root = io.StringIO(), tmp_path / "runs"
+    reproduce(get_profile("smoke").only(None, ["kuhn"]), root, root, root, stream=said, dry_run=True)
+    lines = said.getvalue().splitlines()
+    assert "05_sepo_training pico/kuhn   behind 04_sft_warm_start pico/kuhn" in lines
+    assert lines[0].split(maxsplit=1) == ["03_sft_data", "has not run"]
+    assert lines[-1] == "10 of 10 notebooks would run" and not root.exists()
+
+
 @pytest.mark.parametrize(
     ("said", "again"),
     [("RuntimeError: Kernel didn't respond in 60 seconds", True), ("ValueError: no", False)],
@@ -249,7 +265,7 @@ def test_a_kernel_that_never_answered_is_started_once_more(tmp_path, monkeypatch
 
     def fails(task, root, threads, gpu):
         started.append(task.name)
-        return Child([sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"], _log(task, root))
+        return Child([sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"], log(task, root))
 
     monkeypatch.setattr("sepo_kit.pipeline.reproduce._start", fails)
     with pytest.raises(NotebookFailed, match="a failed"):

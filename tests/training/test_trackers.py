@@ -37,7 +37,7 @@ def test_tensorboard_has_the_numbers_of_the_metrics_and_some_matches(tiny_folder
     told = [tag for tag in events.Tags()["tensors"] if tag.startswith("train/match/")]
     assert len(told) == 3
     text = events.Tensors(told[0])[0].tensor_proto.string_val[0].decode()
-    assert text.startswith("1. ") and "(" in text
+    assert text.startswith("1. ") and "agent " in text and "opponent " in text
     assert "report_to" not in run.request["settings"]  # another tracker, the same run
     assert train_sepo(tiny_folder, "kuhn", tmp_path / "run", SETTINGS).done
     assert not (train_sepo(tiny_folder, "kuhn", tmp_path / "quiet", SETTINGS).path / "tensorboard").exists()
@@ -60,8 +60,11 @@ def test_trackio_keeps_them_on_this_machine(tiny_folder, tmp_path, monkeypatch):
 def test_a_match_is_told_move_by_move():
     game = get_game("ipd")
     (episode,) = play_matches(game, scripted(game, "tit-for-tat"), [Match("train", "always-defect", 0)], 0)
-    lines = trackers.as_text(episode).split("\n\n")
-    assert lines[:2] == ["1. COOPERATE (0 to 5)", "2. DEFECT (1 to 1)"] and len(lines) == 8
+    episode.decisions[1].reply = "It defected.\nDEFECT"
+    lines = trackers.as_text(game, episode).split("\n\n")
+    assert lines[0] == "1. agent COOPERATE, opponent DEFECT (0 to 5)"
+    assert lines[1:3] == ["2. agent DEFECT, opponent DEFECT (1 to 1)", "   > It defected.\nDEFECT"]
+    assert len(lines) == 9
 
 
 def test_an_unknown_tracker_and_one_that_is_not_installed_are_one_line_each(tiny_folder, tmp_path):

@@ -1,6 +1,6 @@
 """``check_game``: does a game keep the contract that play, training and evaluation rely on?
 
-Public: point it at your own game (``docs/add_a_game.md``). It looks at every state where there are few, else
+Public: point it at your own game (``docs/game_file.md``). It looks at every state where there are few, else
 at what seeded play reaches, and raises ``GameError`` at the first broken rule: what is wrong, what is
 allowed, what to mend. Under a second a game.
 """
