@@ -169,7 +169,11 @@ def _train_table(
         "stage": "adversary", "agent": agent.name, "game": game.spec.id, "seed": seed, "settings": asdict(settings)
     }  # fmt: skip
     tabular(game, {}, row=settings.row)  # refuses an unknown row
-    run = Run(folder, request)
+    with Run(folder, request, writes=True) as run:
+        return _learn_to_attack(run, agent, game, settings, seed)
+
+
+def _learn_to_attack(run: Run, agent: Policy, game: Game, settings: AdversarySettings, seed: int) -> Attack:
     attacked = AttackedGame(game)
     logits = Logits(attacked, settings.row)
     steps = StepSettings(rollouts=settings.episodes, pools=_only(agent), common_random_numbers=False)

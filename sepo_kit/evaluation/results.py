@@ -14,11 +14,11 @@ import pandas as pd
 
 from sepo_kit import exact as enumeration
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
-from sepo_kit.engine.tables import write_tables
+from sepo_kit.engine.tables import rounds_file, write_tables
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
-from sepo_kit.runs import RunError, provenance, read_json, replacing, write_json
+from sepo_kit.runs import RunError, file_hash, provenance, read_json, replacing, sealed, write_json
 
 STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "worst-case SEPO"}
 STAGES = tuple(STAGE_NAMES)
@@ -102,18 +102,52 @@ def write_result(
     name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
     write_tables(Path(folder) / f"{name}.parquet", decision_frame(episodes), round_frame(episodes))
     file = Path(folder) / f"{name}.json"
-    write_json(
-        file,
-        {
-            "label": label,
-            "settings": asdict(settings),
-            "metrics": found.to_frame().drop(columns=["agent", "game"]).to_dict("records"),
-            "policy": policy,
-            "provenance": provenance(),
-            "chain": list(chain),
-        },
-    )
+    tables = [file.with_suffix(".parquet"), rounds_file(file.with_suffix(".parquet"))]
+    result = {
+        "label": label,
+        "settings": asdict(settings),
+        "metrics": found.to_frame().drop(columns=["agent", "game"]).to_dict("records"),
+        "policy": policy,
+        "provenance": provenance(),
+        "chain": list(chain),
+        "files": {table.name: file_hash(table) for table in tables},
+    }
+    write_json(file, sealed(result))
     return file
+
+
+def read_result(file: Path | str) -> dict:
+    """One result as ``write_result`` wrote it.
+
+    Raises
+    ------
+    RunError
+        The file is missing, broken or not a result of this version.
+    """
+    result = read_json(file, dict)
+    label, rows = result.get("label"), result.get("metrics")
+    whole = isinstance(label, dict) and set(KEYS) <= label.keys() and isinstance(rows, list) and rows
+    whole = whole and all(isinstance(label[key], str) for key in KEYS[:3]) and label["stage"] in STAGES
+    whole = whole and (label["seed"] is None or type(label["seed"]) is int)
+    whole = whole and isinstance(result.get("settings"), dict) and all(map(_is_row, rows))
+    whole = whole and isinstance(result.get("provenance"), dict) and _is_chain(result.get("chain", []))
+    whole = whole and isinstance(result.get("policy"), dict | None)
+    if not whole:
+        raise RunError(f"{file} is not a result of this version; delete it and evaluate again")
+    return result
+
+
+def _is_row(row: object) -> bool:
+    """Whether it is a row of metrics."""
+    if not isinstance(row, dict) or not {"metric", "value", "low", "high", "n"} <= row.keys():
+        return False
+    numbers = (row[name] for name in ("value", "low", "high", "n"))
+    return isinstance(row["metric"], str) and all(v is None or type(v) in (int, float) for v in numbers)
+
+
+def _is_chain(chain: object) -> bool:
+    links = chain if isinstance(chain, list) else [None]
+    return all(isinstance(link, dict) and isinstance(link.get("commit"), str | None) for link in links)
 
 
 def read_results(files: Sequence[Path | str]) -> pd.DataFrame:
@@ -126,9 +160,7 @@ def read_results(files: Sequence[Path | str]) -> pd.DataFrame:
     """
     frames = []
     for file in files:
-        result = read_json(file)
-        if not isinstance(result, dict) or not {"label", "metrics"} <= result.keys():
-            raise RunError(f"{file} is not a result of this version; delete it and evaluate again")
+        result = read_result(file)
         frames.append(pd.DataFrame(result["metrics"]).assign(**{k: result["label"][k] for k in KEYS}))
     if not frames:
         return pd.DataFrame(columns=[*KEYS, "metric", "value", "low", "high", "n"])
@@ -202,20 +234,19 @@ def write_table(
     data, source = Path(folder) / f"{name}.csv", Path(folder) / f"{name}.json"
     with replacing(data) as temporary:
         results.to_csv(temporary, index=False)
-    made = [read_json(file) for file in files]
+    made = [read_result(file) for file in files]
     settings = {f"{r['label']['model']} on {r['label']['game']}": r["settings"] for r in made}
     chains = {_words(r["label"]): r.get("chain", []) for r in made}
     evaluated = [r["provenance"] for r in made]
     commits = {p.get("commit") for p in [*evaluated, *(link for chain in chains.values() for link in chain)]}
-    write_json(
-        source,
-        {
-            "provenance": [p for n, p in enumerate(evaluated) if p not in evaluated[:n]],
-            "commits": sorted(commits - {None}),
-            "chains": chains,
-            "settings": settings,
-        },
-    )
+    made_with = {
+        "provenance": [p for n, p in enumerate(evaluated) if p not in evaluated[:n]],
+        "commits": sorted(commits - {None}),
+        "chains": chains,
+        "settings": settings,
+        "files": {data.name: file_hash(data)},
+    }
+    write_json(source, sealed(made_with))
     return [data, source]
 
 

@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from sepo_kit.games import get_game
-from sepo_kit.runs import replacing
+from sepo_kit.runs import file_hash, replacing, sealed, write_json
 
 PALETTE = {
     stage: sns.color_palette("colorblind")[i]
@@ -48,7 +48,8 @@ def style() -> None:
 
 
 def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> Path:
-    """Write ``name``.png, .svg and .csv into ``folder``; the path of the PNG."""
+    """Write ``name``.png, .svg and .csv into ``folder``, and ``name``.json with the hash of the data; the path of the
+    PNG."""
     folder = Path(folder)
     for suffix in (".png", ".svg"):
         with replacing(folder / f"{name}{suffix}") as temporary:
@@ -56,6 +57,8 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> P
             figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
     with replacing(folder / f"{name}.csv") as temporary:
         data.to_csv(temporary, index=False)
+    written = folder / f"{name}.csv"
+    write_json(folder / f"{name}.json", sealed({"files": {written.name: file_hash(written)}}))
     return folder / f"{name}.png"
 
 

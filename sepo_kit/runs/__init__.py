@@ -5,12 +5,15 @@ from sepo_kit.runs.files import (
     RunError,
     append_line,
     file_hash,
+    file_hashes,
     keep_lines,
     read_json,
     read_lines,
     replacing,
     replacing_folder,
     require_space,
+    sweep,
+    to_disk,
     write_json,
 )
 from sepo_kit.runs.folder import (
@@ -30,19 +33,23 @@ from sepo_kit.runs.folder import (
     outdated,
     read_manifest,
 )
+from sepo_kit.runs.lock import LOCK, Lock, holder, is_held
 from sepo_kit.runs.origin import code_fingerprint, commit, notebook_provenance, provenance
+from sepo_kit.runs.seals import problems, sealed
 
 __all__ = [
     "ADAPTER",
     "EPISODES",
     "FORMAT",
     "KEEP",
+    "LOCK",
+    "Lock",
     "MANIFEST",
     "METRICS",
     "PROGRESS",
-    "SCORES",
     "Run",
     "RunError",
+    "SCORES",
     "WEIGHTS",
     "WHOLE",
     "append_line",
@@ -51,12 +58,16 @@ __all__ = [
     "code_fingerprint",
     "commit",
     "file_hash",
+    "file_hashes",
+    "holder",
     "is_aside",
+    "is_held",
     "is_whole",
     "keep_lines",
     "last_checkpoint",
     "notebook_provenance",
     "outdated",
+    "problems",
     "provenance",
     "read_json",
     "read_lines",
@@ -65,5 +76,8 @@ __all__ = [
     "replacing_folder",
     "require_space",
     "seal",
+    "sealed",
+    "sweep",
+    "to_disk",
     "write_json",
 ]
