@@ -18,7 +18,7 @@ from sepo_kit.engine.tables import rounds_file, write_tables
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
-from sepo_kit.runs import RunError, file_hash, provenance, read_json, replacing, sealed, write_json
+from sepo_kit.runs import RunError, file_hash, is_chain, provenance, read_json, replacing, sealed, write_json
 
 STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "worst-case SEPO"}
 STAGES = tuple(STAGE_NAMES)
@@ -130,7 +130,7 @@ def read_result(file: Path | str) -> dict:
     whole = whole and all(isinstance(label[key], str) for key in KEYS[:3]) and label["stage"] in STAGES
     whole = whole and (label["seed"] is None or type(label["seed"]) is int)
     whole = whole and isinstance(result.get("settings"), dict) and all(map(_is_row, rows))
-    whole = whole and isinstance(result.get("provenance"), dict) and _is_chain(result.get("chain", []))
+    whole = whole and isinstance(result.get("provenance"), dict) and is_chain(result.get("chain", []))
     whole = whole and isinstance(result.get("policy"), dict | None)
     if not whole:
         raise RunError(f"{file} is not a result of this version; delete it and evaluate again")
@@ -143,11 +143,6 @@ def _is_row(row: object) -> bool:
         return False
     numbers = (row[name] for name in ("value", "low", "high", "n"))
     return isinstance(row["metric"], str) and all(v is None or type(v) in (int, float) for v in numbers)
-
-
-def _is_chain(chain: object) -> bool:
-    links = chain if isinstance(chain, list) else [None]
-    return all(isinstance(link, dict) and isinstance(link.get("commit"), str | None) for link in links)
 
 
 def read_results(files: Sequence[Path | str]) -> pd.DataFrame:

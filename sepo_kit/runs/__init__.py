@@ -30,6 +30,7 @@ from sepo_kit.runs.folder import (
     base_as_held,
     base_of,
     is_aside,
+    is_chain,
     outdated,
     read_manifest,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "file_hashes",
     "holder",
     "is_aside",
+    "is_chain",
     "is_held",
     "is_whole",
     "keep_lines",

@@ -101,9 +101,14 @@ def write_json(path: Path | str, value: Any, durable: bool = True) -> None:
     ValueError
         A number is infinite.
     """
-    text = json.dumps(without_nan(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+    text = json_text(value)
     with replacing(path, durable) as temporary:
         temporary.write_text(text)
+
+
+def json_text(value: Any) -> str:
+    """``value`` as ``write_json`` writes it; ValueError where a number is infinite."""
+    return json.dumps(without_nan(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def without_nan(value: Any) -> Any:

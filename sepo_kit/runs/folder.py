@@ -89,7 +89,7 @@ class Run:
         else:
             self._hold(writes)
             self.manifest = {"format": FORMAT, "request": self.request, "status": "started", **provenance()}
-            write_json(self.path / MANIFEST, self.manifest)
+            write_json(self.path / MANIFEST, sealed(self.manifest))
 
     def _hold(self, writes: bool) -> None:
         if writes:
@@ -229,7 +229,8 @@ def _places(path: Path, request: dict[str, Any]) -> set[str]:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """The manifest of a run folder; RunError where it is missing, broken or of another format."""
+    """The manifest of a run folder, from anywhere; RunError where it is missing, broken or of another format, or holds
+    something of another kind than readers expect."""
     path = Path(path)
     if not (path / MANIFEST).exists():
         raise RunError(f"{path} is not a run folder: it has no {MANIFEST}")
@@ -239,4 +240,40 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
         raise RunError(
             f"{path / MANIFEST} is not of format {FORMAT}: the run was made by another version; delete it to redo"
         )
+    odd = [name for name, kind in KINDS.items() if not isinstance(manifest.get(name, kind()), kind)]
+    odd += [
+        name for name, kind in ASKED.items() if not isinstance(manifest["request"].get(name), kind | None)
+    ]
+    if not isinstance(manifest.get("wall_seconds", 0.0), int | float):
+        odd.append("wall_seconds")
+    if not is_chain(manifest.get("chain", [])):
+        odd.append("chain")
+    if odd:
+        raise RunError(
+            f"{path / MANIFEST} is not of this version (see {', '.join(odd)}); delete {path} to redo the run"
+        )
     return manifest
+
+
+# What a manifest and its request hold, where they hold it.
+KINDS = {"status": str, "commit": str, "versions": dict, "files": dict, "adapter_sha256": str}
+ASKED = {
+    "stage": str,
+    "game": str,
+    "base": str,
+    "seed": int,
+    "settings": dict,
+    "code": str,
+    "base_sha256": str,
+}
+LINK = {"model": str, "stage": str, "game": str, "seed": int, "commit": str, "beside": str}
+
+
+def is_chain(value: object) -> bool:
+    """Whether it is what manifests, results and tables hold of what an agent came from: a list of objects, the first of
+    them a model; an empty one where nothing is known."""
+    links = value if isinstance(value, list) else [None]
+    return all(
+        isinstance(link, dict) and all(isinstance(link.get(name), kind | None) for name, kind in LINK.items())
+        for link in links
+    ) and all(isinstance(link.get("model"), str) for link in links[:1])

@@ -5,20 +5,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import random
 import socket
 import time
 from pathlib import Path
+from typing import IO
 
 from sepo_kit.runs.files import RunError, read_json
 
 LOCK = ".lock"  # in the run folder, while somebody writes there
+PATIENCE = 5.0  # seconds that a writer waits for readers, who hold the file for microseconds
 JOBS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")  # what clusters call a job
 
 
 class Lock:
     """Holds ``folder`` for this process until ``release``, or until the process ends, however it ends.
 
-    The system's own lock of a file, which two opens of it never hold at once; the file says who holds it.
+    The system's own lock of a file, which two writers never hold at once; the file says who holds it. Readers share it
+    for a moment to see whether it is held: they are waited for.
 
     Raises
     ------
@@ -28,18 +32,21 @@ class Lock:
 
     def __init__(self, folder: Path | str) -> None:
         self.path = Path(folder) / LOCK
+        waiting_until = time.monotonic() + PATIENCE
         while True:
             self._file = open(self.path, "a+")  # noqa: SIM115  # open as long as it is held
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if _locked(self._file, fcntl.LOCK_EX):
                 if self._in_place():
                     break
                 self._file.close()  # its holder deleted or renamed it meanwhile
-            except BlockingIOError:
-                self._file.close()
+                continue
+            only_read = _locked(self._file, fcntl.LOCK_SH)  # which a writer's lock does not allow
+            self._file.close()
+            if not only_read or time.monotonic() > waiting_until:
                 raise RunError(
                     f"{folder} is being written by {holder(folder)}; wait for it, stop it, or choose another folder"
-                ) from None
+                )
+            time.sleep(random.uniform(0.001, 0.02))  # two that wait do not meet again and again
         self._file.truncate(0)
         self._file.write(json.dumps(_myself()) + "\n")
         self._file.flush()
@@ -78,9 +85,15 @@ def is_held(folder: Path | str) -> bool:
     """Whether a process that lives holds ``folder``."""
     try:
         with open(Path(folder) / LOCK) as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not _locked(file, fcntl.LOCK_SH)
     except OSError:  # no lock there, or none that may be read
         return False
-    return False
+
+
+def _locked(file: IO, kind: int) -> bool:
+    """Lock ``file``, if that can be done at once; whether it was."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

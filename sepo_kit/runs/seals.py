@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import RunError, file_hash, file_hashes, read_json, without_nan
+from sepo_kit.runs.files import RunError, file_hash, file_hashes, json_text, read_json, without_nan
 
 SEAL = "sha256"  # of a sealed object: the hash of all its other fields
 # Of a run folder: what its manifest cannot hold a hash of, and what is only there on the way.
@@ -32,17 +32,20 @@ def hashes_of(folder: Path | str) -> dict[str, str]:
 def problems(file: Path | str) -> list[str]:
     """What is wrong with a sealed JSON file and with the ``files`` it names, which lie beside it; [] if nothing is.
 
-    A file without a seal is one of an older version: that is a problem too, since nothing can be told.
+    A file without a seal is one of an older version: that is a problem too, since nothing can be told. One that says
+    the same in other bytes has changed.
     """
     file = Path(file)
     try:
         value = read_json(file, dict)
+        as_written = file.read_text(encoding="utf-8") == json_text(value)
     except (RunError, OSError) as error:
         return [str(error)]
-    known = value.get("files")
+    known = value.get("files", {})
     if SEAL not in value or not isinstance(known, dict):
-        return [f"{file} holds no hashes: it is unfinished or of an older version"]
-    found = [] if value[SEAL] == _hash(value) else [f"{file} has changed since it was written"]
+        return [f"{file} holds no hashes: it is of an older version, or has changed"]
+    same = as_written and value[SEAL] == _hash(value)
+    found = [] if same else [f"{file} has changed since it was written"]
     for name, sha256 in known.items():
         try:
             if file_hash(file.parent / name) != sha256:

@@ -27,11 +27,8 @@ def run_folders(root: Path | str, aside: bool = False) -> list[Path]:
 
 
 def verify(root: Path | str) -> Iterator[tuple[Path, list[str]]]:
-    """Each file under ``root`` that holds hashes, or should, with what is wrong: the manifests of finished runs,
-    results, tables and the data of figures.
-
-    Also named: an unfinished run whose manifest cannot be read.
-    """
+    """Each file under ``root`` that holds hashes, or should, with what is wrong: the manifests of runs, results, tables
+    and the data of figures."""
     root = Path(root)
     if root.is_file():
         yield root, problems(root)
@@ -47,21 +44,22 @@ def verify(root: Path | str) -> Iterator[tuple[Path, list[str]]]:
 
 def _problems_of(folder: Path) -> list[str]:
     try:
-        done = read_manifest(folder)["status"] == "done"
+        read_manifest(folder)
     except (RunError, OSError) as error:
         return [str(error)]
-    return problems(folder / MANIFEST) if done else []
+    return problems(folder / MANIFEST)
 
 
 def _is_sealed(file: Path) -> bool:
     try:
-        return SEAL in file.read_text() and SEAL in read_json(file, dict)
-    except (RunError, OSError, ValueError):
+        value = read_json(file)
+    except (RunError, OSError):
         return True  # unreadable: ``problems`` says how
+    return isinstance(value, dict) and (SEAL in value or "files" in value)
 
 
 def _should_be(file: Path) -> bool:
-    return file.parent.name == "results" and file.with_suffix(".parquet").exists()
+    return any(file.with_suffix(suffix).exists() for suffix in (".parquet", ".csv"))
 
 
 def leftovers(root: Path | str, aside: bool = False) -> list[Path]:

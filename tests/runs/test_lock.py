@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 
@@ -46,6 +49,41 @@ def test_a_second_writer_is_told_who_writes_and_a_killed_one_holds_nothing(tmp_p
         assert f"process {os.getpid()} " in holder(run.path)
         run.finish()
     assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_readers_keep_no_writer_out(tmp_path):
+    """Whoever looks whether a folder is held shares its lock for a moment."""
+    (tmp_path / LOCK).touch()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            is_held(tmp_path)
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(100):
+            Lock(tmp_path).release()
+            (tmp_path / LOCK).touch()
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+
+
+def test_a_slow_reader_is_waited_for_and_a_writer_is_not(tmp_path, monkeypatch):
+    with open(tmp_path / LOCK, "w") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        threading.Timer(0.1, lambda: fcntl.flock(reader, fcntl.LOCK_UN)).start()
+        Lock(tmp_path).release()
+    held = Lock(tmp_path)
+    began = time.monotonic()
+    with pytest.raises(RunError, match="is being written by"):
+        Lock(tmp_path)
+    assert time.monotonic() - began < 1.0
+    held.release()
 
 
 def test_a_lock_is_let_go_by_an_error_and_a_finished_run_needs_none(tmp_path):

@@ -6,13 +6,14 @@ import shutil
 
 import finished
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 
 from sepo_kit import figures
 from sepo_kit.cli import main
 from sepo_kit.evaluation.results import read_results, write_table
-from sepo_kit.runs import Lock, Run, RunError, append_line
+from sepo_kit.runs import MANIFEST, Lock, Run, RunError, append_line, problems, sealed, write_json
 from sepo_kit.runs.shelf import clean, move, verify
 
 
@@ -29,9 +30,10 @@ def trained(folder, base="pico", done=True, code="one"):
     return folder
 
 
-@pytest.fixture
-def shelf(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
     """A run, a result, the table and the picture made of it."""
+    tmp_path = tmp_path_factory.mktemp("whole")
     trained(tmp_path / "runs" / "sft-seed-0")
     finished.evaluation(tmp_path / "runs", "kuhn", "sft", "nash", 0, episodes=2)
     file = tmp_path / "runs" / "pico" / "kuhn" / "results" / "sft-seed-0.json"
@@ -42,6 +44,11 @@ def shelf(tmp_path):
     figures.save(figure, pd.DataFrame({"model": ["pico"], "value": [0.5]}), tmp_path / "figures", "one")
     plt.close(figure)
     return tmp_path
+
+
+@pytest.fixture
+def shelf(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "shelf")
 
 
 def flip(file) -> None:
@@ -64,6 +71,25 @@ def test_one_flipped_bit_is_found(shelf, name, capsys):
     assert main(["runs", "verify", str(shelf)]) == 2
     told = capsys.readouterr()
     assert name in told.out and "1 of 4 do not verify" in told.err
+
+
+def test_every_flipped_bit_of_a_manifest_and_of_what_holds_hashes_is_found(tmp_path):
+    """Also those that leave the JSON as it means: 1e-05 and 1E-05."""
+    done, begun = trained(tmp_path / "a"), trained(tmp_path / "b", done=False)
+    small = tmp_path / "small.json"
+    write_json(small, sealed({"rate": 1e-05, "name": "ü", "third": 1 / 3, "none": float("nan"), "files": {}}))
+    assert problems(small) == []
+    rng = np.random.default_rng(0)
+    for file, bits in ((small, None), (done / MANIFEST, 150), (begun / MANIFEST, 150)):
+        content = file.read_bytes()
+        every = range(len(content) * 8)
+        for bit in every if bits is None else rng.choice(every, bits, replace=False):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(damaged)
+            told = problems(file) if file == small else dict(verify(tmp_path))[file]
+            assert told, f"bit {bit} of {file.name}: {bytes(damaged[bit // 8 - 20 : bit // 8 + 20])}"
+        file.write_bytes(content)
 
 
 def test_a_missing_file_and_an_unfinished_run(tmp_path):
