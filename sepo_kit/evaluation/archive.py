@@ -76,7 +76,7 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
         row["model"] = _first_model(folder, request)
         row["wall_seconds"] = float(manifest.get("wall_seconds", np.nan))
         if (folder / PROGRESS).exists():
-            progress = read_json(folder / PROGRESS, dict, ("step", "total"))
+            progress = read_json(folder / PROGRESS, dict, {"step": int, "total": int})
             row |= {"step": int(progress["step"]), "steps": int(progress["total"])}
     except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:  # RunError is a ValueError
         said = (
@@ -108,12 +108,10 @@ def curves(folder: Path | str) -> pd.DataFrame:
         The log is broken.
     """
     file = Path(folder) / METRICS
-    rows = read_lines(file, ("step",))
+    rows = read_lines(file, {"step": int})
     odd = [name for row in rows for name, value in row.items() if not isinstance(value, int | float | None)]
-    if odd or any(isinstance(row["step"], bool) or not isinstance(row["step"], int) for row in rows):
-        raise RunError(
-            f"{file} is not a log of this version ({min([*odd, 'step'])}); delete {folder} to start again"
-        )
+    if odd:
+        raise RunError(f"{file} is not a log of this version ({min(odd)}); delete {folder} to start again")
     return pd.DataFrame(rows)
 
 

@@ -25,7 +25,7 @@ def policy_frame(files: Iterable[Path | str]) -> pd.DataFrame:
     for file in files:
         result = read_result(file)
         label = [result["label"][key] for key in KEYS]
-        for information, row in (result["policy"] or {}).items():
+        for information, row in (result.get("policy") or {}).items():
             rows += [(*label, information, action, probability) for action, probability in row.items()]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"probability": float, "seed": "Int64"})
 

@@ -129,12 +129,34 @@ def read_result(file: Path | str) -> dict:
     whole = isinstance(label, dict) and set(KEYS) <= label.keys() and isinstance(rows, list) and rows
     whole = whole and all(isinstance(label[key], str) for key in KEYS[:3]) and label["stage"] in STAGES
     whole = whole and (label["seed"] is None or type(label["seed"]) is int)
-    whole = whole and isinstance(result.get("settings"), dict) and all(map(_is_row, rows))
+    whole = whole and _is_settings(result.get("settings")) and all(map(_is_row, rows))
     whole = whole and isinstance(result.get("provenance"), dict) and is_chain(result.get("chain", []))
-    whole = whole and isinstance(result.get("policy"), dict | None)
+    whole = whole and _is_policy(result.get("policy"))
     if not whole:
         raise RunError(f"{file} is not a result of this version; delete it and evaluate again")
     return result
+
+
+def _is_settings(settings: object) -> bool:
+    """Whether it is how an agent was evaluated, as ``EvaluationSettings`` has it."""
+    kinds = {
+        "style": str,
+        "temperature": int | float,
+        "max_new_tokens": int,
+        "seed": int,
+        "episodes": int,
+        "exact": bool,
+    }
+    return isinstance(settings, dict) and all(isinstance(settings.get(n), kind) for n, kind in kinds.items())
+
+
+def _is_policy(policy: object) -> bool:
+    """Whether it is None or a table of probabilities."""
+    rows = policy.values() if isinstance(policy, dict) else [policy]
+    return policy is None or all(
+        isinstance(row, dict) and all(type(p) in (int, float) and 0 <= p <= 1 for p in row.values())
+        for row in rows
+    )
 
 
 def _is_row(row: object) -> bool:
@@ -142,7 +164,9 @@ def _is_row(row: object) -> bool:
     if not isinstance(row, dict) or not {"metric", "value", "low", "high", "n"} <= row.keys():
         return False
     numbers = (row[name] for name in ("value", "low", "high", "n"))
-    return isinstance(row["metric"], str) and all(v is None or type(v) in (int, float) for v in numbers)
+    return isinstance(row["metric"], str) and all(
+        v is None or (type(v) in (int, float) and abs(v) < 1e300) for v in numbers
+    )
 
 
 def read_results(files: Sequence[Path | str]) -> pd.DataFrame:

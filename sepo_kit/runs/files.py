@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,7 @@ def without_nan(value: Any) -> Any:
     return value
 
 
-def read_json(path: Path | str, kind: type = object, needed: Iterable[str] = ()) -> Any:
+def read_json(path: Path | str, kind: type = object, needed: Iterable[str] | Mapping[str, type] = ()) -> Any:
     """Read a JSON file that may come from anywhere.
 
     Parameters
@@ -130,7 +130,7 @@ def read_json(path: Path | str, kind: type = object, needed: Iterable[str] = ())
     kind
         What its value must be: ``dict``, ``list``; anything by default.
     needed
-        Fields that an object must have.
+        Fields that an object must have, and of what kind each is, where a mapping says it.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def read_json(path: Path | str, kind: type = object, needed: Iterable[str] = ())
         raise RunError(
             f"{path} is not valid JSON ({_first_line(error)}); delete {path.parent} to start again"
         ) from None
-    lacking = [name for name in needed if not isinstance(value, dict) or name not in value]
+    lacking = _lacking(value, needed)
     if not isinstance(value, kind) or lacking:
         what = (
             f"it lacks {', '.join(lacking)}" if lacking else f"it holds no {_KINDS.get(kind, kind.__name__)}"
@@ -156,6 +156,23 @@ def read_json(path: Path | str, kind: type = object, needed: Iterable[str] = ())
 
 
 _KINDS = {dict: "object", list: "list"}
+
+
+def _lacking(value: Any, needed: Iterable[str] | Mapping[str, type]) -> list[str]:
+    """The fields of ``needed`` that ``value`` has not, or of another kind; a float may be whole, and no number is true
+    or false."""
+    if not isinstance(value, dict):
+        return list(needed)
+    kinds = needed if isinstance(needed, Mapping) else dict.fromkeys(needed, object)
+    return [name for name, kind in kinds.items() if name not in value or not _is(value[name], kind)]
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e300
+    return isinstance(value, kind)
 
 
 def _parsed(text: str, finite: bool = True) -> Any:
@@ -211,9 +228,9 @@ def append_line(path: Path | str, row: dict[str, Any]) -> None:
         file.write(json.dumps(row, sort_keys=True) + "\n")
 
 
-def read_lines(path: Path | str, needed: Iterable[str] = ()) -> list[dict[str, Any]]:
-    """JSON lines, each an object with the fields ``needed``; a last line cut off by a crash is left out. [] where the
-    file is missing.
+def read_lines(path: Path | str, needed: Iterable[str] | Mapping[str, type] = ()) -> list[dict[str, Any]]:
+    """JSON lines, each an object with the fields ``needed``, as in ``read_json``; a last line cut off by a crash
+    is left out. [] where the file is missing.
 
     Raises
     ------
@@ -234,7 +251,7 @@ def read_lines(path: Path | str, needed: Iterable[str] = ()) -> list[dict[str, A
                     f"{path}, line {number} is not JSON; delete {path.parent} to start again"
                 ) from None
             continue
-        if not isinstance(row, dict) or not set(needed) <= row.keys():
+        if not isinstance(row, dict) or _lacking(row, needed):
             raise RunError(
                 f"{path}, line {number} is not of a log of this version; delete {path.parent} to start again"
             )
@@ -242,7 +259,11 @@ def read_lines(path: Path | str, needed: Iterable[str] = ()) -> list[dict[str, A
     return rows
 
 
-def keep_lines(path: Path | str, kept: Callable[[dict[str, Any]], bool], needed: Iterable[str] = ()) -> None:
+def keep_lines(
+    path: Path | str,
+    kept: Callable[[dict[str, Any]], bool],
+    needed: Iterable[str] | Mapping[str, type] = (),
+) -> None:
     """Drop the JSON lines that are not ``kept``, and a last one that was cut short, which the next would continue.
     ``needed``: as in ``read_lines``."""
     if not Path(path).exists():

@@ -146,7 +146,7 @@ def described(folder: Path | str) -> dict[str, Any]:
     told = {name: request.get(name) for name in ("stage", "game", "seed")}
     status = "being written" if is_held(folder) else manifest["status"]
     if (folder / PROGRESS).exists():
-        progress = read_json(folder / PROGRESS, dict, ("step", "total"))
+        progress = read_json(folder / PROGRESS, dict, {"step": int, "total": int})
         told["step"] = f"{progress['step']} of {progress['total']}"
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {**told, "status": status, "MB": round(size / 1e6, 1), "commit": manifest.get("commit")}

@@ -6,10 +6,12 @@ With several processes (``accelerate launch``) all of them come through here; on
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, Trainer
 
 from sepo_kit.games import checked_game
@@ -23,7 +25,17 @@ from sepo_kit.models.loading import (
     quiet,
     require_targets,
 )
-from sepo_kit.runs import ADAPTER, MANIFEST, WEIGHTS, Run, base_of, file_hash, outdated, read_manifest
+from sepo_kit.runs import (
+    ADAPTER,
+    MANIFEST,
+    WEIGHTS,
+    Run,
+    RunError,
+    base_of,
+    file_hash,
+    outdated,
+    read_manifest,
+)
 from sepo_kit.training.processes import lost_processes_named, world
 from sepo_kit.training.request import request_of
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
@@ -79,13 +91,13 @@ def run_stage(
             trainer.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
             with processes.main_process_first():
                 checkpoint = resume_point(run, getattr(settings, "updates", 1))
-            if checkpoint:
-                resume(trainer, checkpoint)
-            if processes.is_main_process:
-                follow(
-                    trainer, run, settings.report_to, int(checkpoint.name.split("-")[-1]) if checkpoint else 0
-                )
-            trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with _named(checkpoint, trainer):
+                if checkpoint:
+                    resume(trainer, checkpoint)
+                if processes.is_main_process:
+                    begin = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
+                    follow(trainer, run, settings.report_to, begin)
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             best = kept(run)
             save_adapter(trainer, run, chain, best and best["step"])
             if processes.is_main_process:
@@ -99,6 +111,23 @@ def run_stage(
     finally:
         if run is not None:
             run.release()
+
+
+@contextmanager
+def _named(checkpoint: Path | None, trainer: Trainer) -> Iterator[None]:
+    """RunError in one line where ``checkpoint`` cannot be read, whatever the libraries raise of what is in it."""
+    try:
+        yield
+    except (OSError, MemoryError, FloatingPointError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        begun = any(isinstance(c, Watch) and c.begun for c in trainer.callback_handler.callbacks)
+        if checkpoint is None or begun or isinstance(error, RunError):
+            raise
+        first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise RunError(
+            f"{checkpoint} cannot be read ({first}); delete it to go on from the one before"
+        ) from error
 
 
 def _chain(base: str | Path, loaded: LoadedModel, run: Run) -> list[dict[str, Any]]:

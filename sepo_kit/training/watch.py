@@ -49,6 +49,7 @@ class Watch(TrainerCallback):
         self.updates = updates  # of a step
         self.clock = time.perf_counter()
         self.cosine = math.nan
+        self.begun = False  # a step: what a checkpoint holds has been read
         self._weights: torch.Tensor | None = None
         self._update: torch.Tensor | None = None
 
@@ -80,6 +81,9 @@ class Watch(TrainerCallback):
             leave=False,
             disable=hidden,
         )
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.begun = True
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
@@ -168,8 +172,8 @@ def resume_point(run: Run, updates: int = 1) -> Path | None:
         return checkpoint
     step = int(checkpoint.name.split("-")[-1]) // updates if checkpoint else 0
     for name in (METRICS, SCORES):
-        keep_lines(run.path / name, lambda row: row["step"] <= step, ("step",))
-    rows = read_lines(run.path / METRICS)
+        keep_lines(run.path / name, lambda row: row["step"] <= step, {"step": int})
+    rows = read_lines(run.path / METRICS, {"step": int})
     if checkpoint and (not rows or rows[-1]["step"] != step):
         last = f"ends with step {rows[-1]['step']}" if rows else "is empty"
         raise RunError(
