@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ STAGES = {
     "sft": replace(several.SFT, records=STEPS * 8, save_every=1, lora_dropout=0.1),
     "sepo, limits": replace(SEPO, limits={"exploit": 0.1}),
     "sepo, worst-case": replace(SEPO, exploiters="worst-case", keep="best"),
-    "sepo, reasoned": replace(SEPO, style="reasoned", max_new_tokens=3),
+    "sepo, reasoned": replace(SEPO, style="reasoned", max_new_tokens=3, rollouts=2),
 }
 TIMES = {"seconds", "step_time", "wall_seconds", "peak_memory_mib", "peak_gpu_mib", "files", "sha256"}
 
@@ -73,11 +74,12 @@ def made(folder: Path) -> dict[str, str]:
     manifest = {n: v for n, v in read_json(folder / "manifest.json").items() if n not in TIMES}
     for name, value in (("metrics.jsonl", rows), ("manifest.json", manifest)):
         found[name] = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-    return found
+    left = sorted(path.name for path in folder.rglob(".*"))
+    return found | ({"left behind": " ".join(left)} if left else {})
 
 
 def survived(stage: str, model: Path, root: Path, kills: int, at_once: int, context) -> dict:
-    """Kill ``stage`` ``kills`` times, ``at_once`` of them in a run before it may end."""
+    """Kill ``stage`` ``kills`` times, up to ``at_once`` of them in a run before it may end."""
     name = stage.replace(", ", "-")
 
     def start(folder: Path, at: int | None) -> int:
@@ -92,22 +94,24 @@ def survived(stage: str, model: Path, root: Path, kills: int, at_once: int, cont
     operations = int((root / f"{name}.count").read_text())
     wanted, rng = made(whole), np.random.default_rng(len(stage))
     # Every k-th operation of a process that begins anew, and any of those that go on.
-    places = np.linspace(1, operations, -(-kills // at_once)).round().astype(int)
+    places = cycle(np.linspace(1, operations, -(-kills // at_once)).round().astype(int))
     killed = runs = same = 0
     differing: set[str] = set()
-    for number, first in enumerate(tqdm(places, desc=stage, leave=False, disable=None)):
-        folder = root / f"{name}-{number}"
-        for again in range(at_once):
-            killed += (
-                start(
-                    folder, int(rng.integers(1, max(2, operations // (again + 2)))) if again else int(first)
-                )
-                == -signal.SIGKILL
-            )
+    bar = tqdm(total=kills, desc=stage, leave=False, disable=None)
+    while killed < kills:
+        folder = root / f"{name}-{runs}"
+        for again in range(min(at_once, kills - killed)):
+            last = max(2, operations // (again + 2))
+            place = int(rng.integers(1, last)) if again else int(next(places))
+            if start(folder, place) != -signal.SIGKILL:
+                break  # it had come to its end before
+            killed += 1
+            bar.update()
         status, runs = start(folder, None), runs + 1
         found = made(folder) if status == 0 else {"status": str(status)}
         same += found == wanted
         differing |= {n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n)}
+    bar.close()
     return {
         "stage": stage, "file operations": operations, "kills": killed, "runs": runs, "the same": same,
         "differing": ", ".join(sorted(differing)) or "nothing",
@@ -116,7 +120,7 @@ def survived(stage: str, model: Path, root: Path, kills: int, at_once: int, cont
 
 def main() -> None:
     smoke = options(__doc__).smoke
-    kills, at_once = (8, 4) if smoke else (80, 2)
+    kills, at_once = (2, 2) if smoke else (80, 3)
     context = multiprocessing.get_context("forkserver")
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(PROJECT), str(PROJECT / "tests"), str(PROJECT / "benchmarks")]

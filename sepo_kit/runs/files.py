@@ -222,6 +222,28 @@ def require_space(path: Path | str, needed: int) -> None:
         )
 
 
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+# How libraries that write by other means than Python's say it: safetensors and tokenizers, and PyTorch.
+SAID_FULL = re.compile(
+    rf"\(os error ({'|'.join(map(str, FULL))})\)|PytorchStreamWriter failed|inline_container"
+)
+
+
+@contextmanager
+def full_disks_named(path: Path | str) -> Iterator[None]:
+    """OSError in one line that names ``path``, for whatever libraries raise where a disk, a quota or a limit of file
+    sizes is full."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in FULL and error.filename is None
+        if not full and (isinstance(error, OSError) or not SAID_FULL.search(str(error))):
+            raise
+        raise OSError(
+            f"{path} cannot be written ({_first_line(error)}); free some space, then run the same command again"
+        ) from error
+
+
 def append_line(path: Path | str, row: dict[str, Any]) -> None:
     """Append one JSON line and hand it to the system; ``to_disk`` waits until it is on the disk."""
     with open(path, "a") as file:

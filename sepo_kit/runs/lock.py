@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -47,9 +48,13 @@ class Lock:
                     f"{folder} is being written by {holder(folder)}; wait for it, stop it, or choose another folder"
                 )
             time.sleep(random.uniform(0.001, 0.02))  # two that wait do not meet again and again
-        self._file.truncate(0)
-        self._file.write(json.dumps(_myself()) + "\n")
-        self._file.flush()
+        try:
+            self._file.truncate(0)
+            self._file.write(json.dumps(_myself()) + "\n")
+            self._file.flush()
+        except OSError:  # a full disk
+            self.release()
+            raise
 
     def _in_place(self) -> bool:
         try:
@@ -62,7 +67,8 @@ class Lock:
         if not self._file.closed:
             if self._in_place():
                 self.path.unlink(missing_ok=True)
-            self._file.close()
+            with contextlib.suppress(OSError):  # what was not written before is not wanted now
+                self._file.close()
 
 
 def _myself() -> dict[str, object]:

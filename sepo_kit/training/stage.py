@@ -33,6 +33,7 @@ from sepo_kit.runs import (
     RunError,
     base_of,
     file_hash,
+    full_disks_named,
     outdated,
     read_manifest,
 )
@@ -84,7 +85,7 @@ def run_stage(
                 return run
             loaded = loaded or load_model(base)
             chain = _chain(base, loaded, run)
-        with lost_processes_named(), quiet():
+        with lost_processes_named(), full_disks_named(run.path), quiet():
             trainer = build(loaded, game, run)
             trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
             # A checkpoint is sealed last: a step that is not done again has left all it leaves.
