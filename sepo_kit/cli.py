@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sepo_kit.games.base import POOLS
 from sepo_kit.runs import KEEP
+from sepo_kit.runs.command import add_commands
 
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
@@ -213,6 +214,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.set_defaults(run=_data)
 
+    add_commands(commands)
     init = commands.add_parser(
         "init", help="make a project where there is no checkout: notebooks, configurations"
     )

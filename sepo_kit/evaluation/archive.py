@@ -15,7 +15,7 @@ import pandas as pd
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.rollout import Match
 from sepo_kit.engine.sitting import Sitting, Turn, replayed
-from sepo_kit.engine.tables import EPISODE, rounds_file
+from sepo_kit.engine.tables import EPISODE, read_table, rounds_file
 from sepo_kit.evaluation.reasons import named_in, read_reason
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import SEATS
@@ -77,12 +77,12 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
         row["model"] = _first_model(folder, request)
         row["wall_seconds"] = float(manifest.get("wall_seconds", np.nan))
         if (folder / PROGRESS).exists():
-            progress = read_json(folder / PROGRESS)
+            progress = read_json(folder / PROGRESS, dict, {"step": int, "total": int})
             row |= {"step": int(progress["step"]), "steps": int(progress["total"])}
-    except (KeyError, TypeError, ValueError) as error:  # RunError is a ValueError
+    except (KeyError, TypeError, ValueError, OverflowError, OSError) as error:  # RunError is a ValueError
         said = (
             str(error)
-            if isinstance(error, RunError)
+            if isinstance(error, RunError | OSError)
             else f"{folder / MANIFEST} lacks what this version writes"
         )
         return row | {"status": BROKEN, "problem": said}
@@ -108,11 +108,11 @@ def curves(folder: Path | str) -> pd.DataFrame:
     RunError
         The log is broken.
     """
-    rows = read_lines(Path(folder) / METRICS)
-    if not all(isinstance(row, dict) and "step" in row for row in rows):
-        raise RunError(
-            f"{Path(folder) / METRICS} is not a log of this version; delete {folder} to start again"
-        )
+    file = Path(folder) / METRICS
+    rows = read_lines(file, {"step": int})
+    odd = [name for row in rows for name, value in row.items() if not isinstance(value, int | float | None)]
+    if odd:
+        raise RunError(f"{file} is not a log of this version ({min(odd)}); delete {folder} to start again")
     return pd.DataFrame(rows)
 
 
@@ -178,16 +178,9 @@ def read_episodes(file: Path | str) -> Recording:
 
 
 def _read(file: Path, needed: set[str]) -> pd.DataFrame:
-    try:
-        frame = pd.read_parquet(file)
-    except (OSError, ValueError) as error:  # pyarrow's errors are ValueErrors
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise RunError(f"{file} cannot be read ({first}); delete it") from None
-    missing = sorted(needed - set(frame))
-    if missing or not set(frame["game"]) <= set(GAMES):
-        raise RunError(
-            f"{file} was made by another version; delete it (missing: {', '.join(missing) or 'its game'})"
-        )
+    frame = read_table(file, needed)
+    if frame.empty or not set(frame["game"]) <= set(GAMES):
+        raise RunError(f"{file} was made by another version; delete it (missing: its game)")
     return frame
 
 

@@ -20,7 +20,7 @@ from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.reasons import shares
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
-from sepo_kit.runs import RunError, provenance, read_json, write_csv, write_json
+from sepo_kit.runs import RunError, file_hash, is_chain, provenance, read_json, sealed, write_csv, write_json
 
 STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "worst-case SEPO"}
 STAGES = tuple(STAGE_NAMES)
@@ -104,18 +104,71 @@ def write_result(
     name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
     write_tables(Path(folder) / f"{name}.parquet", decision_frame(episodes), round_frame(episodes))
     file = Path(folder) / f"{name}.json"
-    write_json(
-        file,
-        {
-            "label": label,
-            "settings": asdict(settings),
-            "metrics": found.to_frame().drop(columns=["agent", "game"]).to_dict("records"),
-            "policy": policy,
-            "provenance": provenance(),
-            "chain": list(chain),
-        },
-    )
+    tables = [file.with_suffix(".parquet"), rounds_file(file.with_suffix(".parquet"))]
+    result = {
+        "label": label,
+        "settings": asdict(settings),
+        "metrics": found.to_frame().drop(columns=["agent", "game"]).to_dict("records"),
+        "policy": policy,
+        "provenance": provenance(),
+        "chain": list(chain),
+        "files": {table.name: file_hash(table) for table in tables},
+    }
+    write_json(file, sealed(result))
     return file
+
+
+def read_result(file: Path | str) -> dict:
+    """One result as ``write_result`` wrote it.
+
+    Raises
+    ------
+    RunError
+        The file is missing, broken or not a result of this version.
+    """
+    result = read_json(file, dict)
+    label, rows = result.get("label"), result.get("metrics")
+    whole = isinstance(label, dict) and set(KEYS) <= label.keys() and isinstance(rows, list) and rows
+    whole = whole and all(isinstance(label[key], str) for key in KEYS[:3]) and label["stage"] in STAGES
+    whole = whole and (label["seed"] is None or type(label["seed"]) is int)
+    whole = whole and _is_settings(result.get("settings")) and all(map(_is_row, rows))
+    whole = whole and isinstance(result.get("provenance"), dict) and is_chain(result.get("chain", []))
+    whole = whole and _is_policy(result.get("policy"))
+    if not whole:
+        raise RunError(f"{file} is not a result of this version; delete it and evaluate again")
+    return result
+
+
+def _is_settings(settings: object) -> bool:
+    """Whether it is how an agent was evaluated, as ``EvaluationSettings`` has it."""
+    kinds = {
+        "style": str,
+        "temperature": int | float,
+        "max_new_tokens": int,
+        "seed": int,
+        "episodes": int,
+        "exact": bool,
+    }
+    return isinstance(settings, dict) and all(isinstance(settings.get(n), kind) for n, kind in kinds.items())
+
+
+def _is_policy(policy: object) -> bool:
+    """Whether it is None or a table of probabilities."""
+    rows = policy.values() if isinstance(policy, dict) else [policy]
+    return policy is None or all(
+        isinstance(row, dict) and all(type(p) in (int, float) and 0 <= p <= 1 for p in row.values())
+        for row in rows
+    )
+
+
+def _is_row(row: object) -> bool:
+    """Whether it is a row of metrics."""
+    if not isinstance(row, dict) or not {"metric", "value", "low", "high", "n"} <= row.keys():
+        return False
+    numbers = (row[name] for name in ("value", "low", "high", "n"))
+    return isinstance(row["metric"], str) and all(
+        v is None or (type(v) in (int, float) and abs(v) < 1e300) for v in numbers
+    )
 
 
 def read_results(files: Sequence[Path | str]) -> pd.DataFrame:
@@ -128,9 +181,7 @@ def read_results(files: Sequence[Path | str]) -> pd.DataFrame:
     """
     frames = []
     for file in files:
-        result = read_json(file)
-        if not isinstance(result, dict) or not {"label", "metrics"} <= result.keys():
-            raise RunError(f"{file} is not a result of this version; delete it and evaluate again")
+        result = read_result(file)
         frames.append(pd.DataFrame(result["metrics"]).assign(**{k: result["label"][k] for k in KEYS}))
     if not frames:
         return pd.DataFrame(columns=[*KEYS, "metric", "value", "low", "high", "n"])
@@ -205,7 +256,7 @@ def by_opponent(files: Sequence[Path | str]) -> pd.DataFrame:
         rounds = rounds_file(file.with_suffix(".parquet"))
         if not rounds.exists():
             raise RunError(f"{rounds} is missing; evaluate again")
-        frames.append(pd.read_parquet(rounds).assign(stage=read_json(file)["label"]["stage"]))
+        frames.append(pd.read_parquet(rounds).assign(stage=read_json(file, dict, ["label"])["label"]["stage"]))
     means = pd.concat(frames).groupby(["pool", "opponent", "stage"], sort=False)[["own", "their"]].mean()
     wide = means.unstack("stage")
     met = list(dict.fromkeys(means.index.droplevel("stage")))
@@ -226,7 +277,7 @@ def by_reason(files: Sequence[Path | str]) -> pd.DataFrame:
     """
     frames = []
     for file in map(Path, files):
-        label = read_json(file)["label"]
+        label = read_json(file, dict, ["label"])["label"]
         found = shares(reasons_in(read_episodes(file.with_suffix(".parquet"))))
         found.insert(0, "stage", STAGE_NAMES[label["stage"]])
         found.insert(1, "seed", label["seed"])
@@ -263,20 +314,19 @@ def write_table(
     """
     data, source = Path(folder) / f"{name}.csv", Path(folder) / f"{name}.json"
     write_csv(data, results)
-    made = [read_json(file) for file in files]
+    made = [read_result(file) for file in files]
     settings = {f"{r['label']['model']} on {r['label']['game']}": r["settings"] for r in made}
     chains = {_words(r["label"]): r.get("chain", []) for r in made}
     evaluated = [r["provenance"] for r in made]
     commits = {p.get("commit") for p in [*evaluated, *(link for chain in chains.values() for link in chain)]}
-    write_json(
-        source,
-        {
-            "provenance": [p for n, p in enumerate(evaluated) if p not in evaluated[:n]],
-            "commits": sorted(commits - {None}),
-            "chains": chains,
-            "settings": settings,
-        },
-    )
+    made_with = {
+        "provenance": [p for n, p in enumerate(evaluated) if p not in evaluated[:n]],
+        "commits": sorted(commits - {None}),
+        "chains": chains,
+        "settings": settings,
+        "files": {data.name: file_hash(data)},
+    }
+    write_json(source, sealed(made_with))
     return [data, source]
 
 

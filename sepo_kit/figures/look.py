@@ -12,7 +12,7 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from sepo_kit.games import get_game
-from sepo_kit.runs import replacing, write_csv
+from sepo_kit.runs import file_hash, replacing, sealed, write_csv, write_json
 
 PALETTE = {
     stage: sns.color_palette("colorblind")[i]
@@ -59,14 +59,17 @@ def style() -> None:
 
 
 def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> Path:
-    """Write ``name``.png, .svg and .csv into ``folder``; the path of the PNG."""
+    """Write ``name``.png, .svg and .csv into ``folder``, and ``name``.json with the hash of the data; the path of the
+    PNG."""
     folder = Path(folder)
     for suffix in (".png", ".svg"):
         with replacing(folder / f"{name}{suffix}") as temporary:
             metadata = {"Date": None} if suffix == ".svg" else None
             with plt.rc_context({"svg.hashsalt": "sepo_kit"}):  # or each file has ids of its own
                 figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
-    write_csv(folder / f"{name}.csv", data)
+    written = folder / f"{name}.csv"
+    write_csv(written, data)
+    write_json(folder / f"{name}.json", sealed({"files": {written.name: file_hash(written)}}))
     return folder / f"{name}.png"
 
 

@@ -21,7 +21,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games.base import Game, InformationState, answer_rule
-from sepo_kit.models.chat import thinking_off
+from sepo_kit.models.chat import opening, thinking_off
 from sepo_kit.models.constrained import ReplyTree, Walk, reply_tree
 from sepo_kit.models.generation import sample_replies
 from sepo_kit.models.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
@@ -120,11 +120,8 @@ class LanguageModel(Policy):
         return self.tokenizer.eos_token_id
 
     def messages(self, seen: InformationState) -> list[dict[str, str]]:
-        """The two messages of one decision: rules, and what this seat has seen."""
-        return [
-            {"role": "system", "content": self.game.system_prompt(self.style)},
-            {"role": "user", "content": self.game.render(seen)},
-        ]
+        """The messages of one decision: rules, and what this seat has seen; one where the template knows no system."""
+        return opening(self.tokenizer, self.game.system_prompt(self.style), self.game.render(seen))
 
     def prompt_ids(self, seen: InformationState) -> tuple[int, ...]:
         """Tokens of the prompt, up to where the assistant's reply begins."""

@@ -186,7 +186,7 @@ def other_columns(file):
         (unlabelled, "not a result of this version"),
         (other_numbers, "does not belong to the decisions beside it"),
         (without_decisions, "no stored decisions to weigh; evaluate again"),
-        (half_a_table, "is not a table of decisions"),
+        (half_a_table, "cannot be read"),
         (cut_table, "some are missing; evaluate again"),
         (without_rounds, "no stored rounds to weigh; evaluate again"),
         (cut_rounds, "some are missing; evaluate again"),

@@ -210,7 +210,7 @@ def test_a_finished_run_says_so_when_it_is_opened_again(tmp_path):
 
 def test_wall_time_adds_up_over_resumptions(tmp_path, monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr(time, "time", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])  # no jump of the clock counts
     run = Run(tmp_path, REQUEST)
     clock[0] += 10
     run.finish()
