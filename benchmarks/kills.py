@@ -13,6 +13,8 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
@@ -42,25 +44,50 @@ STAGES = {
 TIMES = {"seconds", "step_time", "wall_seconds", "peak_memory_mib", "peak_gpu_mib", "files", "sha256"}
 
 
-def train(stage: str, model: Path, folder: Path, at: int | None, count: Path) -> None:
-    """Train in ``folder``; at operation ``at`` on a file there the process ends by SIGKILL. Writes how many there were
-    into ``count``."""
-    done = 0
-    inside = f"{folder}{os.sep}"
+_watching: tuple[str, Callable[[int], None]] | None = None
+_seen = 0
 
-    def watch(event: str, arguments: tuple) -> None:
-        nonlocal done
-        if event not in EVENTS or not str(arguments[0]).startswith(inside):
-            return
-        if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
-            return
-        done += 1
-        if done == at:
-            os.kill(os.getpid(), signal.SIGKILL)
 
-    sys.addaudithook(watch)
-    several.run(stage.split(",")[0], model, folder, STAGES[stage])
-    count.write_text(str(done))
+def _hook(event: str, arguments: tuple) -> None:
+    global _seen
+    if _watching is None or event not in EVENTS or not str(arguments[0]).startswith(_watching[0]):
+        return
+    if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
+        return
+    _seen += 1
+    _watching[1](_seen)
+
+
+_hooked: list[Callable] = []  # an audit hook stays as long as the process
+
+
+@contextmanager
+def watched(folder: Path, act: Callable[[int], None]) -> Iterator[Callable[[], int]]:
+    """Call ``act`` with its number before every operation on a file in ``folder``; gives how many there were."""
+    global _watching, _seen
+    if not _hooked:
+        sys.addaudithook(_hook)
+        _hooked.append(_hook)
+    _watching, _seen = (f"{folder}{os.sep}", act), 0
+    try:
+        yield lambda: _seen
+    finally:
+        _watching = None
+
+
+def train(
+    stage: str, model: Path, folder: Path, at: int | None, count: Path, by: int = signal.SIGKILL
+) -> None:
+    """Train in ``folder``; at operation ``at`` on a file there the process gets the signal ``by``. Writes how many
+    there were into ``count``."""
+
+    def stop(number: int) -> None:
+        if number == at:
+            os.kill(os.getpid(), by)
+
+    with watched(folder, stop) as counted:
+        several.run(stage.split(",")[0], model, folder, STAGES[stage])
+    count.write_text(str(counted()))
 
 
 def made(folder: Path) -> dict[str, str]:

@@ -68,10 +68,11 @@ class Watch(TrainerCallback):
         return state.global_step // self.updates
 
     def on_train_begin(self, args, state, control, model=None, **kwargs) -> None:
-        kept = Path(args.output_dir) / f"checkpoint-{state.global_step}" / UPDATE
-        if kept.exists():  # the run goes on: what its next update is compared with
+        if state.global_step:  # the run goes on: what its next update is compared with
             self._weights = torch.cat(_trained(model)).clone()
-            self._update = load_file(kept)["update"].to(self._weights.device)
+            kept = Path(args.output_dir) / f"checkpoint-{state.global_step}" / UPDATE
+            if kept.exists():  # there is none of the first step
+                self._update = load_file(kept)["update"].to(self._weights.device)
         # Only on a terminal: a notebook has the run browser, a log file wants no bars.
         hidden = None if state.is_world_process_zero else True
         self.bar = tqdm(
