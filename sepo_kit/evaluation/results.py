@@ -167,7 +167,8 @@ def _is_row(row: object) -> bool:
         return False
     numbers = (row[name] for name in ("value", "low", "high", "n"))
     return isinstance(row["metric"], str) and all(
-        v is None or (type(v) in (int, float) and abs(v) < 1e300) for v in numbers
+        v is None or (type(v) in (int, float) and not abs(v) >= 1e300)
+        for v in numbers  # NaN of older versions
     )
 
 
@@ -256,7 +257,9 @@ def by_opponent(files: Sequence[Path | str]) -> pd.DataFrame:
         rounds = rounds_file(file.with_suffix(".parquet"))
         if not rounds.exists():
             raise RunError(f"{rounds} is missing; evaluate again")
-        frames.append(pd.read_parquet(rounds).assign(stage=read_json(file, dict, ["label"])["label"]["stage"]))
+        frames.append(
+            pd.read_parquet(rounds).assign(stage=read_json(file, dict, ["label"])["label"]["stage"])
+        )
     means = pd.concat(frames).groupby(["pool", "opponent", "stage"], sort=False)[["own", "their"]].mean()
     wide = means.unstack("stage")
     met = list(dict.fromkeys(means.index.droplevel("stage")))

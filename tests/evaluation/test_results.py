@@ -1,12 +1,14 @@
 """Result files: written, read back, summed up; broken ones are named."""
 
 import json
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
 from finished import evaluation
 
 from sepo_kit.evaluation.results import (
+    EvaluationSettings,
     by_opponent,
     by_seed,
     read_results,
@@ -16,6 +18,8 @@ from sepo_kit.evaluation.results import (
     write_table,
 )
 from sepo_kit.runs import RunError
+
+SETTINGS = asdict(EvaluationSettings(episodes=20, exact=True))
 
 
 def result(folder, stage, seed, safety):
@@ -28,7 +32,7 @@ def result(folder, stage, seed, safety):
     ]  # fmt: skip
     label = {"model": "pico", "game": "kuhn", "stage": stage, "seed": seed}
     file = folder / f"{stage}-{seed}.json"
-    file.write_text(json.dumps({"label": label, "metrics": metrics, "settings": {}, "provenance": {}}))
+    file.write_text(json.dumps({"label": label, "metrics": metrics, "settings": SETTINGS, "provenance": {}}))
     return file
 
 
@@ -52,7 +56,7 @@ def test_a_table_is_written_with_its_settings(tmp_path):
     files = [result(tmp_path, "base", None, -1.0)]
     data, source = write_table(read_results(files), tmp_path / "out", "smoke", files)
     assert len(pd.read_csv(data)) == 8
-    assert json.loads(source.read_text())["settings"] == {"pico on kuhn": {}}
+    assert json.loads(source.read_text())["settings"] == {"pico on kuhn": SETTINGS}
 
 
 def test_a_table_keeps_every_commit_and_chain(tmp_path):

@@ -115,7 +115,9 @@ def test_save_writes_picture_vector_and_data(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "change.svg").read_text().lstrip().startswith("<?xml")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "change.csv"), data)
-    assert {p.name for p in tmp_path.iterdir()} == {"change.png", "change.svg", "change.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "change.png", "change.svg", "change.csv", "change.json"
+    }  # fmt: skip
 
 
 def test_the_same_data_is_the_same_file(tmp_path):
