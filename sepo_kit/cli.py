@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sepo_kit.games.base import POOLS
 from sepo_kit.runs import KEEP
+from sepo_kit.runs.command import add_commands
 
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
@@ -246,6 +247,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.set_defaults(run=_data)
 
+    add_commands(commands)
     init = commands.add_parser(
         "init", help="make a project where there is no checkout: notebooks, configurations"
     )
@@ -346,7 +348,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         found = sk.evaluate(
             agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact
         ).to_frame()
-    print(found.to_string(index=False, float_format=lambda v: f"{v:.4f}"))
+    print(found.to_string(index=False, float_format=lambda v: f"{round(v, 4) + 0.0:.4f}"))
     if hasattr(agent, "usage"):  # what an endpoint was asked, and what that cost
         print(agent.usage, file=sys.stderr)
 
@@ -366,6 +368,8 @@ def _audit(options: argparse.Namespace) -> None:
             print(
                 f"{name}: {worst[0]['name']} ({worst[0]['source']}) leads by {worst[0]['lead']:.3f} per {game['unit']}"
             )
+        else:
+            print(f"{name}: left out, {game['not_tried'][0][1]}")
     print(f"written: {folder / PAGE}")
 
 
@@ -499,8 +503,12 @@ def _data(options: argparse.Namespace) -> None:
 
 def _init(options: argparse.Namespace) -> None:
     from sepo_kit.runs.project import init
+    from sepo_kit.training.demonstrations import write_corpus
 
-    written = init(options.folder)
+    corpus = options.folder / "data" / "sft"  # no wheel has it: it is made, the same everywhere
+    if corpus.exists():
+        raise ValueError(f"{corpus} is there already; name a folder without a project")
+    written = [*init(options.folder), *write_corpus(corpus)]
     print(
         f"{len(written)} files in {options.folder}. Now: cd {options.folder} && sepo-kit reproduce --profile smoke"
     )

@@ -14,7 +14,9 @@ SCRIPTS = sorted(path.stem for path in BENCHMARKS.glob("*.py") if path.stem != "
 # What each must show: a column, and a word of a row.
 SHOWN = {
     "exact": ("times_peer", "OpenSpiel"),
+    "kills": ("the same", "worst-case", "reasoned"),
     "lab": ("limit_ms", "slider move"),
+    "reasoned": ("times", "token trees"),
     "rollout": ("lockstep_per_s", "reasoned", "self-play"),
     "scaling": ("times", "processes"),
     "simulation": ("ratio", "Axelrod"),

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from pandas.api import types
 
-from sepo_kit.runs import replacing
+from sepo_kit.runs import RunError, replacing
 
 EPISODE = ("pool", "opponent", "group", "index")  # the columns that name an episode of a table
 
@@ -25,3 +28,53 @@ def write_tables(file: Path | str, decisions: pd.DataFrame, rounds: pd.DataFrame
     for path, frame in ((rounds_file(file), rounds), (Path(file), decisions)):
         with replacing(path) as temporary:
             frame.to_parquet(temporary, index=False)
+
+
+# What the columns of recorded play hold, where they are there.
+NUMBERS = (
+    "group", "index", "seed", "round", "own", "their", "collusion", "externality", "seat", "move", "step",
+)  # fmt: skip
+OPEN = ("log_prob", "reward", "advantage")  # numbers that may be undefined
+WORDS = ("game", "pool", "opponent", "information", "action")
+
+
+def read_table(file: Path | str, needed: Iterable[str] = ()) -> pd.DataFrame:
+    """A table of recorded play, from anywhere, with its columns ``needed`` and values that can be reckoned with.
+
+    Raises
+    ------
+    RunError
+        The file is missing, broken, or holds something else; one line says what.
+    """
+    file = Path(file)
+    try:
+        frame = pd.read_parquet(file)
+    except MemoryError:
+        raise
+    except Exception as error:  # pyarrow's are of many kinds, and corrupt files bring out more
+        raise RunError(f"{file} cannot be read ({_first_line(error)}); delete it") from None
+    missing = sorted(set(needed) - set(frame))
+    wrong = [name for name in NUMBERS if name in frame and not _reckonable(frame[name])]
+    wrong += [name for name in OPEN if name in frame and not _reckonable(frame[name], undefined=True)]
+    wrong += [
+        name for name in WORDS if name in frame and not all(isinstance(value, str) for value in frame[name])
+    ]
+    if missing or wrong:
+        what = f"missing: {', '.join(missing)}" if missing else f"no usable values in: {', '.join(wrong)}"
+        raise RunError(f"{file} was made by another version; delete it ({what})")
+    return frame
+
+
+def _reckonable(column: pd.Series, undefined: bool = False) -> bool:
+    if isinstance(column, pd.DataFrame):  # two columns of one name
+        return False
+    if undefined and column.isna().all():  # of no kind then: an agent that answers in text states no log_prob
+        return True
+    if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
+        return False
+    values = column.to_numpy(dtype=float, na_value=np.nan)
+    return bool((np.isfinite(values) | (undefined & np.isnan(values))).all())
+
+
+def _first_line(error: Exception) -> str:
+    return next((line for line in str(error).strip().splitlines()), type(error).__name__)

@@ -7,8 +7,7 @@ from pathlib import Path
 
 from sepo_kit.adversaries.opponents import resolve_agent
 from sepo_kit.engine.policy import Policy
-from sepo_kit.evaluation.results import KEYS
-from sepo_kit.runs import read_json
+from sepo_kit.evaluation.results import KEYS, read_result
 
 
 def agents_of(files: Iterable[Path | str]) -> Iterator[tuple[dict, Policy]]:
@@ -20,7 +19,7 @@ def agents_of(files: Iterable[Path | str]) -> Iterator[tuple[dict, Policy]]:
         A result or a run is missing or broken.
     """
     for file in files:
-        result = read_json(file)
+        result = read_result(file)
         label, settings = {key: result["label"][key] for key in KEYS}, result["settings"]
         folder = Path(file).parents[1] / f"{label['stage']}-seed-{label['seed']}"
         source = label["model"] if label["seed"] is None else f"run:{folder}"
@@ -30,4 +29,4 @@ def agents_of(files: Iterable[Path | str]) -> Iterator[tuple[dict, Policy]]:
 
 def games_of(files: Iterable[Path | str]) -> dict[Path, str]:
     """The game of each result file."""
-    return {Path(file): read_json(file)["label"]["game"] for file in files}
+    return {Path(file): read_result(file)["label"]["game"] for file in files}

@@ -169,16 +169,20 @@ def _train_table(
         "stage": "adversary", "agent": agent.name, "game": game.spec.id, "seed": seed, "settings": asdict(settings)
     }  # fmt: skip
     tabular(game, {}, row=settings.row)  # refuses an unknown row
-    run = Run(folder, request)
+    with Run(folder, request, writes=True) as run:
+        return _learn_to_attack(run, agent, game, settings, seed)
+
+
+def _learn_to_attack(run: Run, agent: Policy, game: Game, settings: AdversarySettings, seed: int) -> Attack:
     attacked = AttackedGame(game)
     logits = Logits(attacked, settings.row)
     steps = StepSettings(rollouts=settings.episodes, pools=_only(agent), common_random_numbers=False)
     taken = TrainingStep(attacked, steps)
     begin = 0
     if (run.path / STATE).exists():
-        kept = read_json(run.path / STATE)
+        kept = read_json(run.path / STATE, dict, {"step": int, "logits": dict})
         begin = kept["step"]
-        logits.logits = {label: np.array(values) for label, values in kept["logits"].items()}
+        logits.logits = {label: np.array(values, dtype=float) for label, values in kept["logits"].items()}
     for step in range(begin, 0 if run.done else settings.steps + 1):
         if step % settings.check_every == 0 or step == settings.steps:
             _check(run, game, agent, logits, settings, seed, step)
@@ -200,7 +204,7 @@ def _train_model(
     attacked = AttackedGame(game)
     run = train_sepo(settings.base, attacked, folder, sepo, seed, opponents={agent.name: agent})
     a_step = sepo.rollouts * sepo.groups
-    checked = {row["step"] for row in read_lines(run.path / CURVE)}
+    checked = {row["step"] for row in read_lines(run.path / CURVE, {"step": int})}
     for step in (0, *kept_steps(run.path)):
         if step not in checked:
             learner = load_model(run.path, step=step) if step else load_model(settings.base)
@@ -217,7 +221,9 @@ def _only(agent: Policy) -> Pools:
 
 
 def _curve(run: Run) -> pd.DataFrame:
-    return pd.DataFrame(read_lines(run.path / CURVE)).drop_duplicates("step", keep="last", ignore_index=True)
+    return pd.DataFrame(read_lines(run.path / CURVE, {"step": int})).drop_duplicates(
+        "step", keep="last", ignore_index=True
+    )
 
 
 def _note(run: Run, step: int, episodes: int, found: Gain) -> None:

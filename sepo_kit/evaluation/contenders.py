@@ -19,17 +19,17 @@ from sepo_kit.adversaries.worst_case import find_worst_case
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.policy import scripted as scripted_policy
 from sepo_kit.engine.simulate import simulate
-from sepo_kit.engine.tables import rounds_file
+from sepo_kit.engine.tables import read_table, rounds_file
 from sepo_kit.evaluation.evaluate import MEANS, EpisodeMeans
 from sepo_kit.evaluation.reference import QUICK_STATES
-from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES
+from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES, read_result
 from sepo_kit.evaluation.reweigh import Contender
 from sepo_kit.evaluation.statistics import Estimate, resampled
 from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, GameSpec
 from sepo_kit.objective.terms import TERMS, row_of, terms_of
-from sepo_kit.runs import RunError, read_json
+from sepo_kit.runs import RunError
 
 EPISODES = 200  # per opponent, where a strategy is sampled
 AGREE = 1e-6  # how far stored terms and those of the stored decisions may be apart
@@ -104,11 +104,22 @@ def _resamples(means: EpisodeMeans, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Stored:
-    """The agents found in run folders, ``problems`` in one sentence each, and how many decisions were read."""
+    """The agents found in run folders, ``problems`` in one sentence each, how many decisions were read, and how many
+    of the agents needed none, since their terms were enumerated."""
 
     contenders: list[Contender]
     problems: list[str]
     decisions: int
+    exactly: int
+
+    def __str__(self) -> str:
+        """What was read, in words."""
+        agents = f"{len(self.contenders)} trained agent{'' if len(self.contenders) == 1 else 's'}"
+        if not self.exactly:
+            return f"{agents}, {self.decisions:,} stored decisions"
+        if self.exactly == len(self.contenders):
+            return f"{agents}, enumerated exactly"
+        return f"{agents}: {self.exactly} enumerated exactly, the others from {self.decisions:,} stored decisions"
 
 
 @dataclass(frozen=True)
@@ -163,7 +174,9 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
                    groups[folder, model, stage])
         for folder, model, stage in order
     ]  # fmt: skip
-    return Stored(contenders, problems, sum(r.decisions for found in groups.values() for r in found))
+    exactly = sum(all(result.means is None for result in found) for found in groups.values())
+    decisions = sum(result.decisions for found in groups.values() for result in found)
+    return Stored(contenders, problems, decisions, exactly)
 
 
 def _contender(name: str, stage: str, found: list[_Result]) -> Contender:
@@ -187,7 +200,7 @@ def _mean_worst_case(found: Sequence[Estimate | None]) -> Estimate | None:
 def _read(file: Path, game: Game) -> _Result:
     """One result file and the decisions beside it; RunError in one sentence where they are not what they should be."""
     again = f"{file} is not a result of this version; delete it and evaluate again"
-    result = read_json(file)
+    result = read_result(file)
     try:
         label, settings = {key: result["label"][key] for key in KEYS}, result["settings"]
         metrics = {row["metric"]: row["value"] for row in result["metrics"]}
@@ -225,7 +238,4 @@ def _stored_worst_case(metrics: Sequence[dict]) -> Estimate | None:
 def _table(file: Path, kind: str) -> pd.DataFrame:
     if not file.exists():
         raise RunError(f"{file} is missing: no stored {kind} to weigh; evaluate again")
-    try:
-        return pd.read_parquet(file)
-    except (ValueError, OSError, TypeError) as error:
-        raise RunError(f"{file} is not a table of {kind} ({type(error).__name__}); evaluate again") from None
+    return read_table(file)

@@ -10,10 +10,10 @@ import pandas as pd
 
 from sepo_kit import exact
 from sepo_kit.engine.policy import TabularPolicy, tabular
-from sepo_kit.evaluation.results import KEYS, STAGE_NAMES
+from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, read_result
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
-from sepo_kit.runs import read_json, replacing
+from sepo_kit.runs import replacing
 
 COLUMNS = (*KEYS, "information", "action", "probability")
 Key = tuple[str, str, int | None]
@@ -23,9 +23,9 @@ def policy_frame(files: Iterable[Path | str]) -> pd.DataFrame:
     """One row per agent, information state (by its key) and legal action, of all result files that hold a policy."""
     rows = []
     for file in files:
-        result = read_json(file)
+        result = read_result(file)
         label = [result["label"][key] for key in KEYS]
-        for information, row in (result["policy"] or {}).items():
+        for information, row in (result.get("policy") or {}).items():
             rows += [(*label, information, action, probability) for action, probability in row.items()]
     return pd.DataFrame(rows, columns=COLUMNS).astype({"probability": float, "seed": "Int64"})
 

@@ -19,13 +19,12 @@ from sepo_kit.engine.rollout import Match
 from sepo_kit.engine.sitting import replayed
 from sepo_kit.evaluation.contenders import scripted
 from sepo_kit.evaluation.match import stated
-from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, read_results
+from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, read_result, read_results
 from sepo_kit.evaluation.statistics import between
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.games.kuhn import equilibrium
 from sepo_kit.objective.terms import guaranteed, objective
-from sepo_kit.runs import read_json
 
 AGENT, ADVERSARY = "agent", "adversary"
 NEVER = "–"  # an information state that the adversary never meets
@@ -37,7 +36,7 @@ def with_stage(
 ) -> list[Path]:
     """Result ``files``, and of ``more`` those of ``stage`` on models and games of which ``files`` have that stage not,
     and have another."""
-    labels = {Path(file): read_json(file)["label"] for file in [*files, *more]}
+    labels = {Path(file): read_result(file)["label"] for file in [*files, *more]}
 
     def pair(file: Path | str) -> tuple[str, str]:
         return labels[Path(file)]["model"], labels[Path(file)]["game"]

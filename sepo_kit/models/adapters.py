@@ -8,6 +8,7 @@ and whoever puts its adapter on the base model, with PEFT or a server, gets the 
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,8 @@ from peft import PeftModel, get_peft_model_state_dict
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from sepo_kit.runs import ADAPTER, WEIGHTS
+from sepo_kit.models.chat import PATIENCE, within
+from sepo_kit.runs import ADAPTER, WEIGHTS, read_json
 
 CONFIG = "adapter_config.json"
 # What our own adapters never have, and what would change the meaning of A and B laid side by side.
@@ -27,6 +29,7 @@ PLAIN = {"bias": "none", "use_dora": False, "use_rslora": False, "fan_in_fan_out
 
 def put_on(model: torch.nn.Module, folder: Path) -> PeftModel:
     """``model`` with the adapter in ``folder``; ValueError where tensors of it are missing or have no place."""
+    _require_quick_targets(model, folder)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found missing adapter keys", UserWarning)  # an error, below
         adapted = PeftModel.from_pretrained(model, str(folder))
@@ -43,6 +46,19 @@ def put_on(model: torch.nn.Module, folder: Path) -> PeftModel:
                 f"it {what} {min(names)}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
             )
     return adapted
+
+
+def _require_quick_targets(model: torch.nn.Module, folder: Path) -> None:
+    """ValueError where the regular expression that says what an adapter belongs on takes for ever on some name."""
+    targets = read_json(folder / CONFIG, dict).get("target_modules")
+    if not isinstance(targets, str):
+        return
+    try:
+        with within(PATIENCE):
+            for name, _ in model.named_modules():
+                re.fullmatch(targets, name)
+    except (re.error, TimeoutError) as error:
+        raise ValueError(f"its target_modules cannot be used: {error}") from None
 
 
 def combine(folders: Sequence[Path], target: Path) -> None:

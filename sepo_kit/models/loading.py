@@ -35,7 +35,7 @@ from sepo_kit.games.base import Game
 from sepo_kit.models import PICO, SMOLLM2, pico
 from sepo_kit.models.adapters import put_on
 from sepo_kit.models.cache import cache_folder
-from sepo_kit.models.chat import end_of_reply
+from sepo_kit.models.chat import end_of_reply, require_template
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.runs import ADAPTER, WEIGHTS, RunError, base_of, file_hash, read_manifest, replacing_folder
 
@@ -168,6 +168,7 @@ def _load_pretrained(source: str, name: str, device: torch.device) -> LoadedMode
             model, found = AutoModelForCausalLM.from_pretrained(
                 source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
+            tokenizer = _agreed(tokenizer, model)
     except Exception as error:  # the libraries raise many kinds here, safetensors its own
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OSError(f"model {name!r} cannot be loaded: {first}") from error
@@ -179,12 +180,13 @@ def _load_pretrained(source: str, name: str, device: torch.device) -> LoadedMode
         if names:
             more = f" and {len(names) - 1} more" if len(names) > 1 else ""
             raise OSError(f"model {name!r} cannot be loaded: {source} {what} {min(names)}{more}")
-    return LoadedModel(name, model, _agreed(tokenizer, model), source)
+    return LoadedModel(name, model, tokenizer, source)
 
 
 def _agreed(tokenizer, model: PreTrainedModel):
     """The tokenizer, agreed with the model on one token that ends a reply and one that pads."""
     if tokenizer.chat_template is not None:
+        require_template(tokenizer)
         tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_of_reply(tokenizer))
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -441,7 +443,7 @@ def quiet() -> Iterator[None]:
     datasets.disable_progress_bars()
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`.*` is deprecated and will be removed in v6", FutureWarning)
+            warnings.filterwarnings("ignore", "`.*` is deprecated and will be removed in v", FutureWarning)
             yield
     finally:
         transformers_logging.set_verbosity(verbosity)

@@ -6,7 +6,7 @@ here; who plays the matches, and what is done with the advantages, is theirs.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
@@ -17,6 +17,7 @@ from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.terms import Terms, results_of, terms_of
 
 WORST_CASE = "worst-case"
+LARGEST = sys.float_info.max  # of a setting; Python's whole numbers go beyond, and become no float
 SCHEDULES = ("constant", "linear")  # of the learning rate; linear: to zero at the last step
 EXPLOITERS = ("pool", WORST_CASE, f"pool and {WORST_CASE}")
 
@@ -27,7 +28,7 @@ def check_numbers(settings: object, positive: Sequence[str], not_negative: Seque
         name, value = declared.name, getattr(settings, declared.name)
         if name not in (*positive, *not_negative):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
             raise ValueError(f"{name} must be a finite number, got {value!r}")
         if value < 0 or (value == 0 and name in positive):
             raise ValueError(f"{name} must be {'> 0' if name in positive else '>= 0'}, got {value!r}")

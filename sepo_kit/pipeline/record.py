@@ -62,9 +62,9 @@ def standing(task: Task, root: Path) -> Path:
 
 
 def library() -> str:
-    """Hash of the library's code."""
+    """Hash of the library's code, and of the words of its games."""
     digest = hashlib.sha256()
-    for file in sorted(PACKAGE.rglob("*.py")):
+    for file in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.toml")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

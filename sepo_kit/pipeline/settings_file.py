@@ -31,7 +31,8 @@ def write_settings(file: Path | str, settings: SFTSettings | SEPOSettings) -> No
 
 
 def read_settings(file: Path | str, kind: type[Settings]) -> Settings:
-    """The settings in ``file``; those that it leaves out are the defaults of ``kind``.
+    """The settings in ``file``; those that it leaves out are the defaults of ``kind``. The manifest of a run stands for
+    the settings in it.
 
     Raises
     ------
@@ -39,6 +40,8 @@ def read_settings(file: Path | str, kind: type[Settings]) -> Settings:
         The file is missing or broken, or a field is unknown, missing or not what it must be.
     """
     values = read_json(file)
+    if isinstance(values, dict) and isinstance(asked := values.get("request"), dict):
+        values = asked.get("settings")
     if not isinstance(values, dict):
         raise RunError(f"{file} must hold an object with the fields of {kind.__name__}, got {values!r:.40}")
     declared = {field.name: field for field in fields(kind)}

@@ -5,16 +5,20 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from sepo_kit.runs.files import RunError, file_hash, read_json, write_json
+from sepo_kit.runs.files import RunError, file_hash, file_hashes, read_json, to_disk, write_json
 
 WHOLE = "whole.json"
 
 
 def seal(folder: Path | str) -> None:
-    """Write the hashes of all files of ``folder`` into it: from now on ``is_whole`` can tell."""
+    """Write the hashes of all files of ``folder``, once they are on the disk, into it: from now on ``is_whole`` can
+    tell."""
     folder = Path(folder)
-    hashes = {str(f.relative_to(folder)): file_hash(f) for f in sorted(folder.rglob("*")) if f.is_file()}
+    hashes = file_hashes(folder)
     hashes.pop(WHOLE, None)
+    for name in hashes:
+        to_disk(folder / name)
+    to_disk(folder.parent)
     write_json(folder / WHOLE, hashes)
 
 
@@ -22,8 +26,9 @@ def is_whole(folder: Path | str) -> bool:
     """Whether ``folder`` was sealed and every file is still the same."""
     folder = Path(folder)
     try:
-        return all(file_hash(folder / name) == sealed for name, sealed in read_json(folder / WHOLE).items())
-    except (RunError, OSError, AttributeError):
+        sealed = read_json(folder / WHOLE, dict)
+        return bool(sealed) and all(file_hash(folder / name) == known for name, known in sealed.items())
+    except (RunError, OSError, ValueError):  # a name with a zero byte in it is a ValueError
         return False
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,17 @@ class RunError(ValueError):
     """A run folder cannot be used; the message says why and what to do."""
 
 
+# What ``replacing`` and ``replacing_folder`` call their temporary files; a process that is killed leaves one.
+LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.[A-Za-z0-9]+)?")
+
+
 @contextmanager
-def replacing(path: Path | str) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends without an error."""
+def replacing(path: Path | str, durable: bool = True) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its place when the block ends without an error.
+
+    ``durable``: the file, and then its name, are on the disk before the block ends, so that a power cut leaves the old
+    file or the new one; without it, a cut may leave an empty file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=path.suffix, dir=path.parent)
@@ -28,7 +38,11 @@ def replacing(path: Path | str) -> Iterator[Path]:
     try:
         yield Path(temporary)
         os.chmod(temporary, 0o644)
+        if durable:
+            to_disk(temporary)
         os.replace(temporary, path)
+        if durable:
+            to_disk(path.parent)
     finally:
         Path(temporary).unlink(missing_ok=True)
 
@@ -42,51 +56,174 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     try:
         yield temporary
         temporary.chmod(0o755)
+        for file in temporary.rglob("*"):
+            to_disk(file)
+        to_disk(temporary)
+        before = temporary.with_name(f"{temporary.name}.old")
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, before)  # renamed, then deleted: no reader finds half a folder
         os.replace(temporary, path)
+        to_disk(path.parent)
+        shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    """Write ``value`` as JSON, whole or not at all; NaN, which JSON does not have, as null.
+def to_disk(path: Path | str) -> None:
+    """Wait until a file, or the names in a folder, have reached the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # file systems that cannot say
+            raise
+    finally:
+        os.close(handle)
+
+
+def sweep(folder: Path | str) -> list[Path]:
+    """Delete the temporary files and folders that killed processes left under ``folder``; what they were."""
+    found = [path for path in Path(folder).rglob(".*") if LEFTOVER.fullmatch(path.name)]
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return found
+
+
+def write_json(path: Path | str, value: Any, durable: bool = True) -> None:
+    """Write ``value`` as JSON, whole or not at all; NaN, which JSON does not have, as null. ``durable``: as in
+    ``replacing``.
 
     Raises
     ------
     ValueError
         A number is infinite.
     """
-    text = json.dumps(_without_nan(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
+    text = json_text(value)
+    with replacing(path, durable) as temporary:
         temporary.write_text(text)
 
 
-def _without_nan(value: Any) -> Any:
+def json_text(value: Any) -> str:
+    """``value`` as ``write_json`` writes it; ValueError where a number is infinite."""
+    return json.dumps(without_nan(value), indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def without_nan(value: Any) -> Any:
+    """``value`` as JSON can hold it: null for every NaN in it."""
     if isinstance(value, float) and math.isnan(value):
         return None
     if isinstance(value, dict):
-        return {name: _without_nan(each) for name, each in value.items()}
+        return {name: without_nan(each) for name, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_without_nan(each) for each in value]
+        return [without_nan(each) for each in value]
     return value
 
 
-def read_json(path: Path | str) -> Any:
-    """Read JSON; RunError with one clear line where it is missing or broken."""
+def write_csv(path: Path | str, table: Any) -> None:
+    """Write ``table``, a pandas frame, as CSV without its index, whole or not at all.
+
+    Numbers have twelve digits: what two machines round differently in the sixteenth is one file, and git stays clean.
+    """
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False, float_format=_twelve_digits)
+
+
+def _twelve_digits(value: float) -> str:
+    """
+    >>> _twelve_digits(0.1 + 0.2), _twelve_digits(2.0), _twelve_digits(1e-20 / 3)
+    ('0.3', '2.0', '3.33333333333e-21')
+    """
+    return repr(float(f"{value:.12g}"))
+
+
+def read_json(path: Path | str, kind: type = object, needed: Iterable[str] | Mapping[str, type] = ()) -> Any:
+    """Read a JSON file that may come from anywhere.
+
+    Parameters
+    ----------
+    kind
+        What its value must be: ``dict``, ``list``; anything by default.
+    needed
+        Fields that an object must have, and of what kind each is, where a mapping says it.
+
+    Raises
+    ------
+    RunError
+        It is missing, broken, nested without end, holds an infinite number, or is of another shape.
+    """
     path = Path(path)
     try:
-        return json.loads(path.read_text())
+        value = _parsed(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{path} is missing") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise RunError(f"{path} is not valid JSON ({error}); delete {path.parent} to start again") from None
+    except (ValueError, RecursionError) as error:  # what is no JSON and no UTF-8 are ValueErrors
+        raise RunError(
+            f"{path} is not valid JSON ({_first_line(error)}); delete {path.parent} to start again"
+        ) from None
+    lacking = _lacking(value, needed)
+    if not isinstance(value, kind) or lacking:
+        what = (
+            f"it lacks {', '.join(lacking)}" if lacking else f"it holds no {_KINDS.get(kind, kind.__name__)}"
+        )
+        raise RunError(f"{path} is not of this version ({what}); delete {path.parent} to start again")
+    return value
+
+
+_KINDS = {dict: "object", list: "list"}
+
+
+def _lacking(value: Any, needed: Iterable[str] | Mapping[str, type]) -> list[str]:
+    """The fields of ``needed`` that ``value`` has not, or of another kind; a float may be whole, and no number is true
+    or false."""
+    if not isinstance(value, dict):
+        return list(needed)
+    kinds = needed if isinstance(needed, Mapping) else dict.fromkeys(needed, object)
+    return [name for name, kind in kinds.items() if name not in value or not _is(value[name], kind)]
+
+
+def _is(value: Any, kind: type) -> bool:
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    if kind is float:
+        return isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e300
+    return isinstance(value, kind)
+
+
+def _parsed(text: str, finite: bool = True) -> Any:
+    """The value of a JSON text; ValueError where a number is infinite. NaN may be: older versions wrote it."""
+
+    def number(written: str) -> float:
+        value = float(written)
+        if finite and math.isinf(value):
+            raise ValueError(f"the number {written} is not finite")
+        return value
+
+    return json.loads(text, parse_float=number, parse_constant=number)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def file_hash(path: Path | str) -> str:
     """SHA-256 of a file, hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def file_hashes(folder: Path | str) -> dict[str, str]:
+    """SHA-256 of every file under ``folder``, by its path there; hidden ones and what lies in hidden folders left
+    out."""
+    folder = Path(folder)
+    files = (file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file())
+    return {
+        file.as_posix(): file_hash(folder / file)
+        for file in files
+        if not any(part.startswith(".") for part in file.parts)
+    }
 
 
 def require_space(path: Path | str, needed: int) -> None:
@@ -102,36 +239,75 @@ def require_space(path: Path | str, needed: int) -> None:
         )
 
 
+FULL = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+# How libraries that write by other means than Python's say it: safetensors and tokenizers, and PyTorch.
+SAID_FULL = re.compile(
+    rf"\(os error ({'|'.join(map(str, FULL))})\)|PytorchStreamWriter failed|inline_container"
+)
+
+
+@contextmanager
+def full_disks_named(path: Path | str) -> Iterator[None]:
+    """OSError in one line that names ``path``, for whatever libraries raise where a disk, a quota or a limit of file
+    sizes is full."""
+    try:
+        yield
+    except Exception as error:
+        full = isinstance(error, OSError) and error.errno in FULL and error.filename is None
+        if not full and (isinstance(error, OSError) or not SAID_FULL.search(str(error))):
+            raise
+        raise OSError(
+            f"{path} cannot be written ({_first_line(error)}); free some space, then run the same command again"
+        ) from error
+
+
 def append_line(path: Path | str, row: dict[str, Any]) -> None:
-    """Append one JSON line and flush it to disk."""
+    """Append one JSON line and hand it to the system; ``to_disk`` waits until it is on the disk."""
     with open(path, "a") as file:
         file.write(json.dumps(row, sort_keys=True) + "\n")
-        file.flush()
 
 
-def read_lines(path: Path | str) -> list[dict[str, Any]]:
-    """JSON lines; a last line cut off by a crash is left out. [] where the file is missing."""
+def read_lines(path: Path | str, needed: Iterable[str] | Mapping[str, type] = ()) -> list[dict[str, Any]]:
+    """JSON lines, each an object with the fields ``needed``, as in ``read_json``; a last line cut off by a crash
+    is left out. [] where the file is missing.
+
+    Raises
+    ------
+    RunError
+        A line before the last is broken, or one is of another shape.
+    """
     path = Path(path)
     if not path.exists():
         return []
     rows = []
-    lines = path.read_text().splitlines()
+    lines = path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
+            row = _parsed(line.decode(), finite=False)
+        except (ValueError, RecursionError):
             if number < len(lines):
                 raise RunError(
                     f"{path}, line {number} is not JSON; delete {path.parent} to start again"
                 ) from None
+            continue
+        if not isinstance(row, dict) or _lacking(row, needed):
+            raise RunError(
+                f"{path}, line {number} is not of a log of this version; delete {path.parent} to start again"
+            )
+        rows.append(row)
     return rows
 
 
-def keep_lines(path: Path | str, kept: Callable[[dict[str, Any]], bool]) -> None:
-    """Drop the JSON lines that are not ``kept``, and a last one that was cut short, which the next would continue."""
+def keep_lines(
+    path: Path | str,
+    kept: Callable[[dict[str, Any]], bool],
+    needed: Iterable[str] | Mapping[str, type] = (),
+) -> None:
+    """Drop the JSON lines that are not ``kept``, and a last one that was cut short, which the next would continue.
+    ``needed``: as in ``read_lines``."""
     if not Path(path).exists():
         return
-    rows = read_lines(path)
+    rows = read_lines(path, needed)
     with replacing(path) as temporary:
         for row in rows:
             if kept(row):

@@ -15,8 +15,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import RunError, read_json, write_json
+from sepo_kit.runs.files import RunError, read_json, sweep, write_json
+from sepo_kit.runs.lock import LOCK, Lock
 from sepo_kit.runs.origin import provenance
+from sepo_kit.runs.seals import hashes_of, sealed
 
 MANIFEST, PROGRESS, METRICS = "manifest.json", "progress.json", "metrics.jsonl"
 SCORES = "scores.jsonl"  # of the saved steps
@@ -39,29 +41,75 @@ class Run:
         What is asked: plain JSON values. A folder made for another request is refused. One made for the same request
         from other code, or from another base, is put aside, which is said in one line, and the run begins anew; it
         is kept as it is where the environment variable ``SEPO_KIT_KEEP`` is 1.
+    writes
+        Whether this process will write there: it then holds the folder, unless the run is done, until ``release`` or
+        ``finish``, and what killed processes left half-written is swept away.
 
     Raises
     ------
     RunError
-        The folder holds something else, another request, another format, or a broken manifest.
+        The folder holds something else, another request, another format, or a broken manifest, or another process
+        writes there.
     """
 
-    def __init__(self, path: Path | str, request: dict[str, Any]) -> None:
+    def __init__(self, path: Path | str, request: dict[str, Any], writes: bool = False) -> None:
         self.path = Path(path)
         self.request = json.loads(json.dumps(request))
         self.started = time.time()
+        self._clock = time.monotonic()
+        self._lock: Lock | None = None
+        if self.path.is_symlink() and not self.path.exists():
+            raise RunError(f"{self.path} is a link to {self.path.readlink()}, which is not there; delete it")
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path} is a file; a run needs a folder")
+        if self._is_no_run():
+            raise RunError(f"{self.path} is not empty and has no {MANIFEST}: it is not a run; choose another")
+        try:
+            self._open(writes)
+        except BaseException:
+            self.release()
+            raise
+
+    def _is_no_run(self) -> bool:
+        if not self.path.exists() or (self.path / MANIFEST).exists():
+            return False
+        return any(f.name != LOCK and not f.name.startswith(f".{MANIFEST}.") for f in self.path.iterdir())
+
+    def _open(self, writes: bool) -> None:
         if old := outdated(self.path, self.request):
+            self._hold(writes)  # nobody's folder is renamed while it is written
             aside = put_aside(self.path)
+            self.release(aside)
             print(f"{old}: it is kept as {aside.name}, and made anew", file=sys.stderr)
         if (self.path / MANIFEST).exists():
             self.manifest = self._own_manifest()
-        elif self.path.exists() and any(not f.name.startswith(f".{MANIFEST}.") for f in self.path.iterdir()):
-            raise RunError(f"{self.path} is not empty and has no {MANIFEST}: it is not a run; choose another")
+            if not self.done:
+                self._hold(writes)
+                self.manifest = self._own_manifest()  # as the holder before left it
         else:
+            self._hold(writes)
             self.manifest = {"format": FORMAT, "request": self.request, "status": "started", **provenance()}
-            write_json(self.path / MANIFEST, self.manifest)
+            write_json(self.path / MANIFEST, sealed(self.manifest))
+
+    def _hold(self, writes: bool) -> None:
+        if writes:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = Lock(self.path)
+            sweep(self.path)
+
+    def release(self, moved_to: Path | None = None) -> None:
+        """Let other processes write there; ``moved_to``: where the folder is now."""
+        if self._lock:
+            if moved_to is not None:
+                self._lock.path = moved_to / LOCK
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def __repr__(self) -> str:
         about = " ".join(str(self.request[name]) for name in ("stage", "game") if name in self.request)
@@ -85,19 +133,19 @@ class Run:
         return self.manifest["status"] == "done"
 
     def finish(self, **results: Any) -> None:
-        """Mark the stage as done, with what it found."""
-        self.manifest |= {
-            "status": "done",
-            "wall_seconds": round(self.manifest.get("wall_seconds", 0.0) + time.time() - self.started, 1),
-            **results,
-        }
-        write_json(self.path / MANIFEST, self.manifest)
+        """Mark the stage as done, with what it found and the hashes of its files, and let others in."""
+        seconds = self.manifest.get("wall_seconds", 0.0) + time.monotonic() - self._clock
+        self.manifest |= {"status": "done", "wall_seconds": round(seconds, 1), **results}
+        self.manifest["files"] = hashes_of(self.path)
+        write_json(self.path / MANIFEST, sealed(self.manifest))
+        self.release()
 
     def progress(self, step: int, total: int, note: str = "") -> None:
         """Say where the stage stands; cheap enough for every step."""
         write_json(
             self.path / PROGRESS,
             {"step": step, "total": total, "note": note, "time": time.time(), "started": self.started},
+            durable=False,  # it is written every step, and says nothing that a run goes on from
         )
 
 
@@ -181,14 +229,51 @@ def _places(path: Path, request: dict[str, Any]) -> set[str]:
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:
-    """The manifest of a run folder; RunError where it is missing, broken or of another format."""
+    """The manifest of a run folder, from anywhere; RunError where it is missing, broken or of another format, or holds
+    something of another kind than readers expect."""
     path = Path(path)
     if not (path / MANIFEST).exists():
         raise RunError(f"{path} is not a run folder: it has no {MANIFEST}")
-    manifest = read_json(path / MANIFEST)
-    known = isinstance(manifest, dict) and manifest.get("format") == FORMAT and "status" in manifest
+    manifest = read_json(path / MANIFEST, dict)
+    known = manifest.get("format") == FORMAT and "status" in manifest
     if not known or not isinstance(manifest.get("request"), dict):
         raise RunError(
             f"{path / MANIFEST} is not of format {FORMAT}: the run was made by another version; delete it to redo"
         )
+    odd = [name for name, kind in KINDS.items() if not isinstance(manifest.get(name, kind()), kind)]
+    odd += [
+        name for name, kind in ASKED.items() if not isinstance(manifest["request"].get(name), kind | None)
+    ]
+    if not isinstance(manifest.get("wall_seconds", 0.0), int | float):
+        odd.append("wall_seconds")
+    if not is_chain(manifest.get("chain", [])):
+        odd.append("chain")
+    if odd:
+        raise RunError(
+            f"{path / MANIFEST} is not of this version (see {', '.join(odd)}); delete {path} to redo the run"
+        )
     return manifest
+
+
+# What a manifest and its request hold, where they hold it.
+KINDS = {"status": str, "commit": str, "versions": dict, "files": dict, "adapter_sha256": str}
+ASKED = {
+    "stage": str,
+    "game": str,
+    "base": str,
+    "seed": int,
+    "settings": dict,
+    "code": str,
+    "base_sha256": str,
+}
+LINK = {"model": str, "stage": str, "game": str, "seed": int, "commit": str, "beside": str}
+
+
+def is_chain(value: object) -> bool:
+    """Whether it is what manifests, results and tables hold of what an agent came from: a list of objects, the first of
+    them a model; an empty one where nothing is known."""
+    links = value if isinstance(value, list) else [None]
+    return all(
+        isinstance(link, dict) and all(isinstance(link.get(name), kind | None) for name, kind in LINK.items())
+        for link in links
+    ) and all(isinstance(link.get("model"), str) for link in links[:1])

@@ -65,5 +65,5 @@ class Scores(TrainerCallback):
 
 def best_step(folder: Path | str) -> dict[str, Any] | None:
     """The row of the best saved step, the last of equals: step, score and how it came about; None without scores."""
-    rows = read_lines(Path(folder) / SCORES)
+    rows = read_lines(Path(folder) / SCORES, {"step": int, "score": float})
     return max(rows, key=lambda row: (row["score"], row["step"]), default=None)

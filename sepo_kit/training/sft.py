@@ -15,7 +15,7 @@ from datasets import Dataset
 from trl import SFTConfig, SFTTrainer
 
 from sepo_kit.games.base import Game
-from sepo_kit.models.chat import thinking_off
+from sepo_kit.models.chat import opening, thinking_off
 from sepo_kit.models.loading import LoadedModel, lora, training_dtype
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
@@ -88,8 +88,16 @@ def _rows(game: Game, settings: SFTSettings, seed: int) -> list[dict]:
     return conversations(frame, settings.style)
 
 
+def _asked(loaded: LoadedModel, rows: list[dict]) -> list[dict]:
+    """The conversations as the model is asked in play."""
+    return [
+        {**row, "prompt": opening(loaded.tokenizer, *(message["content"] for message in row["prompt"]))}
+        for row in rows
+    ]
+
+
 def _check(loaded: LoadedModel, game: Game, settings: SFTSettings, seed: int) -> None:
-    _require_room(loaded, _rows(game, settings, seed), settings.max_length)
+    _require_room(loaded, _asked(loaded, _rows(game, settings, seed)), settings.max_length)
     _shared(settings, world().num_processes)
 
 
@@ -194,7 +202,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
         train_dataset=Dataset.from_list(
             [
                 {**row, "chat_template_kwargs": thinking_off(loaded.tokenizer)}
-                for row in _rows(game, settings, seed)
+                for row in _asked(loaded, _rows(game, settings, seed))
             ]
         ),
         processing_class=loaded.tokenizer,

@@ -6,10 +6,12 @@ With several processes (``accelerate launch``) all of them come through here; on
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PrinterCallback, Trainer
 
 from sepo_kit.games import checked_game
@@ -23,7 +25,18 @@ from sepo_kit.models.loading import (
     quiet,
     require_targets,
 )
-from sepo_kit.runs import ADAPTER, MANIFEST, WEIGHTS, Run, base_of, file_hash, outdated, read_manifest
+from sepo_kit.runs import (
+    ADAPTER,
+    MANIFEST,
+    WEIGHTS,
+    Run,
+    RunError,
+    base_of,
+    file_hash,
+    full_disks_named,
+    outdated,
+    read_manifest,
+)
 from sepo_kit.training.processes import lost_processes_named, world
 from sepo_kit.training.request import request_of
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
@@ -56,42 +69,66 @@ def run_stage(
     game = checked_game(game)
     request = request_of(stage, base, game, run_folder, settings, seed)
     processes = world()
-    with processes.main_process_first():
-        loaded = None
-        if not (Path(run_folder) / MANIFEST).exists() or outdated(run_folder, request):
-            loaded = load_model(base)
-            require_targets(loaded)
-            require_trackers(settings.report_to)
-            check(loaded, game)
-        run = Run(run_folder, request)
-        if run.done:
-            if processes.is_main_process:
-                remove_checkpoints(run)  # which the process that finished the run may not have come to
-            return run
-        loaded = loaded or load_model(base)
-        chain = _chain(base, loaded, run)
-    with lost_processes_named(), quiet():
-        trainer = build(loaded, game, run)
-        trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
-        # A checkpoint is sealed last: a step that is not done again has left all it leaves.
-        trainer.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
+    run = None
+    try:
         with processes.main_process_first():
-            checkpoint = resume_point(run, getattr(settings, "updates", 1))
-        if checkpoint:
-            resume(trainer, checkpoint)
-        if processes.is_main_process:
-            follow(trainer, run, settings.report_to, int(checkpoint.name.split("-")[-1]) if checkpoint else 0)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        best = kept(run)
-        save_adapter(trainer, run, chain, best and best["step"])
-        if processes.is_main_process:
-            sha256 = file_hash(run.path / ADAPTER / WEIGHTS)
-            chain[-1]["adapter_sha256"] = sha256
-            named = {"kept": best} if best else {}
-            run.finish(adapter_sha256=sha256, chain=chain, **results(trainer), **named, **peak_memory())
-            remove_checkpoints(run)
-        processes.wait_for_everyone()
-    return run if processes.is_main_process else Run(run_folder, request)
+            loaded = None
+            if not (Path(run_folder) / MANIFEST).exists() or outdated(run_folder, request):
+                loaded = load_model(base)
+                require_targets(loaded)
+                require_trackers(settings.report_to)
+                check(loaded, game)
+            run = Run(run_folder, request, writes=processes.is_main_process)
+            if run.done:
+                if processes.is_main_process:
+                    remove_checkpoints(run)  # which the process that finished the run may not have come to
+                return run
+            loaded = loaded or load_model(base)
+            chain = _chain(base, loaded, run)
+        with lost_processes_named(), full_disks_named(run.path), quiet():
+            trainer = build(loaded, game, run)
+            trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
+            # A checkpoint is sealed last: a step that is not done again has left all it leaves.
+            trainer.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
+            with processes.main_process_first():
+                checkpoint = resume_point(run, getattr(settings, "updates", 1))
+            with _named(checkpoint, trainer):
+                if checkpoint:
+                    resume(trainer, checkpoint)
+                if processes.is_main_process:
+                    begin = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
+                    follow(trainer, run, settings.report_to, begin)
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            best = kept(run)
+            save_adapter(trainer, run, chain, best and best["step"])
+            if processes.is_main_process:
+                sha256 = file_hash(run.path / ADAPTER / WEIGHTS)
+                chain[-1]["adapter_sha256"] = sha256
+                named = {"kept": best} if best else {}
+                run.finish(adapter_sha256=sha256, chain=chain, **results(trainer), **named, **peak_memory())
+                remove_checkpoints(run)
+            processes.wait_for_everyone()
+        return run if processes.is_main_process else Run(run_folder, request)
+    finally:
+        if run is not None:
+            run.release()
+
+
+@contextmanager
+def _named(checkpoint: Path | None, trainer: Trainer) -> Iterator[None]:
+    """RunError in one line where ``checkpoint`` cannot be read, whatever the libraries raise of what is in it."""
+    try:
+        yield
+    except (OSError, MemoryError, FloatingPointError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        begun = any(isinstance(c, Watch) and c.begun for c in trainer.callback_handler.callbacks)
+        if checkpoint is None or begun or isinstance(error, RunError):
+            raise
+        first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+        raise RunError(
+            f"{checkpoint} cannot be read ({first}); delete it to go on from the one before"
+        ) from error
 
 
 def _chain(base: str | Path, loaded: LoadedModel, run: Run) -> list[dict[str, Any]]:

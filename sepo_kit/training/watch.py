@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 from transformers import TrainerCallback
 
@@ -21,17 +22,21 @@ from sepo_kit.runs import (
     METRICS,
     SCORES,
     Run,
+    RunError,
     append_line,
     base_of,
     keep_lines,
     last_checkpoint,
+    read_lines,
     replacing_folder,
     seal,
+    to_disk,
 )
 from sepo_kit.training.processes import world
 from sepo_kit.training.renewal import TRAINED
 
 CHECKPOINTS = "checkpoints"
+UPDATE = "update.safetensors"  # in a checkpoint: the last update of the weights
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
 
@@ -44,13 +49,13 @@ class Watch(TrainerCallback):
         self.updates = updates  # of a step
         self.clock = time.perf_counter()
         self.cosine = math.nan
+        self.begun = False  # a step: what a checkpoint holds has been read
         self._weights: torch.Tensor | None = None
         self._update: torch.Tensor | None = None
 
     def _update_cosine(self, model: torch.nn.Module) -> float:
         """Cosine of this update and the one before; near 1 steady progress, near 0 noise, below 0 oscillation."""
-        trained = [p.detach().float().flatten() for p in model.parameters() if p.requires_grad]
-        weights = torch.cat(trained)
+        weights = torch.cat(_trained(model))
         update = weights - self._weights if self._weights is not None else None
         cosine = math.nan
         if update is not None and self._update is not None:
@@ -62,7 +67,12 @@ class Watch(TrainerCallback):
         """Training steps taken; TRL and transformers count updates."""
         return state.global_step // self.updates
 
-    def on_train_begin(self, args, state, control, **kwargs) -> None:
+    def on_train_begin(self, args, state, control, model=None, **kwargs) -> None:
+        if state.global_step:  # the run goes on: what its next update is compared with
+            self._weights = torch.cat(_trained(model)).clone()
+            kept = Path(args.output_dir) / f"checkpoint-{state.global_step}" / UPDATE
+            if kept.exists():  # there is none of the first step
+                self._update = load_file(kept)["update"].to(self._weights.device)
         # Only on a terminal: a notebook has the run browser, a log file wants no bars.
         hidden = None if state.is_world_process_zero else True
         self.bar = tqdm(
@@ -72,6 +82,9 @@ class Watch(TrainerCallback):
             leave=False,
             disable=hidden,
         )
+
+    def on_step_begin(self, args, state, control, **kwargs) -> None:
+        self.begun = True
 
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
@@ -83,6 +96,8 @@ class Watch(TrainerCallback):
         row = {
             name: value for name, value in row.items() if not name.startswith("train_")
         }  # paces, of this process
+        if "num_input_tokens_seen" in row:  # TRL's own count of them begins again where a run goes on
+            row["num_tokens"] = float(row["num_input_tokens_seen"])
         if math.isfinite(self.cosine):
             row["update_cosine"] = self.cosine
         if not all(math.isfinite(row[name]) for name in ("loss", "grad_norm") if name in row):
@@ -111,7 +126,19 @@ class Watch(TrainerCallback):
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
             keep_adapter(checkpoint, self.run, self._step(state))
+            if self._update is not None:
+                save_file({"update": self._update.cpu()}, checkpoint / UPDATE)
+            for name in (
+                METRICS,
+                SCORES,
+            ):  # a checkpoint that outlived a power cut without them could not go on
+                if (self.run.path / name).exists():
+                    to_disk(self.run.path / name)
             seal(checkpoint)
+
+
+def _trained(model: torch.nn.Module) -> list[torch.Tensor]:
+    return [p.detach().float().flatten() for p in model.parameters() if p.requires_grad]
 
 
 def keep_adapter(checkpoint: Path, run: Run, step: int) -> None:
@@ -134,13 +161,26 @@ def _on_the_raw_model(folder: Path, run: Run) -> None:
 
 def resume_point(run: Run, updates: int = 1) -> Path | None:
     """The checkpoint to go on from; metrics written after it are dropped, since those steps come again, and
-    so is a last line that was cut short, which the next one would otherwise continue."""
+    so is a last line that was cut short, which the next one would otherwise continue.
+
+    Raises
+    ------
+    RunError
+        The newest checkpoint is damaged, or metrics written before it are gone.
+    """
     checkpoint = last_checkpoint(run.path / CHECKPOINTS)
     if not world().is_main_process:
         return checkpoint
     step = int(checkpoint.name.split("-")[-1]) // updates if checkpoint else 0
     for name in (METRICS, SCORES):
-        keep_lines(run.path / name, lambda row: row["step"] <= step)
+        keep_lines(run.path / name, lambda row: row["step"] <= step, {"step": int})
+    rows = read_lines(run.path / METRICS, {"step": int})
+    if checkpoint and (not rows or rows[-1]["step"] != step):
+        last = f"ends with step {rows[-1]['step']}" if rows else "is empty"
+        raise RunError(
+            f"{run.path / METRICS} {last} and {checkpoint.name} is of step {step}: lines were lost; put them back, or "
+            f"delete {run.path} to start again"
+        )
     return checkpoint
 
 

@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sepo_kit import runs
@@ -30,6 +31,7 @@ from sepo_kit.runs import (
     replacing_folder,
     require_space,
     seal,
+    write_csv,
     write_json,
 )
 
@@ -132,6 +134,15 @@ def test_require_space(tmp_path):
     assert not (tmp_path / "not").exists()
 
 
+def test_tables_that_differ_by_rounding_alone_are_one_file(tmp_path):
+    one = pd.DataFrame({"name": ["a", "b"], "value": [0.1 + 0.2, None], "n": [3, 20_000_000_000_000]})
+    two = one.assign(value=[0.3, None])
+    for name, table in (("one", one), ("two", two)):
+        write_csv(tmp_path / f"{name}.csv", table)
+    assert (tmp_path / "one.csv").read_text() == "name,value,n\na,0.3,3\nb,,20000000000000\n"
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
+
+
 # --- provenance -----------------------------------------------------------------------------------
 
 
@@ -199,7 +210,7 @@ def test_a_finished_run_says_so_when_it_is_opened_again(tmp_path):
 
 def test_wall_time_adds_up_over_resumptions(tmp_path, monkeypatch):
     clock = [1000.0]
-    monkeypatch.setattr(time, "time", lambda: clock[0])
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])  # no jump of the clock counts
     run = Run(tmp_path, REQUEST)
     clock[0] += 10
     run.finish()

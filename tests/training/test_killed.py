@@ -1,90 +1,152 @@
-"""A run that is killed, in earnest and at any moment, ends with the weights of one that was left alone."""
+"""A run that was stopped, anywhere and by whatever, ends with the bytes of one that was left alone."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import multiprocessing
 import os
+import resource
+import shutil
 import signal
+import sys
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import several
-from safetensors.torch import load_file
 
-from sepo_kit.runs import METRICS, RunError, read_json, read_lines, read_manifest
+from sepo_kit.cli import main
+from sepo_kit.runs import Run, RunError, holder, is_held, read_manifest
 
 PROJECT = Path(__file__).parents[2]
-STEPS = 8
-SETTINGS = {
-    "sft": replace(several.SFT, records=STEPS * 8, save_every=2, lora_dropout=0.1),
-    "sepo": replace(several.SEPO, steps=STEPS, save_every=2, lora_dropout=0.1),
-}
+sys.path.insert(0, str(PROJECT / "benchmarks"))
+import kills  # noqa: E402
 
 
-def step_of(run: Path) -> int:
-    """Where the run says it stands."""
-    try:
-        return read_json(run / "progress.json")["step"]
-    except RunError:  # not there yet
-        return 0
+@pytest.fixture(scope="module", autouse=True)
+def few():
+    """The demonstrations of processes that ``several`` starts."""
+    before = several.sft.demonstrations
+    yield
+    several.sft.demonstrations = before
+
+
+def train(stage: str, model: Path, folder: Path) -> None:
+    several.run(stage.split(",")[0], model, folder, kills.STAGES[stage])
+
+
+@pytest.mark.parametrize(("stage", "moments"), zip(kills.STAGES, (8, 7, 6, 5), strict=True))
+def test_whatever_a_killed_process_leaves_on_the_disk_a_run_goes_on_from(
+    tiny_folder, tmp_path, stage, moments
+):
+    """The folder, as it is before every k-th operation on a file of it, is what a process that is killed there leaves:
+    what had not been handed to the system is lost."""
+    left: dict[int, Path] = {}
+
+    def keep(number: int) -> None:
+        if number in wanted:
+            left[number] = Path(shutil.copytree(tmp_path / "whole", tmp_path / f"left-{number}"))
+
+    wanted: set[int] = set()
+    with kills.watched(tmp_path / "count", lambda number: None) as counted:
+        train(stage, tiny_folder, tmp_path / "count")
+    wanted |= set(np.linspace(1, counted(), moments).round().astype(int).tolist())
+    with kills.watched(tmp_path / "whole", keep):
+        train(stage, tiny_folder, tmp_path / "whole")
+    expected = kills.made(tmp_path / "whole")
+    assert kills.made(tmp_path / "count") == expected and len(left) == moments
+    for number, folder in left.items():
+        train(stage, tiny_folder, folder)
+        found = kills.made(folder)
+        assert found == expected, f"stopped before operation {number}"
+
+
+# --- in earnest -----------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def processes():
+def processes() -> Iterator[multiprocessing.context.BaseContext]:
     """Starts processes that have the libraries already: forks of one that has read them."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["several"])
     with pytest.MonkeyPatch.context() as patch:
-        paths = [str(PROJECT), str(PROJECT / "tests"), os.environ.get("PYTHONPATH", "")]
-        patch.setenv("PYTHONPATH", os.pathsep.join(paths))
+        paths = [str(PROJECT), *(str(PROJECT / name) for name in ("tests", "benchmarks"))]
+        patch.setenv("PYTHONPATH", os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]))
         yield context
 
 
-@pytest.mark.parametrize("stage", SETTINGS)
-def test_killed_at_three_moments_a_run_ends_with_the_same_weights(processes, tiny_folder, tmp_path, stage):
-    settings = SETTINGS[stage]
+def test_killed_and_terminated_processes_hold_nothing_and_a_second_writer_is_refused(
+    processes, tiny_folder, tmp_path
+):
+    stage = "sepo, limits"
 
-    def start(run: str) -> multiprocessing.Process:
-        process = processes.Process(target=several.run, args=(stage, tiny_folder, tmp_path / run, settings))
+    def start(at: int | None, by: int = signal.SIGKILL) -> multiprocessing.Process:
+        arguments = (stage, tiny_folder, tmp_path / "run", at, tmp_path / "count", by)
+        process = processes.Process(target=kills.train, args=arguments)
         process.start()
         return process
 
-    left_alone = start("whole")
-    left_alone.join(timeout=120)
-    assert left_alone.exitcode == 0
-    rows = read_lines(tmp_path / "whole" / METRICS)
-    assert len(rows) == STEPS
+    train(stage, tiny_folder, tmp_path / "whole")
+    for at, by in ((60, signal.SIGKILL), (50, signal.SIGTERM)):
+        process = start(at, by)
+        process.join(timeout=120)
+        assert process.exitcode == -by and not is_held(tmp_path / "run")
+    stopped = start(20, signal.SIGSTOP)
+    deadline = time.monotonic() + 120
+    while f"process {stopped.pid} " not in holder(tmp_path / "run"):
+        assert stopped.is_alive() and time.monotonic() < deadline
+        stopped.join(timeout=0.02)
+    with pytest.raises(RunError, match=rf"is being written by process {stopped.pid} on ") as error:
+        train(stage, tiny_folder, tmp_path / "run")
+    assert "\n" not in str(error.value)
+    os.kill(stopped.pid, signal.SIGCONT)
+    stopped.join(timeout=120)
+    assert stopped.exitcode == 0
+    assert kills.made(tmp_path / "run") == kills.made(tmp_path / "whole")
 
-    rng = np.random.default_rng(len(stage))
-    pace = float(np.median([row["seconds"] for row in rows]))
-    killed_at = []
-    for step in sorted(rng.integers(0, STEPS - 3, size=3)):
-        (tmp_path / "run" / "progress.json").unlink(missing_ok=True)  # it is of the process before
-        process = start("run")
-        deadline = time.time() + 120
-        while step_of(tmp_path / "run") < max(step, 1) and process.is_alive():
-            assert time.time() < deadline
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, pace))  # anywhere in the step that follows, saving included
-        os.kill(process.pid, signal.SIGKILL)
-        process.join(timeout=60)
-        assert process.exitcode == -signal.SIGKILL
-        killed_at.append(step_of(tmp_path / "run"))
+
+# --- disks ----------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def no_file_above(size: int) -> Iterator[None]:
+    """As where the disk is full: what is written beyond ``size`` bytes of a file is refused by the system."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("stage", ["sft", "sepo, limits"])
+def test_a_full_disk_is_one_line_at_every_level_and_then_the_run_goes_on(tiny_folder, tmp_path, stage):
+    train(stage, tiny_folder, tmp_path / "whole")
+    for level in (0, 700, 8_000, 12_000, 25_000):  # Python's own files, safetensors', tokenizers', PyTorch's
+        with pytest.raises(OSError, match="File too large") as error, no_file_above(level):
+            train(stage, tiny_folder, tmp_path / "run")
+        assert "\n" not in str(error.value) and not is_held(tmp_path / "run")
+    train(stage, tiny_folder, tmp_path / "run")
+    assert kills.made(tmp_path / "run") == kills.made(tmp_path / "whole")
+
+
+def test_a_place_that_cannot_be_written_is_one_line(tiny_folder, capsys):
+    for stage in ("train-sft", "train-sepo"):
+        assert main([stage, str(tiny_folder), "kuhn", "/proc/nothing/run", "--like", "pico"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("sepo-kit: ") and "/proc/nothing" in said and said.count("\n") == 1
+
+
+def test_a_run_lets_go_when_nobody_has_it_any_more(tmp_path):
+    """As a notebook does whose cell was stopped and run again."""
+    request = {"stage": "sft", "seed": 0}
+    run = Run(tmp_path / "run", request, writes=True)
+    assert is_held(tmp_path / "run")
+    del run
+    assert not is_held(tmp_path / "run")
+    with Run(tmp_path / "run", request, writes=True):
         assert read_manifest(tmp_path / "run")["status"] == "started"
-    assert len(killed_at) == 3 and min(killed_at) >= 1
-
-    last = start("run")
-    last.join(timeout=120)
-    assert last.exitcode == 0
-    mine, theirs = (
-        load_file(tmp_path / run / "adapter" / "adapter_model.safetensors") for run in ("run", "whole")
-    )
-    assert mine.keys() == theirs.keys()
-    assert all((mine[name] == theirs[name]).all() for name in theirs)
-    told = [
-        [(row["step"], row["loss"]) for row in read_lines(tmp_path / r / METRICS)] for r in ("run", "whole")
-    ]
-    assert told[0] == told[1]

@@ -333,6 +333,24 @@ def test_a_damaged_checkpoint_is_refused_until_it_is_deleted(stage, whole, tiny_
     assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
 
 
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [("trainer_state.json", "[]"), ("trainer_state.json", '{"global_step": {}}'), ("optimizer.pt", "no tensors"),
+     ("rng_state.pth", "no tensors")],
+)  # fmt: skip
+def test_a_checkpoint_that_was_damaged_and_sealed_again_is_one_line(
+    stage, tiny_folder, tmp_path, file, content
+):
+    with stopped_after(2):
+        stage(tiny_folder, tmp_path / "run")
+    checkpoint = tmp_path / "run" / CHECKPOINTS / "checkpoint-2"
+    (checkpoint / file).write_text(content)
+    seal(checkpoint)
+    with pytest.raises(RunError, match=r"checkpoint-2 cannot be read \(.*\); delete it to go on") as error:
+        stage(tiny_folder, tmp_path / "run")
+    message(error)
+
+
 @pytest.mark.parametrize("where", ["seal", "finish", "remove"])
 def test_killed_at_the_end_a_run_goes_on_with_all_it_leaves(
     stage, whole, tiny_folder, tmp_path, monkeypatch, where

@@ -1,0 +1,152 @@
+"""All that lies in a folder of runs: what there is, whether it is still as it was written, and how it is tidied."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sepo_kit.runs.files import LEFTOVER, RunError, read_json, sweep
+from sepo_kit.runs.folder import MANIFEST, PROGRESS, base_of, is_aside, read_manifest
+from sepo_kit.runs.lock import Lock, is_held
+from sepo_kit.runs.seals import SEAL, problems
+
+
+def run_folders(root: Path | str, aside: bool = False) -> list[Path]:
+    """The run folders under ``root``, itself among them; those put aside only if asked for."""
+    root = Path(root)
+    if not root.is_dir():
+        raise RunError(f"{root} is no folder; name one with runs in it")
+    return sorted(
+        file.parent
+        for file in root.rglob(MANIFEST)
+        if not any(p.startswith(".") or (is_aside(p) and not aside) for p in file.relative_to(root).parts)
+    )
+
+
+def verify(root: Path | str) -> Iterator[tuple[Path, list[str]]]:
+    """Each file under ``root`` that holds hashes, or should, with what is wrong: the manifests of runs, results, tables
+    and the data of figures."""
+    root = Path(root)
+    if root.is_file():
+        yield root, problems(root)
+        return
+    runs = run_folders(root, aside=True)
+    for folder in runs:
+        yield folder / MANIFEST, _problems_of(folder)
+    for file in sorted(root.rglob("*.json")):
+        inside = any(folder in file.parents for folder in runs)
+        if not inside and not LEFTOVER.fullmatch(file.name) and (_is_sealed(file) or _should_be(file)):
+            yield file, problems(file)
+
+
+def _problems_of(folder: Path) -> list[str]:
+    try:
+        read_manifest(folder)
+    except (RunError, OSError) as error:
+        return [str(error)]
+    return problems(folder / MANIFEST)
+
+
+def _is_sealed(file: Path) -> bool:
+    try:
+        value = read_json(file)
+    except (RunError, OSError):
+        return True  # unreadable: ``problems`` says how
+    return isinstance(value, dict) and (SEAL in value or "files" in value)
+
+
+def _should_be(file: Path) -> bool:
+    return any(file.with_suffix(suffix).exists() for suffix in (".parquet", ".csv"))
+
+
+def leftovers(root: Path | str, aside: bool = False) -> list[Path]:
+    """What ``clean`` would delete: temporary files of killed processes, checkpoints of finished runs, and, only if
+    asked for, runs put ``aside``. What a living process holds is left out."""
+    root = Path(root)
+    found = []
+    for folder in run_folders(root, aside=True):
+        if is_held(folder):
+            continue
+        found += [path for path in folder.rglob(".*") if LEFTOVER.fullmatch(path.name)]
+        found += folder.glob(".checkpoints.*")
+        try:
+            finished = read_manifest(folder)["status"] == "done"
+        except (RunError, OSError):
+            continue
+        if finished and (folder / "checkpoints").is_dir():
+            found.append(folder / "checkpoints")
+        if aside and is_aside(folder.name):
+            found.append(folder)
+    return sorted({path for path in found if not any(other in path.parents for other in found)})
+
+
+def clean(root: Path | str, aside: bool = False) -> list[Path]:
+    """Delete ``leftovers``; what they were."""
+    found = leftovers(root, aside)
+    for path in found:
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+    return found
+
+
+def move(source: Path | str, target: Path | str) -> Path:
+    """Move a run folder; its new place. Runs that were trained on top of it find it by where it lies from them, so it
+    only moves alone where none is near.
+
+    Raises
+    ------
+    RunError
+        It is no run, somebody writes there, the target exists, or a run nearby was trained on top of it.
+    """
+    source, target = Path(source), Path(target)
+    manifest = read_manifest(source)
+    if target.exists():
+        raise RunError(f"{target} exists; name a folder that does not")
+    if source.resolve() in target.resolve().parents:
+        raise RunError(f"{target} lies inside {source}; name another place")
+    beside = [f for f in run_folders(source.parent) if f != source and not is_aside(f.name)]
+    children = [str(folder) for folder in beside if _rests_on(folder, source)]
+    if children:
+        raise RunError(
+            f"{', '.join(children)} was trained on top of {source}; move the folder that holds both instead"
+        )
+    base = base_of(source, manifest["request"]) if "base" in manifest["request"] else None
+    if base and str(manifest["request"]["base"]).startswith(".."):
+        kept = os.path.relpath(base, target.absolute())
+        if manifest["status"] != "done" and kept != manifest["request"]["base"]:
+            raise RunError(f"{source} is unfinished and was begun on {base}; finish it, or move both")
+    lock = Lock(source)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        sweep(source)
+    finally:
+        lock.release()
+    shutil.move(source, target)
+    return target
+
+
+def _rests_on(folder: Path, base: Path) -> bool:
+    try:
+        request = read_manifest(folder)["request"]
+    except (RunError, OSError):
+        return False
+    return "base" in request and os.path.abspath(base_of(folder, request)) == os.path.abspath(base)
+
+
+def described(folder: Path | str) -> dict[str, Any]:
+    """What there is to say of a run: stage, game, seed, status, step, size, who holds it."""
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    request = manifest["request"]
+    told = {name: request.get(name) for name in ("stage", "game", "seed")}
+    status = "being written" if is_held(folder) else manifest["status"]
+    if (folder / PROGRESS).exists():
+        progress = read_json(folder / PROGRESS, dict, {"step": int, "total": int})
+        told["step"] = f"{progress['step']} of {progress['total']}"
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    return {**told, "status": status, "MB": round(size / 1e6, 1), "commit": manifest.get("commit")}

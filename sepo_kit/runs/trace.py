@@ -1,0 +1,232 @@
+"""From a file back to what it was made from: the runs, their seeds and commits, and the command that makes it again."""
+
+from __future__ import annotations
+
+import csv
+import shlex
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sepo_kit.runs.files import RunError, file_hash, read_json
+from sepo_kit.runs.folder import MANIFEST, base_of, is_chain, read_manifest
+
+PICTURES = (".png", ".svg")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where a file comes from.
+
+    ``kind``: what it is, in words. ``chains``: by whose they are, the links of what it rests on, the base first, each
+    with stage, game, seed, commit. ``commits``: all of them. ``remade_by``: the command that makes it again.
+    ``problem``: what does not fit, "" if all does.
+    """
+
+    file: Path
+    kind: str
+    chains: dict[str, list[dict[str, Any]]]
+    commits: list[str]
+    remade_by: str
+    problem: str = ""
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def lines(self) -> list[str]:
+        """It, in words, for a terminal."""
+        told = [f"{self.file}: {self.kind}"]
+        for name, chain in self.chains.items():
+            told.append(f"  {name}")
+            told += [f"    {_words(link)}" for link in chain]
+        told.append(f"  commits: {', '.join(self.commits) or 'unknown'}")
+        told.append(f"  made again by: {self.remade_by}")
+        return [*told, f"  but: {self.problem}"] if self.problem else told
+
+
+def _words(link: dict[str, Any]) -> str:
+    if "model" in link:
+        known = link.get("sha256") or link.get("revision")
+        return f"base   {link['model']}" + (f"  sha256 {str(known)[:12]}" if known else "")
+    adapter = f"  adapter {str(link['adapter_sha256'])[:12]}" if link.get("adapter_sha256") else ""
+    return (
+        f"{link.get('stage', '?'):<6} {link.get('game', '?')}, seed {link.get('seed', '?')}, commit "
+        f"{link.get('commit', 'unknown')}{adapter}"
+    )
+
+
+def trace(file: Path | str, source: Path | str | None = None) -> Trace:
+    """Where ``file`` comes from: a picture, its data, a table, a result, a run folder or a file in one.
+
+    ``source``: of a picture, the JSON file of the table it was drawn from, where it does not lie beside it.
+
+    Raises
+    ------
+    RunError
+        The file is not there, or nothing says where it comes from.
+    """
+    file = Path(file)
+    if not file.exists():
+        raise RunError(f"{file} is missing; name a picture, a table, a result or a run folder")
+    for folder in [file, *file.absolute().parents][: 1 if file.is_dir() else 4]:
+        if (folder / MANIFEST).exists():
+            return _of_run(file, folder)
+    told = Path(source) if source else _told_by(file)
+    value = read_json(told, dict)
+    whole = all(isinstance(value.get(name, {}), dict) for name in ("files", "settings"))
+    if whole and _is_result(value):
+        return _of_result(file, value)
+    if whole and _are_chains(value.get("chains")):
+        return _of_table(file, told, value)
+    raise RunError(
+        f"{told} does not say what {file} comes from: it is no result and no table of this version"
+    )
+
+
+def _is_result(value: dict[str, Any]) -> bool:
+    return (
+        isinstance(value.get("label"), dict)
+        and is_chain(value.get("chain", []))
+        and is_chain([{"model": "", **own}] if isinstance(own := value.get("provenance", {}), dict) else None)
+    )
+
+
+def _are_chains(value: object) -> bool:
+    return isinstance(value, dict) and all(map(is_chain, value.values()))
+
+
+def _told_by(file: Path) -> Path:
+    """The JSON file that says where ``file`` comes from: beside it, or for a picture or its data the table of its
+    project, ``data/results/NAME.json``, whose agents its data names; of several such tables the one it is named after
+    or whose numbers are in its data."""
+    path = file.absolute()
+    stem = path.name.removesuffix(path.suffix).removesuffix(".rounds")
+    beside = path.parent / f"{stem}.json"
+    if beside.exists() and ("label" in (told := read_json(beside, dict)) or "chains" in told):
+        return beside
+    tables = [t for up in path.parents[:3] for t in sorted((up / "data" / "results").glob("*.json"))]
+    fitting = [t for t in tables if _chains_of(file, read_json(t, dict).get("chains"))]
+    if len(fitting) > 1:
+        drawn = _numbers(path.with_suffix(".csv"))
+        shared = {t: len(drawn & _numbers(t.with_suffix(".csv"))) for t in fitting}
+        named = [t for t in fitting if stem.endswith(f"-{t.stem}")]
+        fitting = (
+            named
+            or [t for t in fitting if shared[t] > 4 * max(shared[other] for other in fitting if other != t)]
+            or fitting
+        )
+    if len(fitting) == 1:
+        return fitting[0]
+    which = " and ".join(t.name for t in fitting)
+    why = f"{which} name its agents" if fitting else f"{beside.name} is not beside it"
+    raise RunError(f"nothing says where {file} comes from ({why}); name its table with --source")
+
+
+def _chains_of(file: Path, chains: object) -> dict[str, list[dict[str, Any]]]:
+    """Of the ``chains`` of a table, those of the agents in the data of the picture ``file``; all, where ``file`` is no
+    picture. An agent is known by model, game, stage and seed, as far as the data tells them."""
+    if not _are_chains(chains):
+        return {}
+    chains = {name: chain for name, chain in chains.items() if chain}
+    data = file.absolute().with_suffix(".csv")
+    if file.suffix not in (*PICTURES, ".csv") or not data.exists():
+        return chains
+    rows = _rows(data)
+    known = [name for name in ("model", "game", "stage", "seed") if rows and rows[0].get(name)]
+    drawn = {tuple(row.get(name) for name in known) for row in rows}
+    return {name: chain for name, chain in chains.items() if known and _agent(chain, known) in drawn}
+
+
+def _rows(data: Path) -> list[dict[str, str]]:
+    try:
+        with open(data, encoding="utf-8", newline="") as lines:
+            return list(csv.DictReader(lines, restkey="more"))
+    except (ValueError, csv.Error) as error:
+        raise RunError(f"{data} is not valid CSV ({error}); draw its picture again") from None
+
+
+def _numbers(data: Path) -> set[str]:
+    """The numbers in a CSV file that hardly appear in two by chance: to nine digits, at least six of them not 0."""
+    found = set()
+    for row in _rows(data) if data.exists() else []:
+        for cell in row.values():
+            try:
+                number = float(cell)
+            except (TypeError, ValueError):
+                continue
+            digits = f"{number:.9g}"
+            if len(digits.replace(".", "").lstrip("-0")) >= 6:
+                found.add(digits)
+    return found
+
+
+def _agent(chain: list[dict[str, Any]], known: list[str]) -> tuple[str, ...]:
+    last = chain[-1]
+    told = {
+        "model": chain[0].get("model"),
+        **{name: last.get(name, "") for name in ("game", "stage", "seed")},
+    }
+    return tuple(str(told[name]) for name in known)
+
+
+def _of_run(file: Path, folder: Path) -> Trace:
+    manifest = read_manifest(folder)
+    request = manifest["request"]
+    chain = manifest.get("chain") or _links(folder)
+    known = manifest.get("files", {})
+    inside = file.absolute().relative_to(folder.absolute()).as_posix()
+    changed = inside in known and file.is_file() and file_hash(file) != known[inside]
+    kind = "a run" if inside == "." else f"{inside} of the run {folder}"
+    return Trace(
+        file, f"{kind}, {manifest['status']}", {str(folder): chain}, _commits([chain]), command_of(folder, request),
+        "it has changed since the run ended" if changed else "", request.get("settings") or {},
+    )  # fmt: skip
+
+
+def _links(folder: Path, depth: int = 8) -> list[dict[str, Any]]:
+    """The chain of a run whose manifest holds none yet."""
+    manifest = read_manifest(folder)
+    request = manifest["request"]
+    own = {name: request.get(name) for name in ("stage", "game", "seed")} | {"commit": manifest.get("commit")}
+    if "base" not in request:
+        return [own]
+    base = base_of(folder, request)
+    before = (Path(base) / MANIFEST).exists() and depth
+    return [*(_links(Path(base), depth - 1) if before else [{"stage": "base", "model": base}]), own]
+
+
+def command_of(folder: Path, request: dict[str, Any]) -> str:
+    """The command that trains a run again, with the settings of its own manifest."""
+    stage = {"sft": "train-sft", "sepo": "train-sepo", "worst-case": "train-sepo"}.get(request.get("stage"))
+    if stage is None or None in (request.get(name) for name in ("base", "game", "seed")):
+        return f"the {request.get('stage')} of {request.get('game')}, seed {request.get('seed')}, as {folder} asks"
+    settings = folder / MANIFEST
+    words = [stage, base_of(folder, request), request["game"], f"{folder}-again", "--seed", request["seed"]]
+    return shlex.join(["sepo-kit", *map(str, words), "--settings", str(settings)])
+
+
+def _of_result(file: Path, value: dict[str, Any]) -> Trace:
+    label, chain = value["label"], value.get("chain", [])
+    who = f"{label.get('model')} on {label.get('game')}, {label.get('stage')}, seed {label.get('seed')}"
+    own = value.get("provenance", {})
+    given = [f"-p {name} {label[name]}" for name in ("model", "game") if label.get(name)]
+    return Trace(
+        file, f"an evaluation of {who}", {who: chain}, _commits([chain, [own]]),
+        " ".join(["sepo-kit notebook 06_evaluation", *given]), _changed(file, value), value.get("settings", {}),
+    )  # fmt: skip
+
+
+def _of_table(file: Path, told: Path, value: dict[str, Any]) -> Trace:
+    chains = _chains_of(file, value["chains"])
+    profile = told.stem
+    return Trace(
+        file, f"made with {told}", chains, _commits(chains.values()),
+        f"make reproduce PROFILE={profile}", _changed(file, value), value.get("settings", {}),
+    )  # fmt: skip
+
+
+def _changed(file: Path, value: dict[str, Any]) -> str:
+    known = value.get("files", {}).get(file.name)
+    return "it has changed since it was written" if known and file_hash(file) != known else ""
+
+
+def _commits(chains) -> list[str]:
+    return sorted({link["commit"] for chain in chains for link in chain if link.get("commit")})

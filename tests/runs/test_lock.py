@@ -1,0 +1,121 @@
+"""One writer to a run folder: a second one gets one line that names the first, a dead one holds nothing."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from sepo_kit.runs import LOCK, Lock, Run, RunError, holder, is_held, read_manifest
+
+REQUEST = {"stage": "sft", "seed": 0}
+HOLDS = """
+import sys, time
+from sepo_kit.runs import Run
+run = Run(sys.argv[1], {"stage": "sft", "seed": 0}, writes=True)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_writer_is_told_who_writes_and_a_killed_one_holds_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "77")
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDS, tmp_path / "run"], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stdout.readline() == "held\n" and is_held(tmp_path / "run")
+        with pytest.raises(
+            RunError, match=rf"written by process {process.pid} on \S+ \(SLURM_JOB_ID 77\) since"
+        ) as error:
+            Run(tmp_path / "run", REQUEST, writes=True)
+        assert "\n" not in str(error.value)
+        assert not Run(tmp_path / "run", REQUEST).done, "it may be read"
+        # Code that has changed meanwhile does not rename the folder under its writer.
+        with pytest.raises(RunError, match="is being written by process"):
+            Run(tmp_path / "run", {**REQUEST, "code": "other"}, writes=True)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+    assert (tmp_path / "run" / LOCK).exists() and not is_held(tmp_path / "run")
+    with Run(tmp_path / "run", REQUEST, writes=True) as run:
+        assert f"process {os.getpid()} " in holder(run.path)
+        run.finish()
+    assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_readers_keep_no_writer_out(tmp_path):
+    """Whoever looks whether a folder is held shares its lock for a moment."""
+    (tmp_path / LOCK).touch()
+    stop = threading.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            is_held(tmp_path)
+
+    readers = [threading.Thread(target=look) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    try:
+        for _ in range(100):
+            Lock(tmp_path).release()
+            (tmp_path / LOCK).touch()
+    finally:
+        stop.set()
+        for reader in readers:
+            reader.join()
+
+
+def test_a_slow_reader_is_waited_for_and_a_writer_is_not(tmp_path, monkeypatch):
+    with open(tmp_path / LOCK, "w") as reader:
+        fcntl.flock(reader, fcntl.LOCK_SH)
+        threading.Timer(0.1, lambda: fcntl.flock(reader, fcntl.LOCK_UN)).start()
+        Lock(tmp_path).release()
+    held = Lock(tmp_path)
+    began = time.monotonic()
+    with pytest.raises(RunError, match="is being written by"):
+        Lock(tmp_path)
+    assert time.monotonic() - began < 1.0
+    held.release()
+
+
+def test_a_lock_is_let_go_by_an_error_and_a_finished_run_needs_none(tmp_path):
+    with pytest.raises(ZeroDivisionError), Run(tmp_path / "run", REQUEST, writes=True):
+        raise ZeroDivisionError
+    assert not is_held(tmp_path / "run")
+    with Run(tmp_path / "run", REQUEST, writes=True) as run:
+        run.finish()
+    held = Lock(tmp_path / "run")
+    assert Run(tmp_path / "run", REQUEST, writes=True).done
+    held.release()
+    held.release()
+
+
+def test_what_killed_processes_left_is_swept_when_a_writer_opens_a_run(tmp_path):
+    Run(tmp_path / "run", REQUEST)
+    left = tmp_path / "run" / "episodes" / ".step-000002.parquet.x7_ab3cd.parquet"
+    left.parent.mkdir()
+    left.write_text("half")
+    folder = tmp_path / "run" / ".adapter.abcdefgh"
+    folder.mkdir()
+    (folder / "weights").touch()
+    mine = tmp_path / "run" / ".gitignore"
+    mine.touch()
+    Run(tmp_path / "run", REQUEST)
+    assert left.exists(), "a reader changes nothing"
+    Run(tmp_path / "run", REQUEST, writes=True).release()
+    assert not left.exists() and not folder.exists() and mine.exists()
+    assert read_manifest(tmp_path / "run")["status"] == "started"
+
+
+def test_a_link_to_nowhere_is_one_line(tmp_path):
+    (tmp_path / "run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(RunError, match=r"is a link to .*nowhere, which is not there; delete it"):
+        Run(tmp_path / "run", REQUEST)

@@ -1,0 +1,144 @@
+"""``sepo-kit runs``: one flipped bit is found wherever it is, and tidying deletes nothing that is wanted."""
+
+from __future__ import annotations
+
+import shutil
+
+import finished
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from sepo_kit import figures
+from sepo_kit.cli import main
+from sepo_kit.evaluation.results import read_results, write_table
+from sepo_kit.runs import MANIFEST, Lock, Run, RunError, append_line, problems, sealed, write_json
+from sepo_kit.runs.shelf import clean, move, verify
+
+
+def trained(folder, base="pico", done=True, code="one"):
+    """A run folder as training leaves it."""
+    with Run(
+        folder, {"stage": "sft", "game": "kuhn", "seed": 0, "base": base, "code": code}, writes=True
+    ) as run:
+        (folder / "adapter").mkdir()
+        (folder / "adapter" / "adapter_model.safetensors").write_bytes(bytes(range(256)))
+        append_line(folder / "metrics.jsonl", {"step": 1, "loss": 0.5})
+        if done:
+            run.finish()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run, a result, the table and the picture made of it."""
+    tmp_path = tmp_path_factory.mktemp("whole")
+    trained(tmp_path / "runs" / "sft-seed-0")
+    finished.evaluation(tmp_path / "runs", "kuhn", "sft", "nash", 0, episodes=2)
+    file = tmp_path / "runs" / "pico" / "kuhn" / "results" / "sft-seed-0.json"
+    results = read_results([file])
+    write_table(results, tmp_path / "data" / "results", "quick", [file])
+    figure, axes = plt.subplots()
+    axes.plot([0, 1])
+    figures.save(figure, pd.DataFrame({"model": ["pico"], "value": [0.5]}), tmp_path / "figures", "one")
+    plt.close(figure)
+    return tmp_path
+
+
+@pytest.fixture
+def shelf(whole, tmp_path):
+    return shutil.copytree(whole, tmp_path / "shelf")
+
+
+def flip(file) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["runs/sft-seed-0/adapter/adapter_model.safetensors", "runs/sft-seed-0/metrics.jsonl",
+     "runs/sft-seed-0/manifest.json", "runs/pico/kuhn/results/sft-seed-0.json",
+     "runs/pico/kuhn/results/sft-seed-0.parquet", "runs/pico/kuhn/results/sft-seed-0.rounds.parquet",
+     "data/results/quick.csv", "data/results/quick.json", "figures/one.csv"],
+)  # fmt: skip
+def test_one_flipped_bit_is_found(shelf, name, capsys):
+    assert main(["runs", "verify", str(shelf)]) == 0
+    assert "4 verified" in capsys.readouterr().out
+    flip(shelf / name)
+    assert main(["runs", "verify", str(shelf)]) == 2
+    told = capsys.readouterr()
+    assert name in told.out and "1 of 4 do not verify" in told.err
+
+
+def test_every_flipped_bit_of_a_manifest_and_of_what_holds_hashes_is_found(tmp_path):
+    """Also those that leave the JSON as it means: 1e-05 and 1E-05."""
+    done, begun = trained(tmp_path / "a"), trained(tmp_path / "b", done=False)
+    small = tmp_path / "small.json"
+    write_json(small, sealed({"rate": 1e-05, "name": "ü", "third": 1 / 3, "none": float("nan"), "files": {}}))
+    assert problems(small) == []
+    rng = np.random.default_rng(0)
+    for file, bits in ((small, None), (done / MANIFEST, 150), (begun / MANIFEST, 150)):
+        content = file.read_bytes()
+        every = range(len(content) * 8)
+        for bit in every if bits is None else rng.choice(every, bits, replace=False):
+            damaged = bytearray(content)
+            damaged[bit // 8] ^= 1 << bit % 8
+            file.write_bytes(damaged)
+            told = problems(file) if file == small else dict(verify(tmp_path))[file]
+            assert told, f"bit {bit} of {file.name}: {bytes(damaged[bit // 8 - 20 : bit // 8 + 20])}"
+        file.write_bytes(content)
+
+
+def test_a_missing_file_and_an_unfinished_run(tmp_path):
+    trained(tmp_path / "a")
+    (tmp_path / "a" / "metrics.jsonl").unlink()
+    trained(tmp_path / "b", done=False)
+    found = {file.parent.name: problems for file, problems in verify(tmp_path)}
+    assert "metrics.jsonl is missing" in found["a"][0] and found["b"] == []
+
+
+def test_runs_are_listed_and_shown(shelf, capsys):
+    assert main(["runs", "list", str(shelf)]) == 0
+    assert "sft-seed-0: sft kuhn seed 0, done, 0.0 MB" in capsys.readouterr().out
+    assert main(["runs", "show", str(shelf / "runs" / "sft-seed-0")]) == 0
+    told = capsys.readouterr().out
+    assert "base   pico" in told and "sepo-kit train-sft pico kuhn" in told and "--settings" in told
+    assert main(["runs", "list", str(shelf / "nothing")]) == 2
+    assert "is no folder" in capsys.readouterr().err
+
+
+def test_clean_deletes_what_is_left_and_nothing_else(tmp_path):
+    run = trained(tmp_path / "sft")
+    before = {path for path in tmp_path.rglob("*")}
+    (run / ".metrics.jsonl.abcd_123.jsonl").touch()
+    (run / "checkpoints" / "checkpoint-1").mkdir(parents=True)
+    going = trained(tmp_path / "sepo", done=False)
+    (going / "checkpoints").mkdir()
+    held = trained(tmp_path / "held", done=False)
+    (held / ".metrics.jsonl.abcd_123.jsonl").touch()
+    lock = Lock(held)
+    assert main(["runs", "clean", str(tmp_path), "--dry-run"]) == 0 and (run / "checkpoints").exists()
+    assert {path.name for path in clean(tmp_path)} == {".metrics.jsonl.abcd_123.jsonl", "checkpoints"}
+    lock.release()
+    assert {path for path in tmp_path.rglob("*")} >= before
+    assert (going / "checkpoints").exists() and (held / ".metrics.jsonl.abcd_123.jsonl").exists()
+    shutil.copytree(run, tmp_path / "sft.old-1")
+    assert clean(tmp_path, aside=True)[-1].name == "sft.old-1" and run.exists()
+
+
+def test_a_run_moves_unless_another_rests_on_it(tmp_path):
+    sft = trained(tmp_path / "sft")
+    sepo = trained(tmp_path / "sepo", base="../sft")
+    with pytest.raises(RunError, match="sepo was trained on top of"):
+        move(sft, tmp_path / "elsewhere")
+    with pytest.raises(RunError, match="exists"):
+        move(sepo, sft)
+    assert move(sepo, tmp_path / "far" / "sepo").is_dir() and not sepo.exists()
+    assert [problems for _, problems in verify(tmp_path)] == [[], []]
+    lock = Lock(sft)
+    with pytest.raises(RunError, match="is being written by"):
+        move(sft, tmp_path / "elsewhere")
+    lock.release()
