@@ -193,6 +193,10 @@ def test_a_node_that_hangs_is_ended_at_its_limit_and_tried_again(tmp_path):
         ("RuntimeError: Kernel died before replying to kernel_info", True),
         ("nbclient.exceptions.DeadKernelError: Kernel died", True),
         ("TrainingFailed: killed by signal 9; out of memory?", True),
+        (
+            "sepo_kit.runs.files.RunError: runs/a is being written by process 7 on n1 since 12:00; wait for it",
+            True,
+        ),
         ("ValueError: no", False),
     ],
 )
