@@ -149,13 +149,13 @@ def engine(root: Path, how: How) -> list[str]:
     return [*line, "--slurm-jobname-prefix", prefix(root)] if on_slurm(how) else line
 
 
-def report_lines(root: Path, file: Path) -> list[list[str]]:
-    """Command lines that write a report on the batch in ``root`` to ``file``; figures and tables go into it first."""
-    plain = _snakemake(root)
-    return [
-        [*plain, "--cores", "1", "--force", "pictures", "--allowed-rules", "pictures"],
-        [*plain, "--cores", "1", "--report", str(file)],
-    ]
+def report_lines(root: Path, file: Path, shown: bool) -> list[list[str]]:
+    """Command lines that write a report on the batch in ``root`` to ``file``; where figures and tables are to be
+    ``shown`` in it, they are copied first."""
+    plain = [*_snakemake(root), "--cores", "1"]
+    copying = [*plain, "--force", "pictures", "--allowed-rules", "pictures"]
+    writing = [*plain, "--report", str(file), "all"]
+    return [copying, [*writing, "pictures"]] if shown else [writing]
 
 
 def _snakemake(root: Path) -> list[str]:

@@ -247,7 +247,7 @@ class Reproduction:
         )
         (self.root / "report").mkdir(exist_ok=True)
         file.parent.mkdir(parents=True, exist_ok=True)
-        for line in report_lines(self.root, file.resolve())[0 if shown else 1 :]:
+        for line in report_lines(self.root, file.resolve(), bool(shown)):
             with open(self.root / LOG, "ab") as log:
                 ended = subprocess.run(line, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
             if ended.returncode:

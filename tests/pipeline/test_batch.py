@@ -276,6 +276,23 @@ def test_the_line_has_counts_steps_and_time_left(tmp_path):
     assert progress.line().endswith("| b"), "an older report is not its own"
 
 
+def test_a_report_tells_what_ran_and_has_figures_and_tables(tmp_path):
+    figures, results = tmp_path / "figures", tmp_path / "tables of all"
+    code = f"""
+for folder, name in (({str(figures)!r}, "safety.png"), ({str(results)!r}, "smoke.csv")):
+    pathlib.Path(folder).mkdir()
+    (pathlib.Path(folder) / name).write_text("number,7\\n")
+"""
+    todo = [
+        Task("08_figures", "08_figures", {"code": code, "figures": str(figures), "results": str(results)})
+    ]
+    said, page = io.StringIO(), tmp_path / "page.html"
+    Reproduction(parts(tmp_path), tmp_path, todo, How(1), said).run(page)
+    assert f"1 figures in {figures}, tables in {results}" in said.getvalue()
+    assert all(word in page.read_text() for word in ("safety.png", "smoke.csv", "08_figures"))
+    assert not reasons(todo, tmp_path)
+
+
 def test_workers_follow_the_gpus_and_else_the_cores(tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
