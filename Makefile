@@ -164,3 +164,25 @@ endef
 docs: install  ## build the site (build/docs/index.html), without the network; a warning is an error
 	@$(PY) -m sphinx -q -W --keep-going -d build/doctrees docs build/docs $(ARGS)
 	@echo "written: build/docs/index.html"
+
+# --- what is in it, and what is known against it ----------------------------------------------------------------
+
+.PHONY: sbom audit-dependencies
+AUDIT := $(VENV)-audit/bin
+
+sbom: $(AUDIT)/python  # all pinned packages as a CycloneDX list: build/sbom.json
+	@mkdir -p build
+	@cat requirements.lock requirements-models.lock | $(AUDIT)/cyclonedx-py requirements --pyproject pyproject.toml \
+	    --output-format JSON --output-file build/sbom.json -
+	@echo "written: build/sbom.json"
+
+audit-dependencies: $(AUDIT)/python  # known vulnerabilities of the pinned packages; needs the network (docs: SECURITY.md)
+	@$(AUDIT)/pip-audit --disable-pip --no-deps --requirement requirements.lock --requirement requirements-models.lock $(ARGS)
+
+# Apart from .venv, so that what looks at the packages is none of them.
+$(AUDIT)/python:
+	@$(check_python)
+	@rm -rf $(VENV)-audit
+	@$(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip --disable-pip-version-check -qq install 'cyclonedx-bom>=7,<8' 'pip-audit>=2.9,<3' \
+	    || { rm -rf $(VENV)-audit; exit 1; }

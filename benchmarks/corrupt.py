@@ -55,10 +55,8 @@ ODD = (
 
 
 def made(root: Path) -> Path:
-    """A folder as the kit leaves it: a warm start, a training begun and one finished, results, tables, settings."""
-    tokenizer = tiny.tokenizer()
-    tiny.model(tokenizer).save_pretrained(root / "model")
-    tokenizer.save_pretrained(root / "model")
+    """A folder as the kit leaves it: a warm start and a training on it, results, tables, settings, a checkpoint.
+    ``root`` holds a model."""
     pico = root / "runs" / "quick" / "pico" / "kuhn"
     several.run("sft", root / "model", pico / "sft-seed-0", several.SFT)
     several.run("sepo", pico / "sft-seed-0", pico / "sepo-seed-0", replace(several.SEPO, keep="best"))
@@ -286,32 +284,34 @@ def said_by(reader: Reader, root: Path) -> str:
 
 
 def tried(root: Path, name: str, count: int, rng: np.random.Generator, traces: Counter) -> dict:
-    """Damage the file ``name`` of ``root`` ``count`` times and have all its readers read it."""
-    kept = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    """Damage the file ``name`` of ``root`` ``count`` times and have all its readers read it; what users would see as
+    stack traces goes into ``traces``."""
+    before = kept(root)
     said: Counter = Counter()
     damaged = damages(root / name, rng)
     for _ in tqdm(range(count), desc=name, leave=False, disable=None):
         content = next(damaged)
-        worst = "read"
+        heard = set()
         for reader in READERS[name]:
             (root / name).write_bytes(content)
-            found = said_by(reader, root)
-            worst = (
-                found
-                if found not in ("read", "one line")
-                else max(worst, found, key=("read", "one line").index)
-                if worst in ("read", "one line")
-                else worst
-            )
-            _put_back(root, kept)
-        said["read" if worst == "read" else "one line" if worst == "one line" else "stack trace"] += 1
-        if worst not in ("read", "one line"):
-            traces[f"{name}: {worst}"] += 1
-    return {"file": name, "damaged": count, "read": said["read"], "one line": said["one line"],
-            "stack traces": said["stack trace"]}  # fmt: skip
+            heard.add(said_by(reader, root))
+            put_back(root, before)
+        odd = heard - {"read", "one line"}
+        traces.update(f"{name}: {each}" for each in odd)
+        said["stack traces" if odd else "one line" if "one line" in heard else "read"] += 1
+    return {
+        "file": name,
+        "damaged": count,
+        **{how: said[how] for how in ("read", "one line", "stack traces")},
+    }
 
 
-def _put_back(root: Path, kept: dict[Path, bytes]) -> None:
+def kept(root: Path) -> dict[Path, bytes]:
+    """All files under ``root``."""
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def put_back(root: Path, kept: dict[Path, bytes]) -> None:
     """The folder as it was before a reader that moves, deletes or writes."""
     for path in [p for p in root.rglob("*") if p.is_file() and p not in kept]:
         path.unlink()
@@ -329,13 +329,17 @@ def _put_back(root: Path, kept: dict[Path, bytes]) -> None:
 STAMPS: dict[Path, int] = {}
 
 
-def main_() -> None:
+def run() -> None:
     smoke = options(__doc__).smoke
-    count = 40 if smoke else 5_000 // len(READERS) + 1
+    count = 5 if smoke else 5_000 // len(READERS) + 1
     warnings.simplefilter("ignore")
     traces: Counter = Counter()
     with tempfile.TemporaryDirectory() as folder:
-        root = made(Path(folder))
+        root = Path(folder)
+        tokenizer = tiny.tokenizer()
+        tiny.model(tokenizer).save_pretrained(root / "model")
+        tokenizer.save_pretrained(root / "model")
+        made(root)
         rng = np.random.default_rng(0)
         rows = [tried(root, name, count, rng, traces) for name in READERS]
     conclude("corrupt", rows, smoke)
@@ -346,4 +350,4 @@ def main_() -> None:
 
 
 if __name__ == "__main__":
-    main_()
+    run()

@@ -9,6 +9,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -18,8 +19,7 @@ import numpy as np
 import pytest
 import several
 
-from sepo_kit.cli import main
-from sepo_kit.runs import Run, RunError, holder, is_held, read_manifest
+from sepo_kit.runs import Run, RunError, is_held, read_manifest
 
 PROJECT = Path(__file__).parents[2]
 sys.path.insert(0, str(PROJECT / "benchmarks"))
@@ -28,7 +28,7 @@ import kills  # noqa: E402
 
 @pytest.fixture(scope="module", autouse=True)
 def few():
-    """The demonstrations of processes that ``several`` starts."""
+    """``several`` trains on few demonstrations; other tests on all."""
     before = several.sft.demonstrations
     yield
     several.sft.demonstrations = before
@@ -96,7 +96,7 @@ def test_killed_and_terminated_processes_hold_nothing_and_a_second_writer_is_ref
         assert process.exitcode == -by and not is_held(tmp_path / "run")
     stopped = start(20, signal.SIGSTOP)
     deadline = time.monotonic() + 120
-    while f"process {stopped.pid} " not in holder(tmp_path / "run"):
+    while not _state(stopped.pid).startswith("T"):
         assert stopped.is_alive() and time.monotonic() < deadline
         stopped.join(timeout=0.02)
     with pytest.raises(RunError, match=rf"is being written by process {stopped.pid} on ") as error:
@@ -106,6 +106,13 @@ def test_killed_and_terminated_processes_hold_nothing_and_a_second_writer_is_ref
     stopped.join(timeout=120)
     assert stopped.exitcode == 0
     assert kills.made(tmp_path / "run") == kills.made(tmp_path / "whole")
+
+
+def _state(pid: int) -> str:
+    """T for a stopped process, as ps says it."""
+    return subprocess.run(
+        ["ps", "-o", "state=", "-p", str(pid)], capture_output=True, text=True
+    ).stdout.strip()
 
 
 # --- disks ----------------------------------------------------------------------------------------
@@ -134,11 +141,11 @@ def test_a_full_disk_is_one_line_at_every_level_and_then_the_run_goes_on(tiny_fo
     assert kills.made(tmp_path / "run") == kills.made(tmp_path / "whole")
 
 
-def test_a_place_that_cannot_be_written_is_one_line(tiny_folder, capsys):
-    for stage in ("train-sft", "train-sepo"):
-        assert main([stage, str(tiny_folder), "kuhn", "/proc/nothing/run", "--like", "pico"]) == 2
-        said = capsys.readouterr().err
-        assert said.startswith("sepo-kit: ") and "/proc/nothing" in said and said.count("\n") == 1
+@pytest.mark.parametrize("stage", ["sft", "sepo, limits"])
+def test_a_place_that_cannot_be_written_is_one_line(tiny_folder, stage):
+    with pytest.raises(OSError, match="/proc/nothing") as error:  # which not even root can make
+        train(stage, tiny_folder, Path("/proc/nothing/run"))
+    assert "\n" not in str(error.value)
 
 
 def test_a_run_lets_go_when_nobody_has_it_any_more(tmp_path):
