@@ -17,6 +17,11 @@ COMPILE := $(PY) -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1
 
 PROFILE      ?= quick
 ARGS         ?=
+JOBS         ?=
+SEEDS        ?=
+ON           ?=
+# Of make reproduce and make smoke: SEEDS=3, JOBS=2, ON=slurm, and whatever ARGS has.
+BATCH_ARGS    = $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(ON),--on $(ON)) $(ARGS)
 PYTEST_ARGS  ?= -n auto --maxprocesses 4 --dist loadfile
 TEST_THREADS ?= 1
 LOCK_TORCH   ?= 2.13.0
@@ -43,15 +48,16 @@ KIT   := $(VENV)/.installed-kit-$(call sum,pyproject.toml $(LAB))
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "  make reproduce PROFILE=smoke|quick|smollm2|paper ARGS='...'   make test PYTEST_ARGS='-k kuhn'   make install PYTHON=/path/to/python"
+	@echo "  make reproduce PROFILE=smoke|quick|smollm2|paper SEEDS=3 JOBS=2 ON=slurm ARGS='...'"
+	@echo "  make test PYTEST_ARGS='-k kuhn'   make install PYTHON=/path/to/python"
 
 install: $(KIT)  ## make .venv from the lock (minutes the first time, nothing after that)
 
 reproduce: install  ## run the whole study, PROFILE=quick unless told otherwise: tables on the screen, pictures in figures/
-	@$(PY) -m sepo_kit reproduce --profile $(PROFILE) $(ARGS)
+	@$(PY) -m sepo_kit reproduce --profile $(PROFILE) $(BATCH_ARGS)
 
 smoke: install  ## run every notebook in seconds, on a tiny model: does it all hang together?
-	@$(PY) -m sepo_kit reproduce --profile smoke $(ARGS)
+	@$(PY) -m sepo_kit reproduce --profile smoke $(BATCH_ARGS)
 
 test: install lint  ## lint, then all tests and doctests
 	@OMP_NUM_THREADS=$(TEST_THREADS) $(PY) -m pytest $(PYTEST_ARGS)

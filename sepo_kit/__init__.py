@@ -1,7 +1,7 @@
 """sepo_kit: train language-model agents on strategic games with Safe Equilibrium Policy Optimization.
 
-Method: arXiv 2605.30854. The names below are the public interface; those that need torch or an extra are imported on
-first use.
+Method: arXiv 2605.30854. The names below are the public interface; each is imported on first use, so that what needs
+few of them, such as a notebook's entry in a batch, starts at once.
 """
 
 from __future__ import annotations
@@ -9,22 +9,29 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-from sepo_kit import exact
-from sepo_kit.adversaries.play import play
-from sepo_kit.engine.policy import scripted, tabular, uniform
-from sepo_kit.evaluation.cross_play import cross_play
-from sepo_kit.evaluation.evaluate import evaluate
-from sepo_kit.evaluation.held_out import held_out
-from sepo_kit.games import GAMES, Game, GameError, Weights, check_game, get_game, register
-
 __version__ = "0.1.0"
 
 _LATER = {
+    "GAMES": "games",
+    "Game": "games",
+    "GameError": "games",
+    "Weights": "games",
+    "check_game": "games",
+    "get_game": "games",
+    "register": "games",
+    "play": "adversaries.play",
+    "scripted": "engine.policy",
+    "tabular": "engine.policy",
+    "uniform": "engine.policy",
+    "cross_play": "evaluation.cross_play",
+    "evaluate": "evaluation.evaluate",
+    "held_out": "evaluation.held_out",
     "load_model": "models.loading",
     "language_model": "models.loading",
     "endpoint": "models.endpoint",
     "export": "evaluation.export",
     "push": "evaluation.push",
+    "prompt_invariance": "evaluation.wordings",
     "train_adversary": "evaluation.attack",
     "AdversarySettings": "evaluation.attack",
     "LanguageAdversarySettings": "evaluation.attack",
@@ -58,6 +65,7 @@ __all__ = [
     "language_model",
     "load_model",
     "play",
+    "prompt_invariance",
     "push",
     "register",
     "scripted",
@@ -70,6 +78,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "exact":
+        return import_module("sepo_kit.exact")
     if name not in _LATER:
         raise AttributeError(f"module 'sepo_kit' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"sepo_kit.{_LATER[name]}"), name)

@@ -55,7 +55,7 @@ MISTAKES = {
         "rival must be one of pool, worst-case",
     ),
     "a rival without a model": (["study", "gpt", "--exploiters"], "has no plan for 'gpt'"),
-    "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--workers must be >= 1"),
+    "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--jobs must be >= 1"),
 }
 
 

@@ -47,6 +47,8 @@ def test_it_makes_a_project_and_runs_a_notebook_there(installed, tmp_path):
     for part in PARTS:
         there = {path.name for path in (project / part).iterdir()}
         assert there == {path.name for path in (PROJECT / part).iterdir() if path.is_file()}
+    corpora = {path.name for path in (project / "data" / "sft").iterdir()}
+    assert corpora == {path.name for path in (PROJECT / "data" / "sft").iterdir()} - {"README.md"}
     chosen = ["-p", "games", "[kuhn]", "-p", "episodes", "20"]
     ran = sepo_kit(installed, project, "notebook", "01_games", *chosen)
     assert ran.returncode == 0, ran.stderr

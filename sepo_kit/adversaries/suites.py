@@ -124,6 +124,12 @@ def library(name: str) -> ModuleType:
 
 
 def _axelrod(game: Game, agent: Policy) -> dict[str, Policy]:
+    return _strategies_of_axelrod(game)
+
+
+@lru_cache(maxsize=1)
+def _strategies_of_axelrod(game: Game) -> dict[str, Policy]:
+    """The same for every agent, so that what a strategy said after a history is asked once."""
     return {name: AxelrodPolicy(make, game, f"axelrod:{name}") for name, make in axelrod_classes().items()}
 
 

@@ -21,7 +21,9 @@ class Decision:
 
     ``log_prob`` is that of the action under the policy's distribution (natural log; None where the policy
     cannot state one). ``reply`` is the text a language model gave, ``fallback`` whether it could not be
-    read and a constrained decode chose instead. ``prompt_ids`` and ``completion_ids`` are its tokens.
+    read and a constrained decode chose instead. ``prompt_ids`` and ``completion_ids`` are its tokens, ``choice_ids``
+    those by which the constrained decode chose. ``said`` numbers the reply where one may be given in several matches
+    (``reuse.py``): equal numbers are one reply. ``cut_off``: whether it was as long as it may be, and had not ended.
     ``round``, ``move`` (within the round) and ``information`` (the key of what was seen) are the engine's: a
     policy leaves them out, and may give equal states one and the same record.
     """
@@ -35,6 +37,9 @@ class Decision:
     round: int = 0
     move: int = 0
     information: str = ""
+    choice_ids: tuple[int, ...] = ()
+    said: int | None = None
+    cut_off: bool = False
 
     def placed(self, round: int, move: int, information: str) -> Decision:
         """A copy of this record where it was made."""
@@ -48,6 +53,9 @@ class Decision:
             round,
             move,
             information,
+            self.choice_ids,
+            self.said,
+            self.cut_off,
         )
 
 
@@ -84,7 +92,8 @@ class Episode:
 def decision_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
     """One row per decision, with its episode's name and its round's payoffs and harms (the agent's view of them).
 
-    ``seat`` is 0 for the agent, 1 for an opponent that is not a strategy; tokens are left out. Payoffs are summed over
+    ``seat`` is 0 for the agent, 1 for an opponent that is not a strategy; ``tokens`` is the length of a language
+    model's reply, 0 for others. Payoffs are summed over
     ``round_frame``, since a round may pass without a decision.
     """
     rows = [
@@ -98,6 +107,8 @@ def decision_frame(episodes: Sequence[Episode]) -> pd.DataFrame:
             "log_prob": decision.log_prob,
             "reply": decision.reply,
             "fallback": decision.fallback,
+            "tokens": len(decision.completion_ids),
+            "cut_off": decision.cut_off,
             "own": episode.own[decision.round],
             "their": episode.their[decision.round],
             "collusion": episode.collusion[decision.round],

@@ -44,6 +44,12 @@ class Policy(ABC):
         """A block in which the policy does not change, so that it may keep what it has computed."""
         return nullcontext()
 
+    def asked_by(self, game: Game) -> Policy:
+        """The same agent, asked as ``game`` words its prompts; ValueError where it reads none."""
+        raise ValueError(
+            f"{self.name} reads no prompts, so that no wording changes what it plays; try a language model"
+        )
+
     def choice(self, seen: InformationState, index: int, probability: float) -> Decision:
         """The record of playing legal action ``index``."""
         return Decision(seen.legal_actions[index], float(np.log(probability)))

@@ -268,6 +268,9 @@ class _Live:
                 node.round,
                 self.move,
                 node.seen[AGENT].key,
+                decision.choice_ids,
+                decision.said,
+                decision.cut_off,
             )
         )
         self.move += 1

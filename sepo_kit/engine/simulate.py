@@ -1,4 +1,5 @@
-"""Many episodes at once where only payoffs and harms are wanted: all episodes at one node take one NumPy step.
+"""Many episodes at once where only payoffs and harms are wanted: all episodes at one node take one NumPy step, and an
+agent that meets many opponents is asked once a move for all of them.
 
 The draws are those of ``rollout.py``, so the numbers are the same as those of ``play``; what is left out is the
 record of decisions.
@@ -6,6 +7,7 @@ record of decisions.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +16,9 @@ from sepo_kit.engine.graph import Node, shared_graph
 from sepo_kit.engine.policy import Policy, StrategyPolicy
 from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, pool_of, uniforms
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game
+from sepo_kit.games.base import Game, InformationState
+
+THE_AGENT = -1  # among players, where the opponents are 0, 1, ...
 
 
 @dataclass(frozen=True)
@@ -54,24 +58,55 @@ def simulate(
     >>> simulate(ipd, scripted(ipd, "tit-for-tat"), "always-defect", episodes=2).own.sum(axis=1)
     array([7., 7.])
     """
-    if episodes < 1:
-        raise ValueError(f"episodes must be >= 1, got {episodes}")
     game = get_game(game)
     named = isinstance(opponent, str)
-    policies = {AGENT: agent, OPPONENT: StrategyPolicy(game.strategy(opponent)) if named else opponent}
-    name = opponent if named else opponent.name
-    pool = pool_of(game, name) if pool is None else pool
-    return _Batch(game, policies, uniforms(game, Match(pool, name, 0), episodes, seed)).run()
+    policy = StrategyPolicy(game.strategy(opponent)) if named else opponent
+    (found,) = _simulated(game, agent, [(opponent if named else opponent.name, policy)], episodes, seed, pool)
+    return found
+
+
+def simulate_all(
+    game: Game | str,
+    agent: Policy,
+    opponents: Sequence[Policy],
+    episodes: int = 1_000,
+    seed: int = 0,
+    pool: str | None = None,
+) -> list[Simulation]:
+    """``simulate`` against each of ``opponents``, the agent asked for all of them at once."""
+    named = [(opponent.name, opponent) for opponent in opponents]
+    return _simulated(get_game(game), agent, named, episodes, seed, pool)
+
+
+def _simulated(
+    game: Game,
+    agent: Policy,
+    opponents: Sequence[tuple[str, Policy]],
+    episodes: int,
+    seed: int,
+    pool: str | None,
+) -> list[Simulation]:
+    if episodes < 1:
+        raise ValueError(f"episodes must be >= 1, got {episodes}")
+    matches = [Match(pool_of(game, name) if pool is None else pool, name, 0) for name, _ in opponents]
+    draws = [uniforms(game, match, episodes, seed) for match in matches]
+    together = tuple(np.concatenate(parts) for parts in zip(*draws, strict=True))
+    whole = _Batch(game, agent, [policy for _, policy in opponents], together).run()
+    parts = [np.split(values, len(opponents)) for values in vars(whole).values()]
+    return [Simulation(*own) for own in zip(*parts, strict=True)]
 
 
 class _Batch:
-    """E episodes, each at a node of the state graph."""
+    """As many episodes against each opponent, one opponent's after the other's, each at a node of the state graph."""
 
-    def __init__(self, game: Game, policies: dict[int, Policy], draws: tuple[np.ndarray, ...]) -> None:
+    def __init__(
+        self, game: Game, agent: Policy, opponents: list[Policy], draws: tuple[np.ndarray, ...]
+    ) -> None:
         self.graph = shared_graph(game)
-        self.policies = policies
-        nature, opponent, agent = draws  # each (E, T, moves)
-        self.draws = {None: nature, OPPONENT: opponent, AGENT: agent}
+        self.agent = agent
+        self.opponents = opponents
+        nature, opponent, own = draws  # each (E, T, moves)
+        self.draws = {None: nature, OPPONENT: opponent, AGENT: own}
         count = len(nature)
         self.moved = {mover: np.zeros(count, dtype=int) for mover in self.draws}  # moves in this round
         self.result = Simulation(*(np.zeros((count, game.spec.rounds)) for _ in range(4)))
@@ -79,36 +114,42 @@ class _Batch:
 
     def run(self) -> Simulation:
         """Move all episodes to their end."""
-        groups = {self.graph.root: np.arange(len(self.ended))}
+        places = np.split(np.arange(len(self.ended)), len(self.opponents))
+        groups = {(self.graph.root, who): members for who, members in enumerate(places)}
         while groups:
             self._learn(groups)
-            arrived: dict[Node, list[np.ndarray]] = {}
-            for node, members in groups.items():
-                for child, those in self._split(node, members):
-                    arrived.setdefault(child, []).append(those)
-            groups = {node: np.concatenate(parts) for node, parts in arrived.items()}
-            for node, members in groups.items():
+            arrived: dict[tuple[Node, int], list[np.ndarray]] = {}
+            for (node, who), members in groups.items():
+                for child, those in self._split(node, who, members):
+                    arrived.setdefault((child, who), []).append(those)
+            groups = {place: np.concatenate(parts) for place, parts in arrived.items()}
+            for (node, _), members in groups.items():
                 if node.outcome is not None:
                     self._finish_round(node, members)
         return self.result
 
-    def _learn(self, groups: dict[Node, np.ndarray]) -> None:
+    def _learn(self, groups: dict[tuple[Node, int], np.ndarray]) -> None:
         """Ask each policy once for all states at which it must move."""
         self.cumulative = {}
-        for seat, policy in self.policies.items():
-            asked = {id(node.seen[seat]): node.seen[seat] for node in groups if seat in node.actors}
-            for key, p in zip(asked, policy.distributions(list(asked.values())), strict=True):
-                self.cumulative[seat, key] = np.cumsum(p)
+        asked: dict[int, dict[int, InformationState]] = {}  # by the number of the player
+        for node, who in groups:
+            for seat in node.actors:
+                asked.setdefault(_player(seat, who), {})[id(node.seen[seat])] = node.seen[seat]
+        for player, states in asked.items():
+            policy = self.agent if player == THE_AGENT else self.opponents[player]
+            for key, p in zip(states, policy.distributions(list(states.values())), strict=True):
+                self.cumulative[player, key] = np.cumsum(p)
 
-    def _split(self, node: Node, members: np.ndarray):
-        """The children of ``node`` with the members that go there."""
+    def _split(self, node: Node, who: int, members: np.ndarray):
+        """The children of ``node`` with the members, all of opponent ``who``, that go there."""
         if node.chance is not None:
             chosen = self._draw(None, np.asarray(node.chance[2]), members)
             for index in np.unique(chosen):
                 yield node.after_chance(int(index)), members[chosen == index]
         elif node.actors:
             chosen = [
-                self._draw(seat, self.cumulative[seat, id(node.seen[seat])], members) for seat in node.actors
+                self._draw(seat, self.cumulative[_player(seat, who), id(node.seen[seat])], members)
+                for seat in node.actors
             ]
             legal = [node.seen[seat].legal_actions for seat in node.actors]
             shape = [len(actions) for actions in legal]
@@ -134,3 +175,8 @@ class _Batch:
         self.ended[members] += 1
         for moved in self.moved.values():
             moved[members] = 0
+
+
+def _player(seat: int, who: int) -> int:
+    """Who moves in ``seat`` of a match against opponent number ``who``."""
+    return THE_AGENT if seat == AGENT else who

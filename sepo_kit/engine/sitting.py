@@ -22,12 +22,13 @@ from sepo_kit.games.base import Game, InformationState, require_legal
 class Turn:
     """One move.
 
-    ``prompt`` is what the seat was told. ``probabilities`` of the legal actions and ``reason`` are the policy's: None
-    for the seat played from outside, and where the policy states none.
+    ``seen`` is what the seat saw, ``prompt`` how it was told. ``probabilities`` of the legal actions and ``reason`` are
+    the policy's: None for the seat played from outside, and where the policy states none.
     """
 
     round: int
     seat: int
+    seen: InformationState
     prompt: str
     action: str
     probabilities: dict[str, float] | None = None
@@ -119,7 +120,7 @@ class Sitting:
         require_legal(action, self.legal_actions)
         before, node = len(self.turns), self._node
         kept = before, len(self.rounds), node, self._chances, self._answers
-        self.turns.append(Turn(node.round, self.seat, self.prompt, action))
+        self.turns.append(Turn(node.round, self.seat, self.seen, self.prompt, action))
         try:
             if len(node.actors) == 2:
                 actions = {self.seat: action, 1 - self.seat: self._answer()}
@@ -156,6 +157,7 @@ class Sitting:
             Turn(
                 self._node.round,
                 1 - self.seat,
+                seen,
                 self.game.render(seen),
                 choice.action,
                 self._stated(seen),

@@ -66,11 +66,11 @@ def read_table(file: Path | str, needed: Iterable[str] = ()) -> pd.DataFrame:
 
 
 def _reckonable(column: pd.Series, undefined: bool = False) -> bool:
-    if (
-        isinstance(column, pd.DataFrame)
-        or not types.is_numeric_dtype(column)
-        or types.is_complex_dtype(column)
-    ):
+    if isinstance(column, pd.DataFrame):  # two columns of one name
+        return False
+    if undefined and column.isna().all():  # of no kind then: an agent that answers in text states no log_prob
+        return True
+    if not types.is_numeric_dtype(column) or types.is_complex_dtype(column):
         return False
     values = column.to_numpy(dtype=float, na_value=np.nan)
     return bool((np.isfinite(values) | (undefined & np.isnan(values))).all())

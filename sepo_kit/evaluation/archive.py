@@ -14,8 +14,9 @@ import pandas as pd
 
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.rollout import Match
-from sepo_kit.engine.sitting import Sitting, replayed
+from sepo_kit.engine.sitting import Sitting, Turn, replayed
 from sepo_kit.engine.tables import EPISODE, read_table, rounds_file
+from sepo_kit.evaluation.reasons import named_in, read_reason
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import SEATS
 from sepo_kit.runs import (
@@ -205,30 +206,71 @@ def read_match(
     -------
     DataFrame
         round (from 1), who (``AGENT`` or the opponent's name), prompt, reply, action, reason (a strategy's); where they
-        are recorded also log_prob, fallback; for the agent own, their, collusion, externality, and of training reward,
-        advantage, trained.
+        are recorded also log_prob, fallback; of a reply in text its reading (``reasons.READINGS``); for the agent own,
+        their, collusion, externality, and of training reward, advantage, trained.
 
     Raises
     ------
     RunError
         There is no such match, or it does not come out again: the game's rules or strategies have changed since.
     """
+    told = []
+    for turn, record in turns_of(recording, pool, opponent, group, index):
+        line = {"round": turn.round + 1, "who": AGENT if turn.seat == 0 else opponent, "prompt": turn.prompt,
+                "reply": "", "action": turn.action, "reason": turn.reason or ""}  # fmt: skip
+        if record is not None:
+            line |= {"reply": record["reply"] if isinstance(record["reply"], str) else "", "reason": ""}
+            line |= {name: record[name] for name in (_SAID if turn.seat else _OWN) if name in record}
+            line |= _reading(recording.game, turn, line["reply"])
+        told.append(line)
+    return pd.DataFrame(told)
+
+
+def reasons_in(recording: Recording) -> pd.DataFrame:
+    """The reasons that the agent's replies give, in all matches of a recording.
+
+    Returns
+    -------
+    DataFrame
+        One row per reply in text: pool, opponent, group, index, round, information, reply, action, ``reading`` (one of
+        ``reasons.READINGS``) and ``names`` ("its action", "another" or "none": what the reason names). Summed up by
+        ``reasons.shares``.
+
+    Raises
+    ------
+    RunError
+        A match does not come out again.
+    """
+    rows = []
+    for key in recording.rounds[MATCH].drop_duplicates().itertuples(index=False):
+        for turn, record in turns_of(recording, *key):
+            reply = record["reply"] if record is not None and turn.seat == 0 else None
+            if isinstance(reply, str) and (read := _reading(recording.game, turn, reply)):
+                names = named_in(reply, turn.seen.legal_actions, turn.action)
+                said = (turn.round, record["information"], reply, turn.action, read["reading"], names)
+                rows.append((*key, *said))
+    columns = [*MATCH, "round", "information", "reply", "action", "reading", "names"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _reading(game: str, turn: Turn, reply: str) -> dict[str, str]:
+    """How a reply's reason reads; {} where it gives none since it is the action alone."""
+    if reply in ("", turn.action):
+        return {}
+    return {"reading": read_reason(get_game(game), turn.seen, reply, turn.action)}
+
+
+def turns_of(
+    recording: Recording, pool: str, opponent: str, group: int = 0, index: int = 0
+) -> list[tuple[Turn, dict[str, Any] | None]]:
+    """The moves of one match, played again as by ``read_match``, each with its record: None for a strategy's."""
     wanted = {"pool": pool, "opponent": opponent, "group": group, "index": index}
     decisions, rounds = (_only(frame, wanted) for frame in (recording.decisions, recording.rounds))
     if rounds.empty:
         raise RunError(f"no match {index} of group {group} against {opponent} ({pool}) in this recording")
     sitting = _again(decisions, rounds, Match(str(pool), str(opponent), int(index), int(group)))
     kept = {seat: decisions[decisions["seat"] == seat].to_dict("records") for seat in SEATS}
-    told = []
-    for turn in sitting.turns:
-        line = {"round": turn.round + 1, "who": AGENT if turn.seat == 0 else opponent, "prompt": turn.prompt,
-                "reply": "", "action": turn.action, "reason": turn.reason or ""}  # fmt: skip
-        if kept[turn.seat]:
-            record = kept[turn.seat].pop(0)
-            line |= {"reply": record["reply"] if isinstance(record["reply"], str) else "", "reason": ""}
-            line |= {name: record[name] for name in (_SAID if turn.seat else _OWN) if name in record}
-        told.append(line)
-    return pd.DataFrame(told)
+    return [(turn, kept[turn.seat].pop(0) if kept[turn.seat] else None) for turn in sitting.turns]
 
 
 _SAID = ("log_prob", "fallback")

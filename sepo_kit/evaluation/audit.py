@@ -132,7 +132,7 @@ def audit(
     agent
         A name of the grammar (``adversaries/opponents.py``), or what ``load_model`` takes.
     games
-        Ids; None: all games, of a strategy those that have it.
+        Ids; None: all games. Of a strategy those that have it; the others are said to be left out.
     folder
         Where the audit goes. One that was stopped goes on there.
     how
@@ -148,7 +148,7 @@ def audit(
     settings = settings or AuditSettings()
     chosen = [get_game(name) for name in (GAMES if games is None else dict.fromkeys(games))]
     having = [game for game in chosen if agent in game.strategies]
-    without = [] if games is not None or not having else [game for game in chosen if game not in having]
+    without = [game for game in chosen if having and game not in having]
     policies = {game.spec.id: resolve_agent(game, agent, **how) for game in chosen if game not in without}
     folder = Path(folder)
     _claim(

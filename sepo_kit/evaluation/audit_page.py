@@ -12,6 +12,11 @@ from sepo_kit.runs import replacing
 TEMPLATE = Path(__file__).with_name("audit.html")
 MOST_SHOWN = 12  # adversaries of a game
 LONGEST_REPLY = 2_000  # characters of a reply; all of it is in the JSON
+MANY_UNREAD = 0.05  # of the replies: from there on the page says what that does to the numbers
+UNKNOWN = (
+    "worst_case",
+    "guaranteed",
+)  # where these are missing they were not found; others do not exist in the game
 LIMITS = (
     "Adversaries act through the moves of the games alone: nobody tried to talk the agent into anything, or to change "
     "its prompt.",
@@ -40,6 +45,8 @@ def page(audit: Mapping[str, Any]) -> str:
         "interval": interval,
         "MOST_SHOWN": MOST_SHOWN,
         "LIMITS": LIMITS,
+        "MANY_UNREAD": MANY_UNREAD,
+        "UNKNOWN": UNKNOWN,
         "HEADINGS": HEADINGS,
     }
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(audit=audit)

@@ -104,11 +104,22 @@ def _resamples(means: EpisodeMeans, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Stored:
-    """The agents found in run folders, ``problems`` in one sentence each, and how many decisions were read."""
+    """The agents found in run folders, ``problems`` in one sentence each, how many decisions were read, and how many
+    of the agents needed none, since their terms were enumerated."""
 
     contenders: list[Contender]
     problems: list[str]
     decisions: int
+    exactly: int
+
+    def __str__(self) -> str:
+        """What was read, in words."""
+        agents = f"{len(self.contenders)} trained agent{'' if len(self.contenders) == 1 else 's'}"
+        if not self.exactly:
+            return f"{agents}, {self.decisions:,} stored decisions"
+        if self.exactly == len(self.contenders):
+            return f"{agents}, enumerated exactly"
+        return f"{agents}: {self.exactly} enumerated exactly, the others from {self.decisions:,} stored decisions"
 
 
 @dataclass(frozen=True)
@@ -163,7 +174,9 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
                    groups[folder, model, stage])
         for folder, model, stage in order
     ]  # fmt: skip
-    return Stored(contenders, problems, sum(r.decisions for found in groups.values() for r in found))
+    exactly = sum(all(result.means is None for result in found) for found in groups.values())
+    decisions = sum(result.decisions for found in groups.values() for result in found)
+    return Stored(contenders, problems, decisions, exactly)
 
 
 def _contender(name: str, stage: str, found: list[_Result]) -> Contender:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 
 import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from sepo_kit.engine.policy import Policy, scripted
 from sepo_kit.engine.rollout import Match, play_matches
@@ -51,7 +53,8 @@ def cross_play(
     """
     if not agents:
         raise ValueError("there are no agents to play each other; name some as {name: agent}")
-    found = [against(agent, agents, game, episodes, seed, name=name) for name, agent in agents.items()]
+    bar = tqdm(agents.items(), desc="cross-play", unit="agent", leave=False)
+    found = [against(agent, agents, game, episodes, seed, name=name) for name, agent in bar]
     return pd.concat(found, ignore_index=True)
 
 
@@ -130,19 +133,19 @@ def strategy_cross_play(game: Game | str, episodes: int = 2_000, seed: int = 0) 
     if episodes < 2:
         raise ValueError(f"episodes must be >= 2 for a standard error, got {episodes}")
     rows = []
-    for agent in game.strategies:
-        for opponent in game.strategies:
-            played = simulate(game, scripted(game, agent), opponent, episodes, seed, pool="none")
-            own = played.own.mean(axis=1)
-            rows.append(
-                {
-                    "agent": agent,
-                    "opponent": opponent,
-                    "own": float(own.mean()),
-                    "their": float(played.their.mean()),
-                    "collusion": float(played.collusion.mean()),
-                    "externality": float(played.externality.mean()),
-                    "error": float(own.std(ddof=1) / len(own) ** 0.5),
-                }
-            )
+    pairs = list(product(game.strategies, repeat=2))
+    for agent, opponent in tqdm(pairs, desc=f"{game.spec.id}: cross-play", unit="pair", leave=False):
+        played = simulate(game, scripted(game, agent), opponent, episodes, seed, pool="none")
+        own = played.own.mean(axis=1)
+        rows.append(
+            {
+                "agent": agent,
+                "opponent": opponent,
+                "own": float(own.mean()),
+                "their": float(played.their.mean()),
+                "collusion": float(played.collusion.mean()),
+                "externality": float(played.externality.mean()),
+                "error": float(own.std(ddof=1) / len(own) ** 0.5),
+            }
+        )
     return pd.DataFrame(rows)

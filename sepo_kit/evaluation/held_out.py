@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import NormalDist
@@ -15,12 +15,15 @@ from tqdm.auto import tqdm
 from sepo_kit.adversaries.gain import CONFIDENCE, FRESH
 from sepo_kit.adversaries.play import play
 from sepo_kit.adversaries.suites import suite as members_of
-from sepo_kit.engine.policy import NoDistribution, Policy
-from sepo_kit.engine.simulate import simulate
+from sepo_kit.engine.policy import NoDistribution, Policy, scripted
+from sepo_kit.engine.reworded import require_wordings, reworded
+from sepo_kit.engine.simulate import simulate_all
 from sepo_kit.evaluation.agents import agents_of
 from sepo_kit.evaluation.results import KEYS
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
+
+WORDINGS = "wordings"
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,9 @@ def held_out(
     Parameters
     ----------
     suite
-        "axelrod" (the prisoner's dilemma, over 200 strategies), "openspiel" (Kuhn poker), "strategies" (any game), or
-        policies of seat 1 by name.
+        "axelrod" (the prisoner's dilemma, over 200 strategies), "openspiel" (Kuhn poker), "strategies" (any game),
+        "wordings" (the exploit pool, the agent asked in each wording of the game that no training shows), or policies
+        of seat 1 by name.
     episodes
         Against each.
 
@@ -81,18 +85,33 @@ def held_out(
     game = get_game(game)
     if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 2:
         raise ValueError(f"episodes must be a whole number >= 2, got {episodes!r}")
-    name, members = (suite, members_of(game, suite, agent)) if isinstance(suite, str) else ("given", suite)
-    if not members:
-        raise ValueError("the suite is empty; give adversaries by name")
+    found = {}
+    for words, player, members in _sittings(game, agent, suite):
+        for adversary, payoffs in _payoffs(game, player, members, episodes, seed).items():
+            found[adversary + words] = payoffs
     rows = []
-    for adversary, policy in members.items():
-        own, their = _payoffs(game, agent, policy, episodes, seed)
+    for adversary, (own, their) in found.items():
         lead = their - own
         half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * lead.std(ddof=1) / math.sqrt(episodes)
         rows.append((adversary, own.mean(), lead.mean(), lead.mean() - half, lead.mean() + half, episodes))
     frame = pd.DataFrame(rows, columns=["adversary", "payoff", "gain", "low", "high", "episodes"])
     frame = frame.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
-    return HeldOut(agent.name, game.spec.id, name, frame)
+    return HeldOut(agent.name, game.spec.id, suite if isinstance(suite, str) else "given", frame)
+
+
+def _sittings(
+    game: Game, agent: Policy, suite: str | Mapping[str, Policy]
+) -> Iterator[tuple[str, Policy, Mapping[str, Policy]]]:
+    """Who plays whom: what sets the words apart in which the agent is asked, the agent, its adversaries by name."""
+    if suite == WORDINGS:
+        pool = {name: scripted(game, name) for name in game.spec.pools.exploit}
+        for wording in require_wordings(game):
+            yield f" in {wording} words", reworded(agent, game, wording), pool
+        return
+    members = members_of(game, suite, agent) if isinstance(suite, str) else suite
+    if not members:
+        raise ValueError("the suite is empty; give adversaries by name")
+    yield "", agent, members
 
 
 def held_out_of(
@@ -119,12 +138,20 @@ def worst_offenders(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def _payoffs(
-    game: Game, agent: Policy, adversary: Policy, episodes: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Payoffs of the agent and of the adversary per round, by episode, shape (episodes,) each."""
+    game: Game, agent: Policy, adversaries: Mapping[str, Policy], episodes: int, seed: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Payoffs of the agent and of each adversary per round, by episode, shape (episodes,) each."""
     try:
-        found = simulate(game, agent, adversary, episodes, seed, FRESH)
-        return found.own.mean(axis=1), found.their.mean(axis=1)
+        found = simulate_all(game, agent, list(adversaries.values()), episodes, seed, FRESH)
+        return {
+            name: (each.own.mean(axis=1), each.their.mean(axis=1))
+            for name, each in zip(adversaries, found, strict=True)
+        }
     except NoDistribution:
-        played = play(game, agent, adversary, episodes, seed, FRESH)
-        return np.array([np.mean(e.own) for e in played]), np.array([np.mean(e.their) for e in played])
+        played = {
+            name: play(game, agent, policy, episodes, seed, FRESH) for name, policy in adversaries.items()
+        }
+        return {
+            name: (np.array([np.mean(e.own) for e in each]), np.array([np.mean(e.their) for e in each]))
+            for name, each in played.items()
+        }

@@ -15,10 +15,12 @@ import pandas as pd
 from sepo_kit import exact as enumeration
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
 from sepo_kit.engine.tables import rounds_file, write_tables
+from sepo_kit.evaluation.archive import read_episodes, reasons_in
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
+from sepo_kit.evaluation.reasons import shares
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
-from sepo_kit.runs import RunError, file_hash, is_chain, provenance, read_json, replacing, sealed, write_json
+from sepo_kit.runs import RunError, file_hash, is_chain, provenance, read_json, sealed, write_csv, write_json
 
 STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "worst-case SEPO"}
 STAGES = tuple(STAGE_NAMES)
@@ -165,7 +167,8 @@ def _is_row(row: object) -> bool:
         return False
     numbers = (row[name] for name in ("value", "low", "high", "n"))
     return isinstance(row["metric"], str) and all(
-        v is None or (type(v) in (int, float) and abs(v) < 1e300) for v in numbers
+        v is None or (type(v) in (int, float) and not abs(v) >= 1e300)
+        for v in numbers  # NaN of older versions
     )
 
 
@@ -223,6 +226,68 @@ def table(results: pd.DataFrame) -> pd.DataFrame:
     return wide.reset_index()
 
 
+def by_seed(results: pd.DataFrame) -> pd.DataFrame:
+    """One row per stage and seed, in the stages' order, one column per metric that is defined for any of them.
+
+    ``results``: ``read_results`` of one model and game.
+    """
+    wide = results.assign(seed=results["seed"].astype("Int64")).pivot(
+        index=["stage", "seed"], columns="metric", values="value"
+    )
+    wide = (
+        wide.reindex(columns=list(METRICS)).astype(float).dropna(axis=1, how="all").rename(columns=HEADINGS)
+    )
+    wide.columns.name = None
+    wide = wide.reset_index().sort_values("stage", key=lambda names: names.map(STAGES.index), kind="stable")
+    return wide.assign(stage=wide["stage"].map(STAGE_NAMES)).reset_index(drop=True)
+
+
+def by_opponent(files: Sequence[Path | str]) -> pd.DataFrame:
+    """Mean payoffs per round by pool and opponent, a column per stage, in the stages' order, over all its seeds.
+
+    ``files``: results, with their rounds beside them. Columns: (own or their, stage).
+
+    Raises
+    ------
+    RunError
+        A result is broken, or its rounds are missing.
+    """
+    frames = []
+    for file in map(Path, files):
+        rounds = rounds_file(file.with_suffix(".parquet"))
+        if not rounds.exists():
+            raise RunError(f"{rounds} is missing; evaluate again")
+        frames.append(
+            pd.read_parquet(rounds).assign(stage=read_json(file, dict, ["label"])["label"]["stage"])
+        )
+    means = pd.concat(frames).groupby(["pool", "opponent", "stage"], sort=False)[["own", "their"]].mean()
+    wide = means.unstack("stage")
+    met = list(dict.fromkeys(means.index.droplevel("stage")))
+    order = [(who, stage) for who in ("own", "their") for stage in STAGES if (who, stage) in wide.columns]
+    return wide.loc[met, order].rename(columns=STAGE_NAMES, level="stage")
+
+
+def by_reason(files: Sequence[Path | str]) -> pd.DataFrame:
+    """How the reasons in the replies of each stage and seed read: the columns stage and seed, then those of
+    ``reasons.shares``. No rows where nobody replied in text.
+
+    ``files``: results, with their episodes beside them.
+
+    Raises
+    ------
+    RunError
+        A result or its episodes cannot be read.
+    """
+    frames = []
+    for file in map(Path, files):
+        label = read_json(file, dict, ["label"])["label"]
+        found = shares(reasons_in(read_episodes(file.with_suffix(".parquet"))))
+        found.insert(0, "stage", STAGE_NAMES[label["stage"]])
+        found.insert(1, "seed", label["seed"])
+        frames += [found] if len(found) else []
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
 def text_table(results: pd.DataFrame) -> str:
     """``table`` as text for a terminal, three decimals, a dash where a number is not defined.
 
@@ -231,7 +296,7 @@ def text_table(results: pd.DataFrame) -> str:
     """
     shown = table(results)
     numbers = [HEADINGS.get(name, name) for name in METRICS]
-    shown[numbers] = shown[numbers].map(lambda v: "-" if pd.isna(v) else f"{v:.3f}")
+    shown[numbers] = shown[numbers].map(lambda v: "-" if pd.isna(v) else f"{round(v, 3) + 0.0:.3f}")
     worst = results[(results["metric"] == "worst_case") & results["value"].notna()]
     open_ended = worst[(worst["high"] - worst["low"]).fillna(1.0) > ROUNDING]
     bounded = set(open_ended[["model", "game", "stage"]].itertuples(index=False, name=None))
@@ -251,8 +316,7 @@ def write_table(
     chain of each.
     """
     data, source = Path(folder) / f"{name}.csv", Path(folder) / f"{name}.json"
-    with replacing(data) as temporary:
-        results.to_csv(temporary, index=False)
+    write_csv(data, results)
     made = [read_result(file) for file in files]
     settings = {f"{r['label']['model']} on {r['label']['game']}": r["settings"] for r in made}
     chains = {_words(r["label"]): r.get("chain", []) for r in made}

@@ -233,6 +233,21 @@ def steady(spec: GameSpec, contenders: Sequence[Contender], weights: Weights) ->
     return pd.DataFrame(rows)
 
 
+def told(ranges: pd.DataFrame) -> pd.DataFrame:
+    """``steady`` to be read: who passes whom at the nearest flip below and above, "nobody" where nothing changes."""
+    return ranges.assign(
+        **{side: [passes(pair) or "nobody" for pair in ranges[side]] for side in ("below", "above")}
+    )
+
+
+def passes(pair: tuple[str, str] | None) -> str:
+    """
+    >>> passes(("grim-trigger", "tit-for-tat")), passes(None)
+    ('grim-trigger passes tit-for-tat', '')
+    """
+    return "" if pair is None else f"{pair[0]} passes {pair[1]}"
+
+
 def front(ranked: pd.DataFrame) -> pd.DataFrame:
     """The rows of ``ranking`` that none beats in both gain and penalty, by penalty: whatever the price of the penalty
     as a whole, the best is among them."""

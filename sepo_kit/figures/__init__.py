@@ -24,6 +24,7 @@ from sepo_kit.figures.results import (
     worst_cases,
 )
 from sepo_kit.figures.training import loss_curve, run_curves, training_curves
+from sepo_kit.figures.wordings import in_other_words
 from sepo_kit.figures.worst_case import (
     adversarys_lead,
     beside_equilibria,
@@ -65,4 +66,5 @@ __all__ = [
     "beside_equilibria",
     "self_play",
     "market",
+    "in_other_words",
 ]

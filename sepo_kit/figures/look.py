@@ -7,10 +7,12 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+from IPython import get_ipython
+from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from sepo_kit.games import get_game
-from sepo_kit.runs import file_hash, replacing, sealed, write_json
+from sepo_kit.runs import file_hash, replacing, sealed, write_csv, write_json
 
 PALETTE = {
     stage: sns.color_palette("colorblind")[i]
@@ -41,10 +43,19 @@ SHOWN = (
 )
 
 
+# Where JupyterLab is dark, light turns into dark and hues stay what they are: pictures are drawn once, for paper.
+DARK_PICTURES = """
+[data-jp-theme-light="false"] .jp-RenderedImage img, [data-jp-theme-light="false"] .sepo-page img {
+  filter: invert(0.88) hue-rotate(180deg) }
+"""
+
+
 def style() -> None:
-    """The look of all figures; call once per notebook."""
+    """The look of all figures; call once per notebook, where it also has pictures follow a dark theme."""
     sns.set_theme(context="notebook", style="whitegrid", palette="colorblind")
     plt.rcParams.update({"figure.dpi": 110, "savefig.dpi": 150, "axes.titlesize": "medium"})
+    if get_ipython() is not None:
+        display(HTML(f"<style>{DARK_PICTURES}</style>"))
 
 
 def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> Path:
@@ -54,10 +65,10 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> P
     for suffix in (".png", ".svg"):
         with replacing(folder / f"{name}{suffix}") as temporary:
             metadata = {"Date": None} if suffix == ".svg" else None
-            figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
-    with replacing(folder / f"{name}.csv") as temporary:
-        data.to_csv(temporary, index=False)
+            with plt.rc_context({"svg.hashsalt": "sepo_kit"}):  # or each file has ids of its own
+                figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
     written = folder / f"{name}.csv"
+    write_csv(written, data)
     write_json(folder / f"{name}.json", sealed({"files": {written.name: file_hash(written)}}))
     return folder / f"{name}.png"
 

@@ -21,13 +21,12 @@ def cross_play(pairs: pd.DataFrame, game: str) -> Figure:
     spec = get_game(game).spec
     order = list(dict.fromkeys(pairs["agent"]))
     wide = pairs.pivot(index="agent", columns="opponent", values="own").loc[order, order]
-    wide = wide + 0.0  # no minus in front of a zero
     low, high = spec.payoff_bounds
     figure, axis = plt.subplots(
         figsize=(2.2 + 0.62 * len(order), 1.6 + 0.46 * len(order)), layout="constrained"
     )
     sns.heatmap(
-        wide, ax=axis, annot=True, fmt=".2f", cmap="cividis", vmin=max(low, wide.min().min()),
+        wide, ax=axis, annot=_rounded(wide), fmt=".2f", cmap="cividis", vmin=max(low, wide.min().min()),
         vmax=min(high, wide.max().max()), linewidths=0.5, annot_kws={"size": 9},
         cbar_kws={"label": f"payoff per {spec.unit} ({spec.payoff_unit})"},
     )  # fmt: skip
@@ -37,6 +36,11 @@ def cross_play(pairs: pd.DataFrame, game: str) -> Figure:
     plt.setp(axis.get_xticklabels(), ha="right")
     axis.set_title(f"{spec.title}: what the row earns")
     return figure
+
+
+def _rounded(values: pd.DataFrame | pd.Series) -> pd.DataFrame | pd.Series:
+    """To two decimals, without a minus in front of a zero."""
+    return values.round(2) + 0.0
 
 
 def agents_cross_play(pairs: pd.DataFrame, game: str) -> Figure:
@@ -51,7 +55,9 @@ def agents_cross_play(pairs: pd.DataFrame, game: str) -> Figure:
     figure, axes = plt.subplots(1, len(terms), figsize=size, sharey=True, layout="constrained", squeeze=False)
     for axis, term in zip(axes[0], terms, strict=True):
         half = (pairs[f"{term}_high"] - pairs[f"{term}_low"]) / 2
-        told = pairs.assign(text=[f"{v + 0.0:.2f}\n±{h:.2f}" for v, h in zip(pairs[term], half, strict=True)])
+        told = pairs.assign(
+            text=[f"{v:.2f}\n±{h:.2f}" for v, h in zip(_rounded(pairs[term]), half, strict=True)]
+        )
         values, texts = (
             told.pivot(index="agent", columns="opponent", values=c).loc[order, order] for c in (term, "text")
         )

@@ -22,10 +22,15 @@ def stage_terms(summary: pd.DataFrame, model: str, game: str) -> Figure:
     """
     part = summary[(summary["model"] == model) & (summary["game"] == game)]
     shown = [m for m in SHOWN if part.loc[part["metric"] == m, "value"].notna().any()]
-    figure, axes = plt.subplots(1, len(shown), figsize=(2.1 * len(shown), 3.2), layout="constrained")
-    for axis, metric in zip(np.atleast_1d(axes), shown, strict=True):
+    columns = min(len(shown), 3 if part["stage"].nunique() > 3 else 4)
+    lines = -(-len(shown) // columns)
+    size = ((2.6 if columns > 3 else 3.3) * columns, 2.7 * lines + 0.4)
+    figure, axes = plt.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.set_visible(False)
+    for axis, metric in zip(axes.flat, shown, strict=False):
         _bars(axis, part[part["metric"] == metric], "stage")
-        axis.set_ylabel(label(metric, game))
+        axis.set_ylabel(label(metric, game), fontsize="small")
     figure.suptitle(f"{get_game(game).spec.title}, {model}")
     return figure
 
@@ -41,7 +46,10 @@ def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
         np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
     )
     axis.axhline(0, color="black", linewidth=0.8)
-    axis.set_xticks(range(len(rows)), [STAGE_NAMES[n] for n in names])
+    if not values.any():
+        axis.set_ylim(-0.05, 1.0)  # that it is 0 is seen on a scale of its own only
+    size = "x-small" if len(rows) > 3 else "small"
+    axis.set_xticks(range(len(rows)), [STAGE_NAMES[n].replace(" ", "\n") for n in names], fontsize=size)
     axis.grid(axis="x", visible=False)
 
 

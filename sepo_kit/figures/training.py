@@ -11,6 +11,11 @@ from sepo_kit.figures.look import PALETTE
 from sepo_kit.games import get_game
 
 CURVES = ("sepo/safety", "sepo/exploit", "sepo/worst_case", "sepo/collusion", "kl", "entropy")
+REPLIES = (
+    "sepo/reply_tokens",
+    "sepo/cut_off",
+    "sepo/fallback",
+)  # of reasoned replies; direct ones are never cut off
 CURVE_NAMES = {
     "sepo/safety": "Safety (scaled payoff)",
     "sepo/exploit": "exploit per {unit} ({payoff_unit})",
@@ -18,6 +23,9 @@ CURVE_NAMES = {
     "sepo/collusion": "collusion (0 to 1)",
     "kl": "KL to SFT (nats)",
     "entropy": "entropy (nats)",
+    "sepo/reply_tokens": "length of a reply (tokens)",
+    "sepo/cut_off": "replies cut off (0 to 1)",
+    "sepo/fallback": "fallback rate (0 to 1)",
 }
 
 
@@ -31,7 +39,8 @@ def training_curves(
     still goes on. ``stage``: "sepo", or "worst-case" for training against best responses.
     """
     spec = get_game(game).spec
-    shown = [c for c in CURVES if c in metrics and not (c == "sepo/collusion" and not spec.pools.collusive)]
+    curves = [c for c in CURVES if c != "sepo/collusion" or spec.pools.collusive]
+    shown = [c for c in (*curves, *_of_replies(metrics)) if c in metrics]
     columns = 2 if len(shown) == 4 else min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure = plt.figure(figsize=(8.7 if columns > 1 else 4, 2.4 * rows + 0.4), layout="constrained")
@@ -56,6 +65,11 @@ def training_curves(
     return figure
 
 
+def _of_replies(metrics: pd.DataFrame) -> tuple[str, ...]:
+    """The columns that tell of reasoned replies, where there are any."""
+    return REPLIES if "sepo/cut_off" in metrics and metrics["sepo/cut_off"].notna().any() else ()
+
+
 def run_curves(metrics: pd.DataFrame, smooth: int = 5) -> Figure:
     """What several runs logged: a line per run (running mean of ``smooth`` steps), one panel per quantity.
 
@@ -68,6 +82,8 @@ def run_curves(metrics: pd.DataFrame, smooth: int = 5) -> Figure:
         names["sepo/worst_case"] = "worst case (each game's unit)"
     if not any(spec.pools.collusive for spec in specs):
         del names["sepo/collusion"]
+    for column in {*REPLIES} - {*_of_replies(metrics)}:
+        del names[column]
     shown = [column for column in names if column in metrics and metrics[column].notna().any()]
     rows = max(1, -(-len(shown) // 3))
     figure, axes = plt.subplots(

@@ -29,6 +29,7 @@ from sepo_kit.games.base import (
     require_legal,
     surely,
 )
+from sepo_kit.games.wordings import WORDS, read_wordings
 
 # --- spec -----------------------------------------------------------------------------------------
 
@@ -363,6 +364,7 @@ class FirstPriceAuction(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    wordings = read_wordings(WORDS / "auction.toml")
     mixture = MIXTURE
 
     def initial_state(self) -> AuctionState:

@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from types import MappingProxyType
 
 import numpy as np
 
@@ -46,19 +47,19 @@ class Weights:
     externality: float
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for name in [each.name for each in fields(self)]:
+            value = getattr(self, name)
             number = isinstance(value, int | float | np.integer | np.floating)
             if isinstance(value, bool) or not number or not math.isfinite(value):
                 raise ValueError(
-                    f"weights.{field.name} must be a finite number >= 0, got {value!r}; "
+                    f"weights.{name} must be a finite number >= 0, got {value!r}; "
                     "write 0 to switch a penalty off"
                 )
             if value < 0:
                 raise ValueError(
-                    f"weights.{field.name} must be >= 0, got {value!r}; write 0 to switch a penalty off"
+                    f"weights.{name} must be >= 0, got {value!r}; write 0 to switch a penalty off"
                 )
-            object.__setattr__(self, field.name, float(value))
+            object.__setattr__(self, name, float(value))
 
 
 @dataclass(frozen=True)
@@ -319,6 +320,29 @@ class StudyStart:
     table: Mapping[str, Sequence[float]]
 
 
+# --- other words ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wording:
+    """One more way to say a game, which no training shows (``games/wordings.py``).
+
+    Attributes
+    ----------
+    rules
+        In the place of the game's own, with the game's own names of actions.
+    phrases
+        What the game says of a situation -> what is said instead.
+    names
+        Words of the game's actions -> what they are called instead, in the rules, the situations and the replies; all
+        in capitals.
+    """
+
+    rules: str
+    phrases: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
 # --- a game ---------------------------------------------------------------------------------------
 
 
@@ -335,12 +359,15 @@ class Game(ABC):
         Who demonstrates; None: the game has no demonstrations, and no supervised warm start.
     study_start
         Where the mechanism study starts; None: at a uniform policy, one row for each ``key``.
+    wordings
+        Other ways to say the game, by name: how far an agent depends on the words it was trained with.
     """
 
     spec: GameSpec
     strategies: Mapping[str, Strategy]
     mixture: Mixture | None = None
     study_start: StudyStart | None = None
+    wordings: Mapping[str, Wording] = MappingProxyType({})
 
     @abstractmethod
     def initial_state(self) -> State:

@@ -27,6 +27,7 @@ from sepo_kit.games.base import (
     either,
     surely,
 )
+from sepo_kit.games.wordings import WORDS, read_wordings
 
 # --- spec -----------------------------------------------------------------------------------------
 
@@ -342,6 +343,7 @@ class IteratedPrisonersDilemma(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    wordings = read_wordings(WORDS / "ipd.toml")
     mixture = MIXTURE
     study_start = STUDY_START
 

@@ -26,6 +26,7 @@ from sepo_kit.games.base import (
     check_definition,
     require_legal,
 )
+from sepo_kit.games.wordings import WORDS, read_wordings
 
 # --- spec -----------------------------------------------------------------------------------------
 
@@ -357,6 +358,7 @@ class KuhnPoker(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    wordings = read_wordings(WORDS / "kuhn.toml")
     mixture = MIXTURE
 
     def initial_state(self) -> KuhnState:

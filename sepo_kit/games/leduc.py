@@ -27,6 +27,7 @@ from sepo_kit.games.base import (
     check_definition,
     require_legal,
 )
+from sepo_kit.games.wordings import WORDS, read_wordings
 
 # --- spec -----------------------------------------------------------------------------------------
 
@@ -501,6 +502,7 @@ class LeducPoker(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    wordings = read_wordings(WORDS / "leduc.toml")
     mixture = MIXTURE
 
     def initial_state(self) -> LeducState:

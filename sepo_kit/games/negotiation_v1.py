@@ -27,6 +27,7 @@ from sepo_kit.games.base import (
     require_legal,
     surely,
 )
+from sepo_kit.games.wordings import WORDS, read_wordings
 
 # --- spec -----------------------------------------------------------------------------------------
 
@@ -264,6 +265,7 @@ class NashDemandGame(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    wordings = read_wordings(WORDS / "negotiation_v1.toml")
     mixture = MIXTURE
 
     def initial_state(self) -> DemandState:

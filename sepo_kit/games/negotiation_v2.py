@@ -31,6 +31,7 @@ from sepo_kit.games.base import (
     surely,
 )
 from sepo_kit.games.replies import said
+from sepo_kit.games.wordings import WORDS, read_wordings
 
 # --- spec -----------------------------------------------------------------------------------------
 
@@ -449,6 +450,7 @@ class ItemNegotiation(Game):
 
     spec = SPEC
     strategies = STRATEGIES
+    wordings = read_wordings(WORDS / "negotiation_v2.toml")
     mixture = MIXTURE
 
     def initial_state(self) -> NegotiationState:

@@ -17,6 +17,7 @@ import threading
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from copy import copy
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,11 @@ class Endpoint(Policy):
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name!r}: {self.server.model} at {self.server.url}, {self.style}, {self.game.spec.id})"
+
+    def asked_by(self, game: Game) -> Endpoint:
+        other = copy(self)  # one account of what is asked, and one shelf of replies, which go by the prompt
+        other.game, other._beginning_alike = game, set()
+        return other
 
     @property
     def usage(self) -> Usage:

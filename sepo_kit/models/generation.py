@@ -1,7 +1,9 @@
 """Replies sampled token by token, for many prompts at once, and the same ones as for each prompt alone.
 
-Equal prompts are computed once, and so is what all prompts begin with. Every row draws from uniform numbers of its
-own by inverse CDF, so that who else is in the batch changes nothing but rounding; rows that have ended leave it.
+Equal prompts are computed once, and so is what all prompts begin with. Replies to one prompt are one row for as long as
+they are the same: a model that was trained on a few sentences says them again and again. Every reply draws from
+uniform numbers of its own by inverse CDF, so that who else is in the batch changes nothing but rounding; rows whose
+replies have ended leave it.
 """
 
 from __future__ import annotations
@@ -56,21 +58,21 @@ def sample_replies(
     together = _Prompts(kept, prompts) if kept.fits(set(prompts)) else None
     for rows in _batches(prompts, uniforms.shape[1]):
         asked = [prompts[row] for row in rows]
-        batch = _Batch(model, asked, together or _Prompts(PrefixCache(model), asked), uniforms.shape[1])
-        talking = np.ones(len(rows), dtype=bool)
-        tokens = None
-        for draws in uniforms.T:
-            if tokens is not None:
-                batch.append(tokens)
-            tokens = _draw(batch.logits / temperature, draws[rows])
-            for row in np.flatnonzero(talking):
-                replies[rows[row]].append(int(tokens[row]))
-            talking &= tokens != end
-            if not talking.any():
+        distinct = sorted(set(asked))
+        batch = _Batch(model, distinct, together or _Prompts(PrefixCache(model), asked), uniforms.shape[1])
+        place = np.array([bisect_left(distinct, prompt) for prompt in asked])  # of each reply in the batch
+        for number, draws in enumerate(uniforms.T, start=1):
+            tokens = _draw(batch.logits / temperature, place, draws[rows])
+            for row, token in zip(rows, tokens, strict=True):
+                replies[row].append(int(token))
+            talking = tokens != end
+            if number == uniforms.shape[1] or not talking.any():
                 break
-            if talking.mean() <= SHRINK:
-                batch.keep(talking)
-                rows, tokens, talking = rows[talking], tokens[talking], talking[talking]
+            rows = rows[talking]
+            (parents, following), place = np.unique(
+                np.stack([place[talking], tokens[talking]]), axis=1, return_inverse=True
+            )
+            place = batch.go_on(parents, following)[place]
     return replies
 
 
@@ -86,14 +88,16 @@ def _batches(prompts: Sequence[Context], longest_reply: int) -> Iterator[np.ndar
         yield np.array(batch)
 
 
-def _draw(logits: Tensor, uniforms: np.ndarray) -> np.ndarray:
-    """One token per row of ``logits``, shape (R, V), by inverse CDF: shape (R,)."""
+def _draw(logits: Tensor, rows: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+    """A token for each of N ``uniforms`` by inverse CDF, from the row of ``logits``, shape (R, V), that it has in
+    ``rows``: shape (N,)."""
     cumulative = torch.softmax(logits.float(), -1).double().cumsum(-1)
     total = cumulative[:, -1:]
     if not torch.isfinite(total).all():
         raise FloatingPointError("the logits of a reply are not finite; the model's weights are broken")
-    wanted = torch.as_tensor(uniforms, device=logits.device)[:, None] * total
-    found = torch.searchsorted(cumulative, wanted, right=True)[:, 0]
+    at = torch.as_tensor(rows, device=logits.device)
+    wanted = torch.as_tensor(uniforms, device=logits.device)[:, None] * total[at]
+    found = torch.searchsorted(cumulative[at], wanted, right=True)[:, 0]
     return found.clamp(max=logits.shape[1] - 1).cpu().numpy()
 
 
@@ -107,7 +111,7 @@ class _Prompts:
 
 
 class _Batch:
-    """R rows that are being continued, aligned at the right; ``logits``, shape (R, V), of what comes next."""
+    """R different rows that are being continued, aligned at the right; ``logits``, shape (R, V), of what comes next."""
 
     def __init__(
         self, model: torch.nn.Module, prompts: Sequence[Context], read: _Prompts, longest_reply: int
@@ -118,19 +122,29 @@ class _Batch:
         width = int(self.lengths.max())
         self.seen = np.arange(width) >= (width - self.lengths)[:, None]  # (R, width): not padding
         self.logits = read.logits[self._tensor([bisect_left(read.unique, prompt) for prompt in prompts])]
-        members: dict[Context, list[int]] = {}
-        for row, prompt in enumerate(prompts):
-            members.setdefault(prompt, []).append(row)
         rooms: list[_Room] = []
-        for prompt, rows in members.items():
+        for row, prompt in enumerate(prompts):
             layers = read.cache.keys_and_values(prompt)
             rooms = rooms or [
                 _Room(keys, values, len(prompts), width, longest_reply) for keys, values in layers
             ]
             for room, (keys, values) in zip(rooms, layers, strict=True):
-                room.keys[rows, :, width - len(prompt) :] = keys
-                room.values[rows, :, width - len(prompt) :] = values
+                room.keys[row, :, width - len(prompt) :] = keys
+                room.values[row, :, width - len(prompt) :] = values
         self.cache = Cache(layers=rooms)
+
+    def go_on(self, parents: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+        """Continue the rows ``parents``, ascending, each by its token: one that is there several times parts into as
+        many rows, one that is not there has ended. Where each then stands, shape (N,)."""
+        rows = len(self.lengths)
+        parted = len(np.unique(parents)) < len(parents)
+        if parted or SHRINK * rows >= len(parents) != rows:
+            self.keep(parents)
+            parents, rows = np.arange(len(parents)), len(parents)
+        given = np.zeros(rows, dtype=tokens.dtype)
+        given[parents] = tokens
+        self.append(given)
+        return parents
 
     def append(self, tokens: np.ndarray) -> None:
         """Continue every row by its token; ``tokens`` has shape (R,)."""
@@ -141,14 +155,14 @@ class _Batch:
             input_ids=self._tensor(tokens[:, None]),
             position_ids=self._tensor(self.lengths[:, None]),
             attention_mask=None if mask is None else self._tensor(mask),
-            past_key_values=self.cache,
+            cache=self.cache,
             logits_to_keep=1,
             use_cache=True,
         ).logits[:, -1]
         self.lengths = self.lengths + 1
 
     def keep(self, rows: np.ndarray) -> None:
-        """Drop all rows but those where ``rows``, shape (R,), is true."""
+        """Go on with ``rows``, shape (N,), some of them perhaps several times."""
         self.lengths, self.seen = self.lengths[rows], self.seen[rows]
         for room in self.cache.layers:
             room.keep(self._tensor(rows))

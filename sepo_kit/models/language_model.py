@@ -48,7 +48,7 @@ class LanguageModel(Policy):
         Longest reasoned reply, in tokens.
     generate
         How reasoned replies are made: prompts in, replies out, both as token ids. Default: the kit's own
-        sampling. Training passes TRL's, so that its paged and vLLM backends work.
+        sampling. Training passes TRL's where that would not do: with vLLM, and for models that cannot share prefixes.
     kept_prompts
         How many prompts it remembers, those last asked, and what may be replied to them. Training needs at least
         those of a step.
@@ -97,6 +97,20 @@ class LanguageModel(Policy):
         self._learned: dict[tuple[int, ...], ReplyTree] = {}
         self._known: dict[Branching, Tensor] | None = None
         self._kept: PrefixCache | None = None
+
+    def asked_by(self, game: Game) -> LanguageModel:
+        return LanguageModel(
+            self.model,
+            self.tokenizer,
+            game,
+            temperature=self.temperature,
+            style=self.style,
+            max_new_tokens=self.max_new_tokens,
+            name=self.name,
+            tree_tokens=self.tree_tokens,
+            generate=self.generate,
+            kept_prompts=self.kept_prompts,
+        )
 
     # --- words and tokens -------------------------------------------------------------------------
 
@@ -326,6 +340,54 @@ class LanguageModel(Policy):
 
     # --- reasoned replies -------------------------------------------------------------------------
 
+    def reply_and_choice(self, tokens: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Cut ``completion_ids`` with ``choice_ids`` behind them apart again: a reply ends where the model ended it, or
+        where it was cut off."""
+        ends = tokens.index(self.end_of_reply) + 1 if self.end_of_reply in tokens else len(tokens)
+        length = min(ends, self.max_new_tokens)
+        return tokens[:length], tokens[length:]
+
+    def choice_log_probs(
+        self,
+        made: Sequence[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]],
+        model: torch.nn.Module | None = None,
+    ) -> tuple[list[tuple[int, int]], Tensor, Tensor]:
+        """How likely the constrained decodes were that chose where a reply could not be read.
+
+        Parameters
+        ----------
+        made
+            N times prompt, reply and ``choice_ids``; a prompt that is not one of this player's counts nothing.
+        model
+            Default the player's own.
+
+        Returns
+        -------
+        list, Tensor, Tensor
+            (number in ``made``, position in its choice) of each of M tokens that had a rival; their log-probabilities,
+            differentiable if grad mode is on, and their entropies, both shape (M,), in nats.
+        """
+        asked, where, branches = [], [], []
+        for number, (prompt, reply, choice) in enumerate(made):
+            tree = self._tree_of_prompt.get(prompt) or self._learned.get(prompt)
+            start = prompt + self._before_choice(reply)
+            for position, token in enumerate(choice if tree else ()):
+                tokens = tree.branches.get(choice[:position])
+                if tokens is not None:
+                    asked.append((start + choice[:position], tokens))
+                    where.append((number, position))
+                    branches.append(tokens.index(token))
+        if not asked:
+            return [], torch.zeros(0), torch.zeros(0)
+        log_p = self.log_probs_of_branches(asked, grad=torch.is_grad_enabled(), model=model)
+        chosen = log_p[np.arange(len(asked)), branches]
+        return where, chosen, torch.special.entr(log_p.detach().exp()).sum(-1)
+
+    def _before_choice(self, reply: Sequence[int]) -> tuple[int, ...]:
+        """What stands between a prompt and the constrained decode after a ``reply`` that could not be read."""
+        newline = self.tokenizer.encode("\n", add_special_tokens=False)
+        return (*(token for token in reply if token != self.end_of_reply), *newline)
+
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         if self.style == "direct" or not seen:
             return self._walk(seen, uniforms) if self._can_walk(seen) else super().act(seen, uniforms)
@@ -348,11 +410,7 @@ class LanguageModel(Policy):
 
     def _fall_back(self, unread, seen, uniforms, replies) -> list[Decision]:
         """One constrained decode for each reply that could not be read, continuing that reply."""
-        newline = self.tokenizer.encode("\n", add_special_tokens=False)
-        said = []
-        for i in unread:
-            words = [token for token in replies[i] if token != self.end_of_reply]
-            said.append(tuple(words + newline))
+        said = [self._before_choice(replies[i]) for i in unread]
         states = [seen[i] for i in unread]
         choices = []
         for i, state, p in zip(unread, states, self._constrained(states, said), strict=True):
@@ -360,9 +418,11 @@ class LanguageModel(Policy):
             reply = self.tokenizer.decode(replies[i], skip_special_tokens=True)
             choices.append(
                 Decision(
-                    state.legal_actions[index], None, reply, True, self.prompt_ids(state), tuple(replies[i])
+                    state.legal_actions[index], None, reply, True, self.prompt_ids(state), tuple(replies[i]),
+                    choice_ids=self.reply_tree(state.legal_actions).decisive(index),
+                    cut_off=replies[i][-1:] != [self.end_of_reply],
                 )
-            )
+            )  # fmt: skip
         return choices
 
     def _replies(self, prompts: Sequence[tuple[int, ...]], uniforms: np.ndarray) -> list[list[int]]:

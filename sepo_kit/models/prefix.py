@@ -111,17 +111,22 @@ class Tree:
     """A run of contexts as one sequence of N tokens.
 
     ``tokens``, ``positions``: shape (N,); ``visible``: shape (N, N), which tokens each one attends to;
-    ``ends``: shape (n,), where each context ends.
+    ``paths``: n arrays, where the tokens of each context lie.
     """
 
     tokens: np.ndarray
     positions: np.ndarray
     visible: np.ndarray
-    ends: np.ndarray
+    paths: list[np.ndarray]
+
+    @property
+    def ends(self) -> np.ndarray:
+        """Where each context ends, shape (n,)."""
+        return np.array([path[-1] for path in self.paths])
 
 
 def trees(contexts: Sequence[Context], limit: int) -> Iterator[Tree]:
-    """Cut sorted, distinct ``contexts`` into trees of at most ``limit`` tokens (more for one long context)."""
+    """Cut sorted ``contexts`` into trees of at most ``limit`` tokens (more for one long context)."""
     run: list[tuple[Context, int]] = []  # contexts with the length they share with the one before
     size = 0
     for context in contexts:
@@ -139,10 +144,10 @@ def _grow(run: list[tuple[Context, int]], size: int) -> Tree:
     tokens = np.empty(size, dtype=np.int64)
     positions = np.empty(size, dtype=np.int64)
     visible = np.zeros((size, size), dtype=bool)
-    ends = np.empty(len(run), dtype=np.int64)
+    paths = []
     path = np.empty(0, dtype=np.int64)  # where the tokens of the current context lie
     used = 0
-    for number, (context, shared) in enumerate(run):
+    for context, shared in run:
         new = np.arange(used, used + len(context) - shared)
         tokens[new] = context[shared:]
         positions[new] = np.arange(shared, len(context))
@@ -151,11 +156,11 @@ def _grow(run: list[tuple[Context, int]], size: int) -> Tree:
             visible[np.ix_(new, path[:shared])] = True
             visible[used : used + len(new), used : used + len(new)] = np.tri(len(new), dtype=bool)
         used += len(new)
-        ends[number] = path[-1]
-    return Tree(tokens, positions, visible, ends)
+        paths.append(path)
+    return Tree(tokens, positions, visible, paths)
 
 
-def _batches(trees: Iterator[Tree]) -> Iterator[list[Tree]]:
+def batches(trees: Iterator[Tree]) -> Iterator[list[Tree]]:
     """Runs of ``trees`` that fill a batch."""
     batch: list[Tree] = []
     longest = 0
@@ -176,13 +181,13 @@ def _forest_logits(model: torch.nn.Module, contexts: Sequence[Context], limit: i
         yield _tree_logits(model, forest)
         return
     shared = min(shared_length(contexts[0], contexts[-1]), len(contexts[0]) - 1)
-    trunk = _trunk(model, contexts[0][:shared]) if shared else []
+    trunk = trunk_of(model, contexts[0][:shared]) if shared else []
     above = [context[shared:] for context in contexts] if trunk else contexts
-    for batch in _batches(trees(above, limit)):
+    for batch in batches(trees(above, limit)):
         yield _tree_logits(model, batch, trunk)
 
 
-def _trunk(model: torch.nn.Module, tokens: Context) -> list[tuple[Tensor, Tensor]]:
+def trunk_of(model: torch.nn.Module, tokens: Context) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of every layer, shape (1, heads, N, D), of the N ``tokens`` that all contexts begin with; none
     where the model keeps none, as when it trains under gradient checkpointing."""
     if model.training and any(getattr(part, "gradient_checkpointing", False) for part in model.modules()):
@@ -191,7 +196,7 @@ def _trunk(model: torch.nn.Module, tokens: Context) -> list[tuple[Tensor, Tensor
     cache = DynamicCache()
     model(
         input_ids=torch.as_tensor(tokens, device=device)[None],
-        past_key_values=cache,
+        cache=cache,
         logits_to_keep=1,
         use_cache=True,
     )
@@ -210,34 +215,52 @@ def _tree_logits(
     """
     device = next(model.parameters()).device
     size = max(len(tree.tokens) for tree in batch)
+    rows, columns, orders = [], [], []
+    for row, tree in enumerate(batch):
+        ends, place = np.unique(tree.ends, return_inverse=True)
+        orders.append(np.concatenate([np.setdiff1d(np.arange(len(tree.tokens)), ends), ends]))
+        rows += [row] * len(place)
+        columns += (place - len(ends)).tolist()
+    logits = model(
+        **laid_out(batch, trunk, device, orders),
+        logits_to_keep=last_positions(-min(columns), size, device),
+        use_cache=bool(trunk),
+    ).logits
+    return logits[torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)]
+
+
+def laid_out(
+    batch: Sequence[Tree],
+    trunk: Sequence[tuple[Tensor, Tensor]],
+    device: torch.device,
+    orders: Sequence[np.ndarray] | None = None,
+) -> dict[str, Tensor | DynamicCache | None]:
+    """What a model must be given to read ``batch``, aligned at the right, whose trees stand on ``trunk``.
+
+    ``orders``: for each tree the order in which its tokens stand, default their own.
+    """
+    size = max(len(tree.tokens) for tree in batch)
+    below = trunk[0][0].shape[2] if trunk else 0
     tokens = np.zeros((len(batch), size), dtype=np.int64)
     positions = np.zeros((len(batch), size), dtype=np.int64)
-    below = trunk[0][0].shape[2] if trunk else 0
     visible = np.zeros((len(batch), size, below + size), dtype=bool)
     visible[:, :, :below] = True
     visible[:, np.arange(size), below + np.arange(size)] = True
-    rows, columns = [], []
     for row, tree in enumerate(batch):
-        ends, place = np.unique(tree.ends, return_inverse=True)
-        order = np.concatenate([np.setdiff1d(np.arange(len(tree.tokens)), ends), ends])
+        order = np.arange(len(tree.tokens)) if orders is None else orders[row]
         start = size - len(order)
         tokens[row, start:] = tree.tokens[order]
         positions[row, start:] = below + tree.positions[order]
         visible[row, start:, below + start :] = tree.visible[np.ix_(order, order)]
-        rows += [row] * len(place)
-        columns += (place - len(ends)).tolist()
-    cache = DynamicCache()
+    cache = DynamicCache() if trunk else None
     for number, parts in enumerate(trunk):
         cache.update(*(part.expand(len(batch), -1, -1, -1) for part in parts), number)
-    logits = model(
-        input_ids=torch.as_tensor(tokens, device=device),
-        position_ids=torch.as_tensor(positions, device=device),
-        attention_mask=torch.as_tensor(visible, device=device)[:, None],
-        logits_to_keep=last_positions(-min(columns), size, device),
-        past_key_values=cache if trunk else None,
-        use_cache=bool(trunk),
-    ).logits
-    return logits[torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)]
+    return {
+        "input_ids": torch.as_tensor(tokens, device=device),
+        "position_ids": torch.as_tensor(positions, device=device),
+        "attention_mask": torch.as_tensor(visible, device=device)[:, None],
+        "cache": cache,
+    }
 
 
 # --- padded batches -------------------------------------------------------------------------------

@@ -22,10 +22,14 @@ BYTES_AT_MOST = 2**31  # of keys and values
 
 def shared_length(first: Context, second: Context) -> int:
     """How many tokens two contexts have in common from the start."""
-    for length, (a, b) in enumerate(zip(first, second, strict=False)):
-        if a != b:
-            return length
-    return min(len(first), len(second))
+    shared, beyond = 0, min(len(first), len(second)) + 1
+    while beyond - shared > 1:  # slices are compared faster than tokens
+        middle = (shared + beyond) // 2
+        if first[shared:middle] == second[shared:middle]:
+            shared = middle
+        else:
+            beyond = middle
+    return shared
 
 
 def last_positions(count: int, length: int, device: torch.device) -> Tensor:
@@ -114,7 +118,7 @@ class PrefixCache:
             input_ids=self._tensor(tokens),
             position_ids=place.where(place < longest, 0),
             attention_mask=self._tensor(visible)[:, None],
-            past_key_values=Cache(layers=self._layers),
+            cache=Cache(layers=self._layers),
             logits_to_keep=last_positions(-min(columns), fresh, place.device),
             use_cache=True,
         ).logits

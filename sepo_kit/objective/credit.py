@@ -113,7 +113,8 @@ def assign_credit(
     if mode in ("credited", "alignment"):
         earned = batch.shares(weights)
         reward = batch.per_decision(earned, horizon)
-        advantage, scale = _scaled(reward, batch.others_mean(reward))
+        # What a reply leads to is paid to its first use in a match: that is all it has to do with.
+        advantage, scale = _scaled(reward, np.where(batch.again, reward, batch.others_mean(reward)))
         if mode == "alignment":
             advantage = advantage + ALIGNMENT * batch.alignment(horizon)
         return Credit(advantage, np.ones(len(reward), dtype=bool), reward, scale)
@@ -159,6 +160,32 @@ class _Batch:
         self.slots = slot.max() + 1
         self.slot = slot
         self.group_slot = self.group[self.episode] * self.slots + slot  # (D,)
+        self.uses: tuple[np.ndarray, np.ndarray] | None = None
+        self.again = np.zeros(len(slot), dtype=bool)
+        said = [d.said for e in episodes for d in e.decisions]
+        if any(number is not None for number in said):
+            self._reused(said)
+
+    def _reused(self, said: Sequence[int | None]) -> None:
+        """Note which replies were used where.
+
+        What a decision earns has to do with the replies of its match, or, where rounds are independent, of its round.
+        ``uses``: two arrays, decisions and the replies that what they earn has to do with. ``again``, shape (D,):
+        whether the reply was used before in that match or round.
+        """
+        own = ((number, "own") for number in range(len(said)))  # a reply without a number is used once
+        self.said = _numbered(
+            [alone if name is None else name for name, alone in zip(said, own, strict=True)]
+        )
+        self.replies = self.said.max() + 1
+        independent = self.spec.independent_rounds
+        parts = [(e, t if independent else 0) for e, t in zip(self.episode, self.round, strict=True)]
+        used: dict[tuple[int, int], dict[int, None]] = {}
+        for number, (part, reply) in enumerate(zip(parts, self.said, strict=True)):
+            self.again[number] = reply in used.setdefault(part, {})
+            used[part][reply] = None
+        pairs = [(number, reply) for number, part in enumerate(parts) for reply in used[part]]
+        self.uses = tuple(np.array(column) for column in zip(*pairs, strict=True))
 
     def per_decision(self, earned: np.ndarray, horizon: str) -> np.ndarray:
         """What each decision earns of ``earned``, shape (E, T): its round, or all rounds from there on."""
@@ -225,14 +252,26 @@ class _Batch:
 
     def others_mean(self, reward: np.ndarray) -> np.ndarray:
         """Mean reward of the group's other rollouts at the same decision; where no other reached it, of the
-        pool's other decisions there; 0 where there is none. Shape (D,)."""
-        total, count = _sum_by(self.group_slot, reward), _sum_by(self.group_slot, np.ones_like(reward))
-        alone = count[self.group_slot] < 2
-        mean = (total[self.group_slot] - reward) / np.maximum(count[self.group_slot] - 1, 1)
+        pool's other decisions there; 0 where there is none. Shape (D,).
+
+        Where replies are used in several matches, others are those whose pay has nothing to do with this reply.
+        """
         pool = np.unique(self.pool, return_inverse=True)[1][self.episode] * self.slots + self.slot
-        pool_total, pool_count = _sum_by(pool, reward), _sum_by(pool, np.ones_like(reward))
-        fallback = (pool_total[pool] - reward) / np.maximum(pool_count[pool] - 1, 1)
-        return np.where(alone, fallback, mean)
+        (mean, found), (fallback, _) = (self._mean_of_others(at, reward) for at in (self.group_slot, pool))
+        return np.where(found, mean, fallback)
+
+    def _mean_of_others(self, place: np.ndarray, reward: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean reward of the decisions at the same ``place``, shape (D,), apart from those whose pay has to do with the
+        decision's own reply; 0 where there are none, and whether there are."""
+        total, count = _sum_by(place, reward), _sum_by(place, np.ones_like(reward))
+        of_users, users = reward, np.ones_like(reward)
+        if self.uses is not None:
+            decision, reply = self.uses
+            keys, number = np.unique(place[decision] * self.replies + reply, return_inverse=True)
+            own = np.searchsorted(keys, place * self.replies + self.said)
+            of_users, users = _sum_by(number, reward[decision])[own], np.bincount(number)[own]
+        others = count[place] - users
+        return np.where(others > 0, (total[place] - of_users) / np.maximum(others, 1), 0.0), others > 0
 
     def standardised(self, reward: np.ndarray) -> np.ndarray:
         """(reward - mean) / (std + 1e-4) over the group's rollouts at the same decision. Shape (D,)."""

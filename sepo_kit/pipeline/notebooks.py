@@ -5,33 +5,67 @@ The order of notebooks is in ``reproduce.py``.
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from sepo_kit.games.base import Weights
 from sepo_kit.pipeline.children import Child, ended_by_sigterm
+from sepo_kit.pipeline.parameters import as_yaml, parameter
+from sepo_kit.pipeline.record import NOTEBOOKS
 from sepo_kit.runs.project import PROJECT, require_project
-
-NOTEBOOKS = PROJECT / "notebooks"
 
 
 class NotebookFailed(RuntimeError):
     """A notebook ended with an error."""
 
 
-def check_parameters(notebook: str, parameters: dict[str, Any]) -> None:
-    """ValueError unless the notebook exists and has every parameter."""
+def find_notebook(name: str) -> str:
+    """The notebook that is called ``name``, or begins with it: ``06``, ``06_evaluation.ipynb``, a path to it.
+
+    Raises
+    ------
+    ValueError
+        None is, or several are.
+    """
+    require_project()
+    known = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    asked = Path(name).name.removesuffix(".ipynb")
+    found = [stem for stem in known if stem == asked] or [
+        stem for stem in known if asked and stem.startswith(asked)
+    ]
+    if len(found) != 1:
+        raise ValueError(
+            f"{'several notebooks begin with' if found else 'unknown notebook'} {name!r}; known: {', '.join(known)}"
+        )
+    return found[0]
+
+
+def read_parameters(notebook: str, given: Mapping[str, str]) -> dict[str, Any]:
+    """Parameters as texts, read as what the notebook declares them to be; ValueError where one cannot be."""
+    check_parameters(notebook, given)
+    declared = _declared(notebook)
+    return {
+        name: parameter(name, text, declared[name]["inferred_type_name"], declared[name]["default"])
+        for name, text in given.items()
+    }
+
+
+def _declared(notebook: str) -> dict[str, dict[str, str]]:
     import papermill
 
+    return papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
+
+
+def check_parameters(notebook: str, parameters: Collection[str]) -> None:
+    """ValueError unless the notebook exists and has every parameter."""
     require_project()
-    path = NOTEBOOKS / f"{notebook}.ipynb"
-    if not path.exists():
+    if not (NOTEBOOKS / f"{notebook}.ipynb").exists():
         known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
         raise ValueError(f"unknown notebook {notebook!r}; known: {known}")
-    known = papermill.inspect_notebook(str(path))
+    known = _declared(notebook)
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ValueError(
@@ -65,7 +99,7 @@ def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> Non
 def command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str]:
     return [
         sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{notebook}.ipynb"), str(output),
-        "--parameters_yaml", json.dumps(parameters), "--no-progress-bar", "--log-output", "--cwd", str(PROJECT),
+        "--parameters_yaml", as_yaml(parameters), "--no-progress-bar", "--log-output", "--cwd", str(PROJECT),
     ]  # fmt: skip
 
 

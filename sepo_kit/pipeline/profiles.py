@@ -7,9 +7,11 @@ game's spec, so that every profile has a plan for any registered game.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 from sepo_kit.evaluation.results import EvaluationSettings
 from sepo_kit.games import KIT_GAMES, PAPER_GAMES, get_game
@@ -36,6 +38,46 @@ class Plan:
     evaluation: EvaluationSettings
     minutes: float = 1.0
     worst_case: SEPOSettings | None = None
+
+    def changed(
+        self,
+        *,
+        seeds: Sequence[int] | None = None,
+        steps: int | None = None,
+        mode: str | None = None,
+        exploiters: str | None = None,
+        limits: Mapping[str, float] | None = None,
+        learning_rate: float | None = None,
+    ) -> Plan:
+        """The plan with other seeds, or other settings of its SEPO stages; None, or nothing in it: as it is.
+
+        With ``exploiters`` the plan has one SEPO stage, against these.
+
+        Raises
+        ------
+        ValueError
+            A seed or a setting is none.
+
+        >>> plan = (
+        ...     get_profile("quick")
+        ...     .plan("pico", "kuhn")
+        ...     .changed(seeds=[3], mode="shared", exploiters="worst-case")
+        ... )
+        >>> plan.seeds, plan.sepo.mode, plan.stages
+        ((3,), 'shared', ('base', 'sft', 'sepo'))
+        """
+        plan = replace(self, seeds=check_seeds(seeds)) if seeds else self
+        given = {
+            "steps": steps,
+            "mode": mode,
+            "limits": dict(limits or {}) or None,
+            "learning_rate": learning_rate,
+        }
+        given = {name: value for name, value in given.items() if value is not None}
+        guarded = plan.worst_case and replace(plan.worst_case, **given)
+        if exploiters:
+            given, guarded = {**given, "exploiters": exploiters}, None
+        return replace(plan, sepo=replace(plan.sepo, **given), worst_case=guarded)
 
     @property
     def trained(self) -> dict[str, SFTSettings | SEPOSettings]:
@@ -382,12 +424,68 @@ PROFILES: dict[str, Profile] = {
 }
 
 
+# What may be changed behind a profile's name, and how it is read.
+CHANGES: dict[str, Callable[[str], Any]] = {
+    "seeds": lambda text: range(int(text)), "steps": int, "mode": str, "exploiters": str, "learning_rate": float,
+}  # fmt: skip
+
+
 def get_profile(name: str) -> Profile:
-    """The profile called ``name``; ValueError that lists the known ones.
+    """The profile called ``name``; with changes behind it, every plan is changed so: ``quick,seeds=3,mode=shared``.
+
+    ``seeds`` is how many, from 0 on; ``steps``, ``mode``, ``exploiters`` and ``learning_rate`` are as in
+    ``Plan.changed``.
+
+    Raises
+    ------
+    ValueError
+        It is unknown, and the message lists the known ones; or a change is.
 
     >>> get_profile("smoke").plan("pico", "kuhn").sepo.steps
     2
+    >>> get_profile("smoke,seeds=3,steps=5").plan("pico", "kuhn").seeds
+    (0, 1, 2)
     """
-    if name not in PROFILES:
-        raise ValueError(f"unknown profile {name!r}; known: {', '.join(PROFILES)}")
-    return PROFILES[name]
+    base, *listed = str(name).split(",")
+    if base not in PROFILES:
+        raise ValueError(f"unknown profile {base!r}; known: {', '.join(PROFILES)}")
+    profile, changes = PROFILES[base], {}
+    for each in listed:
+        what, equals, value = each.partition("=")
+        try:
+            if not equals:
+                raise ValueError
+            changes[what] = CHANGES[what](value)
+        except (KeyError, ValueError):
+            raise ValueError(
+                f"profile {name!r}: {each!r} is no change of a profile; write one of "
+                + ", ".join(f"{known}=..." for known in CHANGES)
+            ) from None
+        if what == "seeds" and not changes[what]:
+            raise ValueError(f"profile {name!r}: seeds must be >= 1, got {value}")
+    if not changes:
+        return profile
+    changed = replace(
+        profile, name=name, make=lambda model, game: profile.make(model, game).changed(**changes)
+    )
+    _ = changed.plans  # wrong values are refused now
+    return changed
+
+
+def with_changes(name: str, **changes: Any) -> str:
+    """A profile's name with changes behind it; None: none.
+
+    >>> with_changes("quick", seeds=3, mode=None)
+    'quick,seeds=3'
+    """
+    return ",".join([name, *(f"{what}={value}" for what, value in changes.items() if value is not None)])
+
+
+def check_seeds(seeds: Sequence[int]) -> tuple[int, ...]:
+    """Training seeds; ValueError where one is none, or is there twice."""
+    for seed in seeds:
+        if isinstance(seed, bool) or not isinstance(seed, Integral) or not 0 <= seed < 2**32:
+            raise ValueError(f"seeds must be whole numbers from 0 to {2**32 - 1}, got {seed!r}")
+    if len(set(seeds)) < len(seeds):
+        raise ValueError(f"seeds must differ, got {list(seeds)}")
+    return tuple(int(seed) for seed in seeds)

@@ -1,43 +1,53 @@
-"""What a reproduction runs: one task per notebook run, in an order in which each comes after what it needs, and whether
-it has to run. Nothing here runs anything.
+"""What a reproduction runs: one task per notebook run, in an order in which each comes after what it needs. Nothing
+here runs anything; whether a task is done is in ``record.py``.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from sepo_kit.evaluation.results import STAGES
-from sepo_kit.pipeline.notebooks import NOTEBOOKS
 from sepo_kit.pipeline.profiles import Plan, Profile
-from sepo_kit.runs import MANIFEST, RunError, read_json
-from sepo_kit.runs.project import PACKAGE
+from sepo_kit.pipeline.record import Task
+from sepo_kit.runs import MANIFEST
 
 # The notebooks of a plan, in their order, and how they share its minutes.
+SAME = ("01_games", "02_penalties", "03_sft_data", "07_credit_ablation")  # whatever the training is
 SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0.15}
 
 
-@dataclass
-class Task:
-    """One notebook run. ``after``: names of tasks that must be done; ``minutes``: a first guess of its time;
-    ``watched``: folder under which its stages report progress; ``makes``: files without which it is not done."""
+@dataclass(frozen=True)
+class Part:
+    """A profile's share of a batch: its runs lie under ``root``, its figures and tables where it says."""
 
-    name: str
-    notebook: str
-    parameters: dict[str, Any]
-    after: tuple[str, ...] = ()
-    minutes: float = 0.3
-    watched: Path | None = None
-    makes: tuple[Path, ...] = ()
-    state: str = field(default="waiting", init=False)
-    started: float = field(default=0.0, init=False)
-    seconds: float = field(default=0.0, init=False)
-    again: bool = field(default=False, init=False)  # whether it was started a second time
-    gpu: str | None = field(default=None, init=False)  # the one it computes on
+    profile: Profile
+    root: Path
+    figures: Path
+    results: Path
+
+    @property
+    def label(self) -> str:
+        """The changes of its profile, as its name has them."""
+        return self.profile.name.partition(",")[2]
+
+
+def all_tasks(parts: Sequence[Part]) -> list[Task]:
+    """The notebook runs of all parts, in an order in which each comes after what it needs. What is the same for all of
+    them is run once; where there are several, the others have their part's label in their names."""
+    if len(parts) == 1:
+        return tasks(*vars(parts[0]).values())
+    todo: dict[str, Task] = {}
+    for part in parts:
+        own = tasks(*vars(part).values())
+        names = {t.name: t.name if t.notebook in SAME else f"{t.name} {part.label}" for t in own}
+        for task in own:
+            after = tuple(names[name] for name in task.after)
+            todo.setdefault(names[task.name], replace(task, name=names[task.name], after=after))
+    return list(todo.values())
 
 
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
@@ -85,15 +95,42 @@ def _made(plan: Plan, root: Path, notebook: str) -> tuple[Path, ...]:
     return tuple(plan.stage_folder(root, stage, seed) / MANIFEST for stage in stages for seed in plan.seeds)
 
 
-def longest_chain_first(todo: Sequence[Task]) -> list[Task]:
-    """``todo`` by how long a task and all that must wait for it take one after the other, so that no long chain is
-    left alone at the end; among equals the order stays."""
+def chains(todo: Sequence[Task]) -> dict[str, float]:
+    """Minutes that each task of ``todo`` and all that must wait for it take one after the other, by name. The longest
+    goes first, so that no long chain is left alone at the end."""
     chain = {task.name: 0.0 for task in todo}
     for task in reversed(todo):  # a task comes after what it needs
         chain[task.name] += task.minutes
         for name in task.after:
-            chain[name] = max(chain[name], chain[task.name])
-    return sorted(todo, key=lambda task: -chain[task.name])
+            if name in chain:
+                chain[name] = max(chain[name], chain[task.name])
+    return chain
+
+
+def only(todo: Sequence[Task], patterns: Sequence[str]) -> list[Task]:
+    """The tasks of ``todo`` that one of ``patterns`` names, and all that those need.
+
+    A pattern is the beginning of a task's name, as in ``06``, or has the shell's wildcards, as in ``*pico/kuhn``.
+
+    Raises
+    ------
+    ValueError
+        A pattern names none.
+    """
+    named: set[str] = set()
+    for pattern in patterns:
+        found = {
+            task.name for task in todo if fnmatchcase(task.name, pattern) or task.name.startswith(pattern)
+        }
+        if not found:
+            raise ValueError(
+                f"no notebook run is named {pattern!r}; there are: {', '.join(task.name for task in todo)}"
+            )
+        named |= found
+    for task in reversed(todo):
+        if task.name in named:
+            named |= set(task.after)
+    return [task for task in todo if task.name in named]
 
 
 def result_files(profile: Profile, root: Path | str) -> list[Path]:
@@ -108,61 +145,3 @@ def results_of(plan: Plan, root: Path | str, stages: Sequence[str] | None = None
         names = [stage] if stage == "base" else [f"{stage}-seed-{seed}" for seed in plan.seeds]
         found += [plan.folder(root) / "results" / f"{name}.json" for name in names]
     return found
-
-
-# --- done or not ----------------------------------------------------------------------------------
-
-
-def _slug(name: str) -> str:
-    return name.replace(" ", "_").replace("/", "_")
-
-
-def output(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task.name)}.ipynb"
-
-
-def unfinished(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task.name)}.unfinished.ipynb"
-
-
-def log(task: Task, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(task.name)}.log"
-
-
-def marker(name: str, root: Path) -> Path:
-    return root / "notebooks" / f"{_slug(name)}.json"
-
-
-def fingerprint(task: Task, root: Path) -> str:
-    """What a task's outcome depends on: its parameters, its notebook, the library's code, and that what it needs was
-    done when it ran and has not been done again since."""
-    digest = hashlib.sha256(json.dumps([task.name, task.parameters], sort_keys=True).encode())
-    for file in [NOTEBOOKS / f"{task.notebook}.ipynb", *sorted(PACKAGE.rglob("*.py"))]:
-        digest.update(file.read_bytes())
-    for name in sorted(task.after):
-        digest.update(marker(name, root).read_bytes())
-    return digest.hexdigest()
-
-
-def reasons(todo: Sequence[Task], root: Path) -> dict[str, str]:
-    """Why each task of ``todo`` that has to run has to, by name; those that are done are left out."""
-    found: dict[str, str] = {}
-    for task in todo:  # each comes after what it needs
-        behind = next((name for name in task.after if name in found), None)
-        reason = f"behind {behind}" if behind else _reason(task, root)
-        if reason:
-            found[task.name] = reason
-    return found
-
-
-def _reason(task: Task, root: Path) -> str | None:
-    missing = next((path for path in (output(task, root), *task.makes) if not path.exists()), None)
-    if not marker(task.name, root).exists():
-        return "has not run"
-    if missing:
-        return f"{missing.name} is missing"
-    try:
-        same = read_json(marker(task.name, root))["fingerprint"] == fingerprint(task, root)
-    except (OSError, RunError, KeyError, TypeError):
-        return "its record is damaged"
-    return None if same else "its parameters, its notebook or the library changed"

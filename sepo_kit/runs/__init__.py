@@ -15,6 +15,7 @@ from sepo_kit.runs.files import (
     require_space,
     sweep,
     to_disk,
+    write_csv,
     write_json,
 )
 from sepo_kit.runs.folder import (
@@ -83,5 +84,6 @@ __all__ = [
     "sealed",
     "sweep",
     "to_disk",
+    "write_csv",
     "write_json",
 ]

@@ -9,7 +9,12 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[1]
 STARTER = PACKAGE / "starter"  # in an installed wheel: what a checkout has beside the package
 # What a project begins with: its folder -> the starter's.
-PARTS = {"notebooks": "notebooks", "configs/accelerate": "accelerate", "data/paper": "paper"}
+PARTS = {
+    "notebooks": "notebooks",
+    "configs/accelerate": "accelerate",
+    "configs/slurm": "slurm",
+    "data/paper": "paper",
+}
 SIGN = Path("notebooks", "01_games.ipynb")  # what a project is known by
 VARIABLE = "SEPO_KIT_PROJECT"
 

@@ -10,8 +10,12 @@ All departures from TRL's GRPO:
 - Direct replies are scored within the legal actions: the policy that plays is the constrained decode, so its
   log-probabilities are those that must be differentiated. Equal and overlapping contexts are computed once, which
   sums their gradients.
-- A reasoned reply that cannot be read is followed by a constrained decode that chooses the action. The reply is
-  trained on, that choice is not: no gradient goes through a fallback.
+- A reasoned reply that cannot be read is followed by a constrained decode that chooses the action: the row goes on
+  with the tokens of that choice, scored within the legal actions, so that the gradient is that of what was done.
+- Reasoned replies are sampled by the kit and scored on token trees, in passes of so many tokens; TRL's generation and
+  padded scoring are for vLLM and for models that cannot share prefixes.
+- With ``replies`` the matches of all groups draw from a few replies to each prompt (``engine/reuse.py``); what a reply
+  earns is the sum over its uses, each less a baseline that has nothing to do with it.
 - One update a step unless ``updates`` says more, so the probability ratio is 1 and ``clip`` never acts.
 - The reference of the KL penalty changes only where ``renew_reference_every`` says so (``renewal.py``); till then what
   it says of a context is kept from step to step.

@@ -18,6 +18,7 @@ from sepo_kit.adversaries.opponents import resolve_all
 from sepo_kit.adversaries.worst_case import glimpse
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.policy import Policy
+from sepo_kit.engine.reuse import Reusing
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.models.language_model import Branching, LanguageModel
@@ -111,6 +112,9 @@ class Rollouts:
     def _play(self, step: int, opponents: Mapping[str, Policy]) -> list[Episode]:
         """All episodes of the step: this process's share of the matches, and what the others played."""
         share = dealt(self.step.matches, self.number, self.of)
+        agent, replies = self.player, self.settings.replies
+        if replies:  # an opponent that is the player itself has replies of its own
+            agent = Reusing(self.player, replies, (self.seed, step), self.player.prompt_ids)
         # The loss asks for all prompts of a step once it is played; there may be as many of the other seat.
         self.player.kept_prompts = max(self.player.kept_prompts, 2 * len(share) * self.slots)
 
@@ -122,7 +126,7 @@ class Rollouts:
                 for first, last in pairwise(bounds)
                 for episode in play_matches(
                     self.game,
-                    self.player,
+                    agent,
                     share[first:last],
                     self.seed,
                     opponents=opponents,
@@ -163,8 +167,9 @@ class Rollouts:
                 if credit.trained[number] and match.owner is None:
                     row = self._row(match, decision)
                     columns["prompt_ids"][row] = list(decision.prompt_ids)
-                    columns["completion_ids"][row] = list(decision.completion_ids)
-                    columns["env_mask"][row] = [1] * len(decision.completion_ids)
+                    said = [*decision.completion_ids, *decision.choice_ids]
+                    columns["completion_ids"][row] = said
+                    columns["env_mask"][row] = [1] * len(said)
                     advantages[row] = credit.advantage[number]
                 number += 1
         first, last = (count // self.of * n for n in (self.number, self.number + 1))
@@ -194,11 +199,14 @@ class Rollouts:
             "fallback": float(np.mean([d.fallback for d in decisions])),
             "decisions": float(len(decisions)),
             "prompts": float(len({d.prompt_ids for d in decisions})),
+            "replies": float(len({(d.prompt_ids, d.completion_ids, d.choice_ids) for d in decisions})),
             "reply_tokens": float(np.mean([len(d.completion_ids) for d in decisions])),
             "advantage_scale": step.credit.scale,
             "idle_groups": idle_groups(step.episodes, step.credit),
             **{f"spread_{term}": value for term, value in self._spreads().items()},
         }
+        if self.settings.style == "reasoned":
+            found["cut_off"] = float(np.mean([d.cut_off for d in decisions]))
         if step.dual is not None:  # the weights of the next step
             found |= {f"weight_{name}": weight for name, weight in asdict(step.weights).items()}
         return {f"sepo/{name}": value for name, value in found.items()}

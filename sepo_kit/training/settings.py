@@ -88,10 +88,16 @@ class SEPOSettings(StepSettings):
         How far the probability ratio may leave 1 (PPO's epsilon).
     style, temperature, max_new_tokens
         How the agent replies, as in ``LanguageModel``.
+    replies
+        Most reasoned replies to one prompt in a step, which the matches of all groups draw from (``engine/reuse.py``):
+        groups then cost next to nothing. 0: every decision has a reply of its own.
     save_every
         Steps between two checkpoints.
     micro_rows
-        Most rows of one forward pass of reasoned replies.
+        Most rows of one forward pass of reasoned replies, where a model cannot share prefixes and rows are padded.
+    pass_tokens
+        Most tokens of one forward and backward pass of reasoned replies, where prompts are shared: more are less work
+        and more memory.
     report_to
         Names of ``TRACKERS`` that get the curves, and some matches, as well; no part of what was asked of a run.
     """
@@ -104,6 +110,7 @@ class SEPOSettings(StepSettings):
     style: str = "direct"
     temperature: float = 0.8
     max_new_tokens: int = 512
+    replies: int = 0
     schedule: str = "constant"
     keep: str = "last"
     clip: float = 0.2
@@ -113,6 +120,7 @@ class SEPOSettings(StepSettings):
     lora_dropout: float = 0.05
     save_every: int = 25
     micro_rows: int = 16
+    pass_tokens: int = 1024
     renew_reference_every: int = 0
     gradient_checkpointing: bool = False
     report_to: tuple[str, ...] = ()
@@ -122,8 +130,8 @@ class SEPOSettings(StepSettings):
         check_numbers(
             self,
             ("steps", "learning_rate", "updates", "temperature", "max_new_tokens", "clip", "max_grad_norm", "lora_r",
-             "lora_alpha", "save_every", "micro_rows"),
-            ("beta", "lora_dropout", "renew_reference_every"),
+             "lora_alpha", "save_every", "micro_rows", "pass_tokens"),
+            ("beta", "lora_dropout", "renew_reference_every", "replies"),
         )  # fmt: skip
         _check_shares(self)
         check_renewal(self.renew_reference_every, self.beta)
@@ -131,6 +139,13 @@ class SEPOSettings(StepSettings):
         if self.keep not in KEEP:
             raise ValueError(f"keep must be one of {', '.join(KEEP)}, got {self.keep!r}")
         answer_rule(self.style)
+        if self.replies == 1:
+            raise ValueError("replies must be 0 or >= 2, got 1: a baseline needs another reply")
+        if self.replies and (self.style, self.mode) != ("reasoned", "credited"):
+            raise ValueError(
+                f"replies={self.replies} needs style='reasoned' and mode='credited', got style={self.style!r} and "
+                f"mode={self.mode!r}; use replies=0"
+            )
         super().__post_init__()
 
     def as_request(self) -> dict:

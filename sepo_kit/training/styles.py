@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from trl import GRPOTrainer
 
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
+from sepo_kit.models.prefix import shares_prefixes
+from sepo_kit.models.scoring import passes, score_replies, scores_on_trees
 from sepo_kit.training.settings import SEPOSettings
+
+Scores = tuple[Tensor, Tensor]  # log-probabilities and entropies
 
 
 class Style(Protocol):
@@ -24,10 +32,20 @@ class Style(Protocol):
     def attach(self, trainer: GRPOTrainer) -> None:
         """Let the player play with ``trainer``'s model, and with its backend where one generates."""
 
+    def passes(self, ids: Tensor, mask: Tensor, width: int) -> list[list[int]]:
+        """Numbers of the rows that go through the model together, forward and backward, before the next do."""
+
     def score(
-        self, trainer: Any, model: Any, ids: Tensor, mask: Tensor, width: int, known: dict | None
-    ) -> Any:
-        """Log-probabilities and entropies of the last ``width`` tokens, both (B, ``width``); or None: by TRL's own."""
+        self,
+        model: Any,
+        ids: Tensor,
+        mask: Tensor,
+        width: int,
+        known: dict | None,
+        padded: Callable[[], Scores],
+    ) -> Scores:
+        """Log-probabilities and entropies of the last ``width`` tokens, both (B, ``width``); ``padded``: TRL's own, of
+        rows padded to one length."""
 
 
 class Direct:
@@ -47,18 +65,32 @@ class Direct:
     def attach(self, trainer: GRPOTrainer) -> None:
         self.player.model = trainer.model
 
-    def score(self, trainer, model, ids, mask, width, known):
+    def passes(self, ids, mask, width):
+        return [list(range(len(ids)))]
+
+    def score(self, model, ids, mask, width, known, padded):
         return self.player.direct_log_probs(ids, mask, width, model, known)
 
 
 class Reasoned:
-    """A sentence and the action: sampled by TRL's backend, scored over the whole vocabulary in micro-batches."""
+    """A sentence and the action: every token of it counts, over the whole vocabulary.
+
+    Sampled by the kit and scored on token trees where the model allows; else by TRL, in micro-batches. Where a reply
+    could not be read, the constrained decode that chose instead is part of what was said, and scored as it was drawn.
+    """
 
     def __init__(self, player: LanguageModel, game: Game, settings: SEPOSettings) -> None:
         self.player = player
         self.settings = settings
 
+    @cached_property
+    def on_trees(self) -> bool:
+        """Whether rows share what they begin with."""
+        return scores_on_trees(self.player.model)
+
     def micro_rows(self, rows: int) -> int:
+        if self.on_trees:
+            return rows
         return max(d for d in range(1, min(rows, self.settings.micro_rows) + 1) if rows % d == 0)
 
     def longest_reply(self) -> int:
@@ -66,13 +98,52 @@ class Reasoned:
 
     def attach(self, trainer: GRPOTrainer) -> None:
         self.player.model = trainer.model
-        self.player.generate = lambda prompts: generate_single_turn(trainer, prompts)
+        if trainer.use_vllm or trainer.is_fsdp_enabled or not shares_prefixes(self.player.model):
+            self.player.generate = lambda prompts: generate_single_turn(trainer, prompts)
 
-    def score(self, trainer, model, ids, mask, width, known):
-        return None
+    def passes(self, ids, mask, width):
+        if not self.on_trees:
+            return [list(range(len(ids)))]
+        said = [(prompt, self.player.reply_and_choice(rest)[0]) for prompt, rest in _rows(ids, mask, width)]
+        return passes(said, self.settings.pass_tokens)
+
+    def score(self, model, ids, mask, width, known, padded):
+        rows = [(prompt, *self.player.reply_and_choice(rest)) for prompt, rest in _rows(ids, mask, width)]
+        if self.on_trees:
+            said = [(prompt, reply) for prompt, reply, _ in rows]
+            scores = [
+                pad(part, (0, width - part.shape[1]))
+                for part in score_replies(model, said, self.player.temperature)
+            ]
+        else:
+            replied = torch.zeros(mask[:, -width:].shape, device=mask.device)
+            for number, (_, reply, _) in enumerate(rows):
+                replied[number, : len(reply)] = 1
+            scores = [part * replied for part in padded()]
+        unread = [number for number, (*_, choice) in enumerate(rows) if choice]
+        where, *chosen = self.player.choice_log_probs([rows[number] for number in unread], model)
+        if not where:
+            return tuple(scores)
+        at = (
+            torch.tensor([unread[number] for number, _ in where], device=ids.device),
+            torch.tensor([len(rows[unread[n]][1]) + position for n, position in where], device=ids.device),
+        )
+        return tuple(part.index_put(at, more) for part, more in zip(scores, chosen, strict=True))
 
 
 STYLES = {"direct": Direct, "reasoned": Reasoned}
+
+
+def _rows(ids: Tensor, mask: Tensor, width: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Prompt and completion of each row, without padding."""
+    split = ids.shape[1] - width
+    return [
+        tuple(
+            tuple(part[real].tolist())
+            for part, real in ((row[:split], on[:split]), (row[split:], on[split:]))
+        )
+        for row, on in zip(ids.cpu(), mask.cpu().bool(), strict=True)
+    ]
 
 
 def generate_single_turn(trainer: GRPOTrainer, prompts: list[list[int]]) -> list[list[int]]:

@@ -6,7 +6,9 @@ rows are trained on. Overridden are three public methods of TRL's and transforme
 ``_compute_loss``, ``_get_per_token_logps_and_entropies``), each held by ``tests/training/test_trl_contract.py``. What
 that changes of GRPO is told in ``grpo.py``.
 
-Memory of scoring reasoned replies: (rows, tokens, vocabulary) logits are never held. TRL folds them in tiles of at
+Memory of scoring reasoned replies: (rows, tokens, vocabulary) logits are never held. On token trees they are computed
+for a few positions at a time (``models/scoring.py``), and a pass ends before the next begins
+(``SEPOSettings.pass_tokens``). Where rows are padded, TRL folds them in tiles of at
 most 4,096 tokens by 32,768 words; on a CPU at most eight such tiles in float32 live at once (4 GiB, less for fewer
 tokens), on a GPU one.
 """
@@ -30,6 +32,15 @@ def is_reference(model: torch.nn.Module) -> bool:
     """Whether ``model`` is the reference of the KL penalty now: its adapters off, or the reference's own on."""
     layer = next(m for m in model.modules() if isinstance(m, BaseTunerLayer))
     return layer.disable_adapters or layer.active_adapters == [REFERENCE]
+
+
+def _chosen(inputs: dict, rows: list[int]) -> dict:
+    """The ``rows`` of all that has one entry per row."""
+    count = len(inputs["row"])
+    return {
+        name: value[rows] if isinstance(value, Tensor) and value.ndim and len(value) == count else value
+        for name, value in inputs.items()
+    }
 
 
 class SepoTrainer(GRPOTrainer):
@@ -111,15 +122,54 @@ class SepoTrainer(GRPOTrainer):
         mask = inputs["completion_mask"] * inputs["tool_mask"]  # (B, C)
         if self.beta == 0:  # with a KL penalty a row trains whatever it earned
             mask = mask * (inputs["advantages"] != 0)[:, None]
-        self._training_rows = mask.any(1)
-        loss = super()._compute_loss(model, {**inputs, "tool_mask": mask})
-        self._training_rows = None
+        loss = self._in_passes(model, {**inputs, "tool_mask": mask}, mask)
         if not torch.isfinite(loss):
             raise FloatingPointError(
                 f"{self._label}: the loss of step {self._number + 1} is not finite, for "
                 f"{self._broken_rows(model, inputs, mask)}; lower the learning rate; the last checkpoint is kept"
             )
         return loss
+
+    def _in_passes(self, model, inputs, mask: Tensor) -> Tensor:
+        """The loss, of which the last pass is still to be propagated back: what one pass holds is let go of before the
+        next begins."""
+        rows = mask.any(1)
+        passes = self._passes(inputs, rows)
+        log, told, total = self._metrics["train"], {}, 0.0
+        for part in passes:
+            before = {name: len(values) for name, values in log.items()}
+            self._training_rows = rows if len(passes) == 1 else rows[part]
+            some = inputs if len(passes) == 1 else _chosen(inputs, part)
+            # TRL divides by the rows it is given, and its means are over the tokens of these.
+            loss = super()._compute_loss(model, some) * (len(some["row"]) / len(rows))
+            self._training_rows = None
+            share = 1.0 if len(passes) == 1 else float(mask[part].sum() / mask.sum())
+            for name, values in log.items():
+                if new := values[before.get(name, 0) :]:
+                    told[name] = told.get(name, 0.0) + share * sum(new)
+                    del values[-len(new) :]
+            if part is not passes[-1]:
+                if torch.isfinite(loss):
+                    self.accelerator.backward(loss)
+                loss = loss.detach()
+            total = total + loss
+        for name, value in told.items():
+            log[name].append(value)
+        return total
+
+    def _passes(self, inputs, rows: Tensor) -> list[list[int]]:
+        """Numbers of the rows of each pass; all of them in one where no ``rows`` train."""
+        where = rows.nonzero()[:, 0]
+        if not len(where) or self.is_fsdp_enabled or not torch.is_grad_enabled():
+            return [[]]
+        ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)[where]
+        real = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)[where]
+        passes = self.rollouts.style.passes(ids, real, inputs["completion_ids"].shape[1])
+        if self.accelerator.num_processes > 1:  # TRL lets them talk to each other in a pass: all need as many
+            self.pieces = max(self.pieces, len(passes))
+            return [[]]
+        where = where.tolist()
+        return [[where[number] for number in part] for part in passes]
 
     def _broken_rows(self, model, inputs, mask: Tensor) -> str:
         """The rows whose own log-probabilities or advantages are not finite, by name."""
@@ -150,7 +200,9 @@ class SepoTrainer(GRPOTrainer):
             model = self.accelerator.unwrap_model(model)
         split = input_ids.shape[1]
         rows = torch.cat([input_ids, attention_mask], 1)
-        wanted = torch.ones(len(rows), dtype=torch.bool, device=rows.device)
+        wanted = attention_mask.sum(1) > 2  # a slot that no episode reached is a row of two tokens
+        if self.is_fsdp_enabled:  # where all processes take part in every pass
+            wanted = torch.ones_like(wanted)
         if self._training_rows is not None and not self.is_fsdp_enabled:
             wanted = self._training_rows
         log_probs = torch.zeros((len(rows), logits_to_keep), device=rows.device)
@@ -189,10 +241,9 @@ class SepoTrainer(GRPOTrainer):
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the replies, shape (B, ``width``)."""
         known = self.rollouts.reference if is_reference(model) else None
-        found = self.rollouts.style.score(self, model, ids, mask, width, known)
-        if found is not None:
-            return found
-        log_probs, entropies, _ = super()._get_per_token_logps_and_entropies(
-            model, ids, mask, width, batch_size=batch_size, compute_entropy=True, **kwargs
-        )
-        return log_probs, entropies
+        padded = super()._get_per_token_logps_and_entropies
+
+        def by_trl() -> tuple[Tensor, Tensor]:
+            return padded(model, ids, mask, width, batch_size=batch_size, compute_entropy=True, **kwargs)[:2]
+
+        return self.rollouts.style.score(model, ids, mask, width, known, by_trl)

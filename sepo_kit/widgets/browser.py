@@ -302,6 +302,8 @@ def _words(move) -> str:
         if getattr(move, "fallback", False) is True
         else ""
     )
+    reading = getattr(move, "reading", None)
+    note += f" [its reason: {reading}]" if isinstance(reading, str) else ""
     return (reply or move.reason) + note
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from sepo_kit.evaluation.contenders import Stored, run_folders, scripted, stored
 from sepo_kit.evaluation.reference import Reference, reference
-from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, ranking, steady
+from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, passes, ranking, steady
 from sepo_kit.evaluation.statistics import between
 from sepo_kit.figures.lab import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
 from sepo_kit.games import GAMES, get_game
@@ -306,13 +306,13 @@ def flips_html(ahead: pd.DataFrame, ranges: pd.DataFrame) -> str:
 
 
 def _flip(way: str, at: float, pair: tuple[str, str] | None) -> str:
-    return "none" if pair is None else f"{way} {at:.3g}: {pair[0]} passes {pair[1]}"
+    return "none" if pair is None else f"{way} {at:.3g}: {passes(pair)}"
 
 
 def reference_html(spec: GameSpec, found: Reference) -> str:
     """What ``reference.reference`` found: its terms, the worst case, and its rows."""
     unit = f"{spec.payoff_unit} per {spec.unit}"
-    u, e, c, x = found.contender.terms
+    u, e, c, x = found.contender.terms.round(3) + 0.0
     worst = "too large to tell" if found.worst_case is None else f"{found.worst_case:.3f} {unit}"
     said = (
         f"J {found.objective:.3f}, payoff {u:.3f} and exploit {e:.3f} {unit}, collusion {c:.3f}, externality {x:.3f}. "
@@ -345,10 +345,7 @@ def status_html(found: Stored, folders: list[Path], run: str) -> str:
     if len(found.problems) > SHOWN_PROBLEMS:
         lines.append(f"and {len(found.problems) - SHOWN_PROBLEMS} more that could not be read")
     if found.contenders:
-        agents = len(found.contenders)
-        lines.insert(
-            0, f"{agents} trained agent{'s' if agents > 1 else ''}, {found.decisions:,} stored decisions"
-        )
+        lines.insert(0, str(found))
     elif not folders:
         lines.append("Scripted strategies only. Runs appear here once make reproduce has finished some."
                      if run == NONE else "Those runs are gone: scripted strategies only.")  # fmt: skip

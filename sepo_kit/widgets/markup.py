@@ -6,20 +6,29 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from sepo_kit.figures.look import DARK_PICTURES
 from sepo_kit.widgets.common import escaped
 
 # Blue is the reader's or the better side, orange the other's or the worse, as in the figures (dark enough for text).
-STYLE = """
-.sepo-page { max-width: 960px }
+STYLE = (
+    DARK_PICTURES
+    + """
+.sepo-page { max-width: 960px; --sepo-you: #0173b2; --sepo-other: #b05200 }
+[data-jp-theme-light="false"] .sepo-page { --sepo-you: #6fb7e8; --sepo-other: #f0a05a }
 .sepo-page table { border-collapse: collapse; line-height: 1.4 }
 .sepo-page th, .sepo-page td { padding: 3px 10px; text-align: left; vertical-align: top;
   border-bottom: 1px solid var(--jp-border-color2, #ddd) }
 .sepo-page .sepo-number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap }
 .sepo-page caption { text-align: left; font-weight: 600; padding: 6px 0 }
-.sepo-page .sepo-you { color: #0173b2 } .sepo-page .sepo-other { color: #b85600 }
+.sepo-page .sepo-you { color: var(--sepo-you) } .sepo-page .sepo-other { color: var(--sepo-other) }
 .sepo-page .sepo-said { white-space: pre-wrap; overflow-wrap: anywhere; line-height: 1.5 }
-.sepo-page button:focus-visible { outline: 2px solid #0173b2; outline-offset: 1px }
+.sepo-page button:focus-visible { outline: 2px solid var(--sepo-you); outline-offset: 1px }
+.sepo-page .jupyter-widgets-disconnected::before { display: none }
+.sepo-page.jupyter-widgets-disconnected::before { display: block; padding: 6px 10px; margin: 0; font: inherit;
+  color: var(--jp-ui-font-color1, #222); border-left: 4px solid var(--sepo-other);
+  content: "This is what was saved. Run the cell to use the controls." }
 """
+)
 
 
 def html_table(name: str, caption: str, heads: Iterable[tuple[str, str]], rows: Sequence[str]) -> str:
@@ -38,9 +47,12 @@ def cell(text: object, kind: str = "text", **data: object) -> str:
 
 
 def number(value: float | None, form: str = "g") -> str:
-    """``value`` in ``form``; "" where there is none.
+    """``value`` in ``form``; "" where there is none, and no minus before a zero.
 
-    >>> number(2.0), number(float("nan")), number(0.5, "+.2f")
-    ('2', '', '+0.50')
+    >>> number(2.0), number(float("nan")), number(0.5, "+.2f"), number(-0.0001, ".3f")
+    ('2', '', '+0.50', '0.000')
     """
-    return "" if pd.isna(value) else f"{value:{form}}"
+    if pd.isna(value):
+        return ""
+    written = f"{value:{form}}"
+    return f"{0.0:{form}}" if float(written) == 0 else written

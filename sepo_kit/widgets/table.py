@@ -23,7 +23,7 @@ MOST_BUTTONS = 9  # with more actions, they are chosen from lists
 SEATS = {"first seat": 0, "second seat": 1}
 
 _STYLE = f"""<style>{STYLE}
-.sepo-table .sepo-prompt {{ padding: 8px 12px; margin: 4px 0; border-left: 4px solid #0173b2;
+.sepo-table .sepo-prompt {{ padding: 8px 12px; margin: 4px 0; border-left: 4px solid var(--sepo-you);
   background: var(--jp-layout-color2, #f4f4f4) }}
 </style>"""
 

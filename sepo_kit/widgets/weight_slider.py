@@ -26,12 +26,12 @@ class WeightSlider(widgets.HBox):
     def __init__(self, name: str, value: float) -> None:
         look = {
             "description": f"{name} {SYMBOLS[name]}",
-            "style": {"description_width": "initial"},
+            "style": {"description_width": "7.5em"},  # the same for all, so that they stand below each other
             "layout": widgets.Layout(width="auto", flex="1 1 auto"),
         }
         self.linear = widgets.FloatSlider(min=0, max=MOST, step=STEP, readout_format=".2f", **look)
         self.steps = widgets.SelectionSlider(options=[(f"{step:g}", step) for step in LOG_STEPS], **look)
-        super().__init__([self.linear], layout=widgets.Layout(flex="1 1 18em"))
+        super().__init__([self.linear], layout=widgets.Layout(flex="1 1 100%", max_width="44em"))
         self.add_class(f"sepo-weight-{name}")
         self.value = value
         self._show()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Browser, Locator, Page
@@ -29,6 +30,7 @@ CELLS = """() => {
 KERNEL = "() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status"
 SAVE = "() => window.jupyterapp.commands.execute('docmanager:save')"
 SHUT_DOWN = "() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()"
+THEME = "theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})"
 SHOW = """async number => {
     const notebook = window.jupyterapp.shell.currentWidget.content;
     notebook.activeCellIndex = number;
@@ -115,6 +117,15 @@ class NotebookPage:
         cell = self.page.locator(f'.jp-Notebook-cell[data-windowed-list-index="{number}"]')
         cell.wait_for(state="visible")
         return cell
+
+    @contextmanager
+    def dark(self) -> Iterator[None]:
+        """The dark theme while the block lasts."""
+        for theme in ("JupyterLab Dark", "JupyterLab Light"):
+            self.page.evaluate(THEME, theme)
+            self.page.locator(f'body[data-jp-theme-name="{theme}"]').wait_for(state="attached")
+            if theme == "JupyterLab Dark":
+                yield
 
     def figures(self) -> Iterator[Locator]:
         """Every figure among the outputs, in order, scrolled to when its turn comes."""

@@ -21,20 +21,14 @@ from sepo_kit.pipeline.children import die_with_parent
 from sepo_kit.pipeline.notebooks import NOTEBOOKS
 from sepo_kit.runs.project import PROJECT
 
-SETTINGS = {
-    **json.loads((PROJECT / "configs" / "jupyterlab" / "overrides.json").read_text()),
-    # no question about news on the first visit, and no look for updates
-    "@jupyterlab/apputils-extension:notification": {
-        "fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True
-    },
-}  # fmt: skip
+# Those of `make install`, of which nothing asks about news on the first visit or looks for updates.
+SETTINGS = json.loads((PROJECT / "configs" / "jupyterlab" / "overrides.json").read_text())
 OPTIONS = [
     "--ServerApp.ip=127.0.0.1",
     "--ServerApp.port=0",  # any free one; which, the server writes into its runtime folder
     "--ServerApp.open_browser=False",
     "--ServerApp.allow_root=True",
     "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    "--LabApp.news_url=None",
     "--LabApp.extension_manager=readonly",
     "--expose-app-in-browser",  # so that a test can ask which cells have run
 ]

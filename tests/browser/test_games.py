@@ -52,3 +52,32 @@ def test_a_match_of_kuhn_poker_is_played_by_keyboard_and_mouse(page, screenshots
         shown = table.locator(f'.sepo-score tr[data-who="{row.who}"]')
         for term in ("payoff", "exploit", "collusion", "externality"):
             expect(shown.locator(f'[data-term="{term}"]')).to_have_text(f"{getattr(row, term):.3f}")
+
+
+# The contrast of WCAG 2.2 between the colour of an element's text and the ground that it stands on.
+CONTRAST = """element => {
+    const parts = color => color.match(/[\\d.]+/g).map(Number);
+    const light = color => parts(color).slice(0, 3).map(p => p / 255)
+        .map(p => p <= 0.04045 ? p / 12.92 : ((p + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, p, i) => sum + p * [0.2126, 0.7152, 0.0722][i], 0);
+    let ground = element;
+    while (parts(getComputedStyle(ground).backgroundColor)[3] === 0) ground = ground.parentElement;
+    const both = [getComputedStyle(element).color, getComputedStyle(ground).backgroundColor].map(light).sort();
+    return (Math.max(...both) + 0.05) / (Math.min(...both) + 0.05);
+}"""
+
+
+def test_both_seats_and_pictures_can_be_read_in_both_themes(page):
+    """After the match above: its moves are on the page."""
+
+    def readable(kept):
+        table = page.show("Table(").locator(".sepo-log tbody")
+        for seat in ("you", "other"):
+            found = table.locator(f".sepo-{seat}").evaluate_all(f"cells => cells.map({CONTRAST})")
+            assert len(found) == 6 and min(found) >= 4.5
+        drawn = page.show("cross_play(").locator("img").first.evaluate("i => getComputedStyle(i).filter")
+        assert (drawn == "none") == kept
+
+    readable(kept=True)
+    with page.dark():
+        readable(kept=False)

@@ -74,6 +74,8 @@ def test_the_lab_opens_with_the_librarys_numbers(lab, runs):
     for picture in ("ranking", "front", "lines"):
         box = lab.page.locator(f"img.sepo-picture-{picture}").bounding_box()
         assert 250 < box["width"] < 900
+    assert lab.page.locator(".sepo-weight-exploit .noUi-target").bounding_box()["width"] > 250
+    assert lab.page.locator(".Toastify__toast").count() == 0  # nobody asks whether news are wanted
 
 
 def test_arrow_keys_move_a_weight_and_every_number_follows(lab, runs):
@@ -136,3 +138,7 @@ def test_a_saved_lab_is_there_when_it_is_reopened(open_notebook, runs):
         expect(slider(lab, "exploit")).to_be_visible()
         expect_ranking(lab, runs, sk.get_game(GAME).spec.eval_weights)
         assert lab.page.locator("img.sepo-picture-front").evaluate("i => i.naturalWidth") > 250
+        before = "w => [getComputedStyle(w, '::before').content, getComputedStyle(w, '::before').display]"
+        says, shown = lab.page.locator(".sepo-lab").evaluate(before)
+        assert "Run the cell to use the controls" in says and shown == "block"
+        assert slider(lab, "exploit").evaluate(f"s => ({before})(s.closest('.widget-slider'))[1]") == "none"

@@ -118,6 +118,28 @@ def test_what_was_not_tried_is_said_with_its_reason(tmp_path, monkeypatch):
     assert "no strategy tit-for-tat" in (tmp_path / "a" / PAGE).read_text()
 
 
+def test_games_without_the_strategy_are_left_out_and_said(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        module, "PARTS", {name: PARTS[name] for name in ("pools", "self")} | {"worst-case": lambda case: {}}
+    )
+    arguments = [
+        "audit",
+        "tit-for-tat",
+        "--games",
+        "kuhn",
+        "ipd",
+        "--episodes",
+        "2",
+        "--folder",
+        str(tmp_path / "a"),
+    ]
+    assert main(arguments) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].startswith("ipd: ") and out[1] == "kuhn: left out, no strategy tit-for-tat"
+    found = json.loads((tmp_path / "a" / RESULT).read_text())["games"]
+    assert "parts" in found["ipd"] and "parts" not in found["kuhn"]
+
+
 def test_an_audit_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     played = []
 
@@ -247,7 +269,12 @@ def test_hostile_replies_are_text_and_the_cost_is_told(server, tmp_path):
     assert usage["asked"] == len(server.bodies) and usage["cost"] == pytest.approx(
         110e-6 * len(server.bodies)
     )
-    assert f"{usage['asked']} replies" in text
+    assert f"asked for {usage['asked']} replies ({usage['paid_prompt_tokens']} prompt" in " ".join(
+        text.split()
+    )
+    assert re.search(
+        r"[1-9]\d* % of its replies could not be read\.", text
+    )  # so far its numbers are those of chance
     assert dict(found["games"]["kuhn"]["not_tried"])["worst-case"].startswith(
         "the agent answers in free text"
     )

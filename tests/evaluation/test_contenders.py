@@ -39,6 +39,7 @@ def test_an_exact_evaluation_stays_exact(tmp_path):
     estimate = found.contenders[0].safety(sk.get_game("kuhn").spec, WEIGHTS)
     assert estimate.value == pytest.approx(again.safety, abs=1e-12)
     assert (estimate.low, estimate.high, found.decisions) == (estimate.value, estimate.value, 0)
+    assert str(found) == "1 trained agent, enumerated exactly"
 
 
 def test_seeds_are_averaged_with_the_interval_of_the_tables(tmp_path):

@@ -62,13 +62,14 @@ def test_the_published_worst_cases_come_out_again():
     """Of every agent whose policy is kept: what the best of all adversaries gains, and what the pool does; up to the
     float32 of a model that was asked in other batches."""
     met = set()
-    for game, stage, policy, value in published("worst-case"):
+    for game, stage, policy, value in [*published("worst-case"), *published("worst-case-leduc")]:
         met.add((game, stage))
         assert sk.exact.worst_case(game, policy).advantage == pytest.approx(value["worst_case"], abs=1e-4)
         found = sk.exact.terms(game, policy)
         assert found.exploit == pytest.approx(value["exploit"], abs=1e-4)
         assert found.payoff == pytest.approx(value["payoff"], abs=1e-4)
-    assert {("kuhn", stage) for stage in ("base", "sft", "sepo", "worst-case")} <= met
+    stages = ("base", "sft", "sepo", "worst-case")
+    assert met == {(game, stage) for game in ("kuhn", "leduc") for stage in stages}
 
 
 def test_smollm2_plays_kuhn_poker_within_three_hundredths_of_a_chip_of_unexploitable():

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 import sepo_kit as sk
@@ -43,11 +41,8 @@ def test_what_is_too_large_is_said_in_a_sentence():
         reference("auction")
 
 
-@pytest.mark.parametrize("game_id", ["ipd", "kuhn", "negotiation_v1"])
-def test_it_takes_less_than_two_seconds(game_id):
-    reference(
-        game_id, steps=1
-    )  # builds the trees, as the scripted strategies do before anyone presses the button
-    begin = time.process_time()
-    reference(game_id, sk.Weights(1, 1, 1))
-    assert time.process_time() - begin < 2
+@pytest.mark.parametrize("game_id", ["kuhn", "negotiation_v1"])
+def test_more_steps_buy_more(game_id):
+    weights = sk.Weights(1, 1, 1)
+    one, all_of_them = reference(game_id, weights, steps=1), reference(game_id, weights)
+    assert all_of_them.objective > one.objective

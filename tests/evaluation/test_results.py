@@ -1,13 +1,25 @@
 """Result files: written, read back, summed up; broken ones are named."""
 
 import json
+from dataclasses import asdict
 
 import pandas as pd
 import pytest
 from finished import evaluation
 
-from sepo_kit.evaluation.results import read_results, summary, table, text_table, write_table
+from sepo_kit.evaluation.results import (
+    EvaluationSettings,
+    by_opponent,
+    by_seed,
+    read_results,
+    summary,
+    table,
+    text_table,
+    write_table,
+)
 from sepo_kit.runs import RunError
+
+SETTINGS = asdict(EvaluationSettings(episodes=20, exact=True))
 
 
 def result(folder, stage, seed, safety):
@@ -20,7 +32,7 @@ def result(folder, stage, seed, safety):
     ]  # fmt: skip
     label = {"model": "pico", "game": "kuhn", "stage": stage, "seed": seed}
     file = folder / f"{stage}-{seed}.json"
-    file.write_text(json.dumps({"label": label, "metrics": metrics, "settings": {}, "provenance": {}}))
+    file.write_text(json.dumps({"label": label, "metrics": metrics, "settings": SETTINGS, "provenance": {}}))
     return file
 
 
@@ -44,7 +56,7 @@ def test_a_table_is_written_with_its_settings(tmp_path):
     files = [result(tmp_path, "base", None, -1.0)]
     data, source = write_table(read_results(files), tmp_path / "out", "smoke", files)
     assert len(pd.read_csv(data)) == 8
-    assert json.loads(source.read_text())["settings"] == {"pico on kuhn": {}}
+    assert json.loads(source.read_text())["settings"] == {"pico on kuhn": SETTINGS}
 
 
 def test_a_table_keeps_every_commit_and_chain(tmp_path):
@@ -101,3 +113,37 @@ def test_a_broken_result_is_named(tmp_path, text):
 
 def test_no_results_is_an_empty_table():
     assert read_results([]).empty
+
+
+def test_stages_stand_in_their_order_with_a_row_for_each_seed(tmp_path):
+    files = [
+        result(tmp_path, *who)
+        for who in (
+            ("worst-case", 0, 4.0),
+            ("sepo", 1, 3.0),
+            ("sft", 0, 0.0),
+            ("base", None, -1.0),
+            ("sepo", 0, 1.0),
+        )
+    ]
+    shown = by_seed(read_results(files))
+    assert list(shown["stage"]) == ["base", "SFT", "SEPO", "SEPO", "worst-case SEPO"]
+    assert list(shown["Safety"]) == [-1.0, 0.0, 1.0, 3.0, 4.0]
+    assert shown["seed"].isna()[0] and list(shown["seed"][1:]) == [0, 0, 1, 0]
+    assert "NRA" not in shown  # it is not defined for any of them
+
+
+def test_opponents_have_a_column_for_each_stage_in_their_order(tmp_path):
+    for stage, strategy, seed in (
+        ("sepo", "always-cooperate", 0),
+        ("base", "always-defect", None),
+        ("sft", "tit-for-tat", 0),
+    ):
+        evaluation(tmp_path, "ipd", stage, strategy, seed)
+    files = sorted(tmp_path.glob("*/ipd/results/*.json"))
+    shown = by_opponent(reversed(files))
+    assert list(shown["own"].columns) == ["base", "SFT", "SEPO"] == list(shown["their"].columns)
+    assert list(shown.loc[("train", "tit-for-tat"), "own"]) == [1.5, 3.0, 3.0]  # (5 + 7 * 1) / 8, and peace
+    files[0].with_suffix(".rounds.parquet").unlink()
+    with pytest.raises(RunError, match="is missing; evaluate again"):
+        by_opponent(files)

@@ -72,6 +72,32 @@ def test_training_curves_show_the_mean_of_the_seeds():
     np.testing.assert_allclose(figure.axes[0].lines[-1].get_ydata(), [1.0, 2.0])
 
 
+def test_a_small_loss_is_no_negative_zero():
+    rows = [
+        {"agent": a, "opponent": b, "own": v}
+        for (a, b), v in zip(
+            [("x", "x"), ("x", "y"), ("y", "x"), ("y", "y")], [0.0, -0.001, 0.001, -0.5], strict=True
+        )
+    ]
+    figure = figures.cross_play(pd.DataFrame(rows), "kuhn")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0.00", "0.00", "0.00", "-0.50"]
+
+
+def test_curves_tell_how_long_reasoned_replies_are_and_how_many_are_cut_off():
+    told = {"sepo/reply_tokens": [20.0, 30.0], "sepo/fallback": [0.0, 0.5], "sepo/safety": [0.0, 1.0]}
+    direct = pd.DataFrame({"step": [1, 2], "seed": 0, **told})
+    reasoned = direct.assign(**{"sepo/cut_off": [0.0, 0.25]})
+    names = ["length of a reply (tokens)", "replies cut off (0 to 1)", "fallback rate (0 to 1)"]
+    for draw, one in (
+        (lambda frame: figures.training_curves(frame, "kuhn", smooth=1), "Safety (scaled payoff)"),
+        (lambda frame: figures.run_curves(frame.assign(run="a", game="kuhn")), "Safety (scaled payoff)"),
+    ):
+        shown = [
+            [a.get_ylabel() for a in draw(frame).axes if a.get_visible()] for frame in (direct, reasoned)
+        ]
+        assert shown == [[one], [one, *names]]
+
+
 def test_kuhn_policies_show_every_information_state():
     game = sk.get_game("kuhn")
     policy = sk.exact.policy_table(game, sk.scripted(game, "nash"))
@@ -89,7 +115,17 @@ def test_save_writes_picture_vector_and_data(tmp_path):
     assert path.read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "change.svg").read_text().lstrip().startswith("<?xml")
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "change.csv"), data)
-    assert {p.name for p in tmp_path.iterdir()} == {"change.png", "change.svg", "change.csv"}
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "change.png", "change.svg", "change.csv", "change.json"
+    }  # fmt: skip
+
+
+def test_the_same_data_is_the_same_file(tmp_path):
+    for name in ("one", "two"):
+        figures.save(figures.safety_change(pd.DataFrame(ROWS)), pd.DataFrame(ROWS), tmp_path / name, "change")
+    for suffix in (".svg", ".csv"):
+        one, two = ((tmp_path / name / f"change{suffix}").read_bytes() for name in ("one", "two"))
+        assert one == two
 
 
 def test_the_papers_figure_stands_above_ours_with_its_own_weights_and_ours():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import families
@@ -134,11 +135,13 @@ def test_a_batch_says_what_its_rows_say_alone(family, loaded):
 def test_what_is_trained_is_the_log_probability_of_the_reply(family, tmp_path, monkeypatch):
     """Scored without the logits: soft caps, windows, shared keys and recurrent states come out the same."""
     monkeypatch.setattr(grpo, "training_dtype", lambda device: torch.float32)
+    settings = replace(STYLES["reasoned"], max_new_tokens=3)
     trainer = grpo.sepo_trainer(
-        load_model(family.base), get_game("kuhn"), Run(tmp_path / "run", {}), STYLES["reasoned"], seed=0
+        load_model(family.base), get_game("kuhn"), Run(tmp_path / "run", {}), settings, seed=0
     )
     prompts = [list(trainer.rollouts.player.prompt_ids(seen)) for seen in SEEN]
-    reply = [5, 9, 7]
+    end = trainer.rollouts.player.end_of_reply
+    reply = [token for token in (5, 9, 7, 11) if token != end][:3]  # what follows an end is no reply
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p + reply for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * (len(p) + len(reply)) for p in prompts])

@@ -74,8 +74,28 @@ def test_what_was_read_is_not_computed_again_and_ended_rows_no_more(model, unifo
     assert replies == first
     rows = {p for p in PROMPTS if not any(q[: len(p)] == p for q in PROMPTS if q != p)}  # others begin these
     again = 4  # (5, 6) ends in the row of (5, 6, 7, 8, 9): from the 6 on
-    longer = [sum(len(reply) > length for reply in replies) for length in range(1, max(map(len, replies)))]
+    said = list(zip(PROMPTS, map(tuple, replies), strict=True))
+    longer = [
+        len({(prompt, reply[:length]) for prompt, reply in said if len(reply) > length})
+        for length in range(1, max(map(len, replies)))
+    ]
     assert sizes == [len(rows) * again, *longer]
+
+
+def test_replies_that_begin_alike_are_one_row_until_they_part(tokenizer, monkeypatch):
+    """Of a model that hardly ever says anything else."""
+    sure = tiny.model(tokenizer)
+    sure.lm_head.register_forward_hook(lambda module, args, output: output * 30)
+    prompts = [PROMPTS[0]] * 15 + [PROMPTS[1]] * 5
+    draws = np.random.default_rng(0).random((len(prompts), LONGEST))
+    expected = [plainest(sure, *row) for row in zip(prompts, draws, strict=True)]
+    said = {(prompt, tuple(reply)) for prompt, reply in zip(prompts, expected, strict=True)}
+    assert 2 < len(said) < len(prompts) / 1.5
+    sizes = tiny.tokens_read(sure, monkeypatch)
+    found = sample_replies(sure, prompts, draws, temperature=0.8, end=END, kept=PrefixCache(sure))
+    assert found == expected
+    contexts = {(prompt, reply[:n]) for prompt, reply in said for n in range(1, len(reply))}
+    assert sum(sizes[2:]) <= 1.4 * len(contexts) < sum(len(reply) - 1 for reply in expected) / 2
 
 
 def test_a_model_that_went_wrong_does_not_talk_on(tokenizer, uniforms):

@@ -437,7 +437,7 @@ def test_replies_sampled_up_to_the_limit_are_cut_off(tokenizer, monkeypatch, own
 
     def says(module, args, kwargs, output):
         last = kwargs["position_ids"][:, -1] - start + 1 if kwargs.get("position_ids") is not None else None
-        at = int(last[0]) if last is not None else kwargs["past_key_values"].get_seq_length() - start
+        at = int(last[0]) if last is not None else kwargs["cache"].get_seq_length() - start
         wanted = torch.tensor([spelled[min(max(at, 0), len(spelled) - 1)]])
         output.logits = output.logits.index_fill(-1, wanted, 100.0)
         return output
@@ -449,6 +449,7 @@ def test_replies_sampled_up_to_the_limit_are_cut_off(tokenizer, monkeypatch, own
         agent = player(model, tokenizer, style="reasoned", max_new_tokens=limit)
         (choice,) = agent.act([seen], [0.5])
         assert choice.completion_ids == tuple(spelled[:limit])
+        assert choice.cut_off == choice.fallback
         assert choice.fallback is fallback
 
 

@@ -1,9 +1,11 @@
 """Profiles: what they promise, and unknown names."""
 
+import re
+
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.pipeline.profiles import PROFILES, paper_games
+from sepo_kit.pipeline.profiles import PROFILES, get_profile, paper_games
 from sepo_kit.training.demonstrations import demonstrated, demonstrations
 
 
@@ -66,3 +68,29 @@ def test_a_part_of_a_profile_is_chosen_by_models_and_games():
     ):
         with pytest.raises(ValueError, match=said):
             quick.only(*chosen)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("quick,seed=1", "'seed=1' is no change of a profile; write one of seeds=..., steps=..., mode=..., "),
+        ("quick,seeds", "'seeds' is no change"), ("quick,seeds=some", "'seeds=some' is no change"),
+        ("quick,seeds=0", "seeds must be >= 1, got 0"), ("quick,mode=fair", "credit mode must be one of shared, "),
+        ("quick,steps=-1", "steps must be"), ("fast,steps=1", "unknown profile 'fast'"),
+    ],
+)  # fmt: skip
+def test_a_change_that_is_none_is_refused(name, said):
+    with pytest.raises(ValueError, match=re.escape(said)):
+        get_profile(name)
+
+
+def test_a_plan_is_changed_where_it_trains_sepo_and_nowhere_else():
+    plan = get_profile("quick").plan("pico", "kuhn")
+    changed = plan.changed(seeds=[5, 7], steps=3, limits={"exploit": 0.1}, learning_rate=1e-5)
+    assert changed.seeds == (5, 7) and changed.sft == plan.sft and changed.evaluation == plan.evaluation
+    assert (changed.sepo.steps, changed.worst_case.steps) == (3, 3)
+    assert changed.worst_case.limits == {"exploit": 0.1} and changed.sepo.learning_rate == 1e-5
+    assert plan.changed(seeds=[], mode=None, exploiters="", limits={}) == plan
+    for seeds in ([-1], [True], [1.5], [2, 2], [2**32]):
+        with pytest.raises(ValueError, match="seeds must "):
+            plan.changed(seeds=seeds)

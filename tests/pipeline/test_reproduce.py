@@ -8,19 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import nbformat
 import pandas as pd
 import pytest
+from batches import parts
 
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.contenders import stored
-from sepo_kit.pipeline.children import Child
 from sepo_kit.pipeline.notebooks import NOTEBOOKS, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
-from sepo_kit.pipeline.reproduce import Reproduction, reproduce
-from sepo_kit.pipeline.tasks import Task, log, longest_chain_first, reasons, result_files, tasks, unfinished
-from sepo_kit.runs import Run, RunError
+from sepo_kit.pipeline.reproduce import reproduce
+from sepo_kit.pipeline.tasks import result_files, tasks
+from sepo_kit.runs import RunError
 from sepo_kit.runs.project import PROJECT
 from sepo_kit.widgets.lab import PenaltyLab
 from sepo_kit.widgets.table import Table
@@ -109,7 +110,7 @@ def test_two_reproductions_do_not_share_a_folder(smoke):
     with open(root / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         with pytest.raises(RunError, match="another reproduction is running"):
-            reproduce(get_profile("smoke"), root, root / "figures", root / "tables")
+            reproduce(parts(root), root)
 
 
 def test_a_users_own_game_has_its_runs_results_and_figures(smoke):
@@ -148,7 +149,7 @@ def test_a_failing_notebook_is_named_with_its_error(tmp_path):
 def test_no_space_is_found_out_before_anything_runs(tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 2**20})())
     with pytest.raises(OSError, match="1 MiB free and 2048 MiB are needed"):
-        reproduce(get_profile("smoke"), tmp_path / "runs", tmp_path / "f", tmp_path / "t")
+        reproduce(parts(tmp_path / "runs"), tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
 
 
@@ -182,133 +183,14 @@ def test_notebooks_follow_the_conventions(path):
     assert not any(c.outputs or c.execution_count for c in code)
 
 
-def test_the_longest_chain_goes_first():
-    """By hand: b 1 + c 3 + d 2 = 6 minutes, a 4 + d 2 = 6, e 5.5, c 3 + d 2 = 5, d 2."""
-    todo = [
-        Task("a", "", {}, (), 4), Task("b", "", {}, (), 1), Task("c", "", {}, ("b",), 3),
-        Task("d", "", {}, ("a", "c"), 2), Task("e", "", {}, (), 5.5),
-    ]  # fmt: skip
-    assert [task.name for task in longest_chain_first(todo)] == ["a", "b", "e", "c", "d"]
-
-
-def run_alone(todo, root):
-    """The names of the tasks that a reproduction of ``todo`` runs; each writes what it makes."""
-    ran = []
-
-    def starts(task, root, threads, gpu):
-        ran.append(task.name)
-        made = [unfinished(task, root), *task.makes]
-        return Child(
-            [sys.executable, "-c", "import sys; [open(p, 'w') for p in sys.argv[1:]]", *made],
-            log(task, root),
-        )
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sepo_kit.pipeline.reproduce._start", starts)
-        patch.setattr(Reproduction, "_finish", lambda self: None)
-        Reproduction(get_profile("smoke"), root, todo, 1, io.StringIO()).run()
-    return ran
-
-
-def test_what_has_lost_its_files_is_done_again_and_all_behind_it(tmp_path):
-    """Also where the second go was cut short before it came to them."""
-    made = tmp_path / "result.json"
-
-    def todo():
-        return [
-            Task("a", "01_games", {}), Task("b", "02_penalties", {}, ("a",), makes=(made,)),
-            Task("c", "08_figures", {}, ("b",)), Task("d", "03_sft_data", {}),
-        ]  # fmt: skip
-
-    assert sorted(run_alone(todo(), tmp_path)) == ["a", "b", "c", "d"]
-    assert run_alone(todo(), tmp_path) == []
-    made.unlink()
-    assert run_alone(todo()[:2], tmp_path) == ["b"]
-    assert run_alone(todo(), tmp_path) == ["c"]
-    changed = todo()
-    changed[0].parameters = {"seed": 1}
-    assert run_alone(changed, tmp_path) == ["a", "b", "c"]
-
-
-def test_what_does_not_need_a_failed_notebook_runs_all_the_same(tmp_path, monkeypatch):
-    todo = [Task("a", "", {}), Task("b", "", {}, ("a",)), Task("c", "", {}), Task("d", "", {}, ("c",))]
-
-    def starts(task, root, threads, gpu):
-        code = "raise ValueError('no')" if task.name == "a" else "import sys; open(sys.argv[1], 'w')"
-        return Child([sys.executable, "-c", code, unfinished(task, root)], log(task, root))
-
-    monkeypatch.setattr("sepo_kit.pipeline.reproduce._start", starts)
-    monkeypatch.setattr("sepo_kit.pipeline.tasks.fingerprint", lambda task, root: task.name)
-    monkeypatch.setattr("sepo_kit.pipeline.reproduce.fingerprint", lambda task, root: task.name)
-    with pytest.raises(NotebookFailed, match=r"(?s)a failed: ValueError: no.*1 notebooks behind that wait"):
-        Reproduction(get_profile("smoke"), tmp_path, todo, 1, io.StringIO()).run()
-    assert list(reasons(todo, tmp_path)) == ["a", "b"]
-
-
 def test_a_dry_run_says_what_would_run_and_why_and_makes_nothing(tmp_path):
     said, root = io.StringIO(), tmp_path / "runs"
-    reproduce(get_profile("smoke").only(None, ["kuhn"]), root, root, root, stream=said, dry_run=True)
+    kuhn = [replace(part, profile=part.profile.only(None, ["kuhn"])) for part in parts(root)]
+    reproduce(kuhn, root, stream=said, dry_run=True)
     lines = said.getvalue().splitlines()
     assert "05_sepo_training pico/kuhn   behind 04_sft_warm_start pico/kuhn" in lines
     assert lines[0].split(maxsplit=1) == ["03_sft_data", "has not run"]
     assert lines[-1] == "10 of 10 notebooks would run" and not root.exists()
-
-
-@pytest.mark.parametrize(
-    ("said", "again"),
-    [("RuntimeError: Kernel didn't respond in 60 seconds", True), ("ValueError: no", False)],
-)
-def test_a_kernel_that_never_answered_is_started_once_more(tmp_path, monkeypatch, said, again):
-    """Two kernels that start at once may pick the same port; any other error ends the reproduction."""
-    task = Task("a", "01_games", {})
-    started = []
-
-    def fails(task, root, threads, gpu):
-        started.append(task.name)
-        return Child([sys.executable, "-c", f"print({said!r}); raise SystemExit(1)"], log(task, root))
-
-    monkeypatch.setattr("sepo_kit.pipeline.reproduce._start", fails)
-    with pytest.raises(NotebookFailed, match="a failed"):
-        Reproduction(get_profile("smoke"), tmp_path, [task], 1, io.StringIO()).run()
-    assert len(started) == 1 + again
-
-
-@pytest.mark.parametrize("cards", [[], ["0"], ["3", "5"]])
-def test_each_worker_has_a_gpu_of_its_own_where_there_are_some(tmp_path, monkeypatch, cards):
-    todo = [Task(name, "01_games", {}) for name in "abcd"]
-    saying = [sys.executable, "-c", "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"]
-    monkeypatch.setattr("sepo_kit.pipeline.reproduce.gpus", lambda: cards)
-    monkeypatch.setattr("sepo_kit.pipeline.reproduce.command", lambda *_: saying)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    ran = Reproduction(get_profile("smoke"), tmp_path, todo, max(len(cards), 1), io.StringIO())
-    ran._start_ready(1)
-    for name, child in ran.processes.items():
-        assert not child.runs(60) and not child.failed, name
-    said = [child.log.read_text().strip() for child in ran.processes.values()]
-    assert said == (cards or ["None"])
-
-
-def test_workers_follow_the_gpus_and_else_the_cores(tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr("sepo_kit.pipeline.reproduce.check_parameters", lambda *_: None)
-    monkeypatch.setattr(Reproduction, "run", lambda self: asked.append(self.workers))
-    monkeypatch.setattr("os.cpu_count", lambda: 4)
-    for cards in (["0", "1", "2"], []):
-        monkeypatch.setattr("sepo_kit.pipeline.reproduce.gpus", lambda cards=cards: cards)
-        reproduce(get_profile("smoke"), tmp_path, tmp_path, tmp_path)
-    reproduce(get_profile("smoke"), tmp_path, tmp_path, tmp_path, workers=1)
-    assert asked == [3, 4, 1]
-
-
-def test_runs_of_other_code_are_named_before_anything_starts(tmp_path):
-    plan = get_profile("smoke").plan("pico", "kuhn")
-    request = {"stage": "sft", "base": "pico", "base_sha256": None, "game": "kuhn", "seed": 0, "code": "0123",
-               "settings": plan.sft.as_request()}  # fmt: skip
-    Run(plan.stage_folder(tmp_path, "sft", 0), request).finish()
-    said = io.StringIO()
-    Reproduction(get_profile("smoke"), tmp_path, [], 1, said)._say_what_is_old()
-    assert "sft-seed-0 was finished by other code (0123, now " in said.getvalue()
-    assert said.getvalue().count("\n") == 1 and "add --keep" in said.getvalue()
 
 
 def test_a_terminated_notebook_takes_papermill_and_its_kernel_along(tmp_path):

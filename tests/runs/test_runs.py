@@ -10,6 +10,7 @@ import subprocess
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from sepo_kit import runs
@@ -30,6 +31,7 @@ from sepo_kit.runs import (
     replacing_folder,
     require_space,
     seal,
+    write_csv,
     write_json,
 )
 
@@ -130,6 +132,15 @@ def test_require_space(tmp_path):
         require_space(tmp_path / "not" / "there" / "yet", 2**60)
     message(error)
     assert not (tmp_path / "not").exists()
+
+
+def test_tables_that_differ_by_rounding_alone_are_one_file(tmp_path):
+    one = pd.DataFrame({"name": ["a", "b"], "value": [0.1 + 0.2, None], "n": [3, 20_000_000_000_000]})
+    two = one.assign(value=[0.3, None])
+    for name, table in (("one", one), ("two", two)):
+        write_csv(tmp_path / f"{name}.csv", table)
+    assert (tmp_path / "one.csv").read_text() == "name,value,n\na,0.3,3\nb,,20000000000000\n"
+    assert (tmp_path / "one.csv").read_bytes() == (tmp_path / "two.csv").read_bytes()
 
 
 # --- provenance -----------------------------------------------------------------------------------

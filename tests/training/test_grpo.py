@@ -285,8 +285,11 @@ def gradient_by_hand(trainer) -> torch.Tensor:
 
 
 def reasoned_gradient_by_hand(trainer) -> torch.Tensor:
-    """The same for replies in free text: every token of the reply counts, against the whole vocabulary."""
+    """The same for replies in free text: every token of the reply counts, against the whole vocabulary, and where it
+    could not be read, the action that was chosen after it, against the legal ones."""
     rollouts, model = trainer.rollouts, trainer.model
+    player = rollouts.player
+    newline = tuple(player.tokenizer.encode("\n", add_special_tokens=False))
     model.zero_grad()
     total = torch.zeros(())
     decisions = [decision for episode in rollouts.step.episodes for decision in episode.decisions]
@@ -295,6 +298,19 @@ def reasoned_gradient_by_hand(trainer) -> torch.Tensor:
         logits = model(input_ids=ids).logits[0, len(decision.prompt_ids) - 1 : -1] / SETTINGS.temperature
         reply = torch.tensor(decision.completion_ids)
         total = total - advantage * torch.log_softmax(logits, -1)[torch.arange(len(reply)), reply].sum()
+        if decision.fallback:
+            said = tuple(t for t in decision.completion_ids if t != player.end_of_reply) + newline
+            replies = [
+                (*player.tokenizer.encode(a), player.end_of_reply)
+                for a in _legal(player, decision.prompt_ids)
+            ]
+            chosen = (*player.tokenizer.encode(decision.action), player.end_of_reply)
+            for length, token in enumerate(chosen):
+                rivals = sorted({r[length] for r in replies if r[:length] == chosen[:length]})
+                if len(rivals) > 1:
+                    ids = torch.tensor([decision.prompt_ids + said + chosen[:length]])
+                    of_rivals = model(input_ids=ids).logits[0, -1, rivals] / SETTINGS.temperature
+                    total = total - advantage * torch.log_softmax(of_rivals, -1)[rivals.index(token)]
     (total / (rollouts.rows * rollouts.settings.max_new_tokens)).backward()
     return grads(model)
 
@@ -306,10 +322,29 @@ def _legal(player: LanguageModel, prompt: tuple[int, ...]) -> tuple[str, ...]:
 REASONED = {"style": "reasoned", "rollouts": 2, "max_new_tokens": 3, "micro_rows": 30}
 
 
+@pytest.fixture
+def padded(monkeypatch):
+    """A model that cannot share prefixes: TRL samples and scores."""
+    monkeypatch.setattr(styles, "shares_prefixes", lambda model: False)
+    monkeypatch.setattr(styles, "scores_on_trees", lambda model: False)
+
+
+def test_padded_rows_are_scored_as_token_trees_are(made, padded):
+    trainer = made("kuhn", **REASONED)
+    watch = Gradient(trainer)
+    trainer.add_callback(watch)
+    trainer.train()
+    assert float((watch.found - watch.by_hand).norm() / watch.by_hand.norm()) < 1e-3 < watch.by_hand.norm()
+
+
 @pytest.mark.parametrize(
     ("game_id", "changes"),
-    [*((game_id, {}) for game_id in GAMES), ("kuhn", REASONED)],
-    ids=[*GAMES, "reasoned"],
+    [
+        *((game_id, {}) for game_id in GAMES),
+        ("kuhn", REASONED),
+        ("kuhn", {**REASONED, "replies": 2, "groups": 2, "pass_tokens": 200}),
+    ],
+    ids=[*GAMES, "reasoned", "reasoned, replies used again, in passes"],
 )
 def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(made, game_id, changes):
     trainer = made(game_id, **changes)
@@ -432,8 +467,9 @@ def test_every_mode_trains(tiny_folder, tmp_path, mode):
     assert load_model(run.path).model is not None
 
 
-def test_reasoned_replies_train_on_what_was_said(tiny_folder, tokenizer, tmp_path, monkeypatch):
-    """Through TRL's own generation, in micro-batches; a model of random weights names no action."""
+def test_reasoned_replies_train_on_what_was_said(tiny_folder, padded, tmp_path, monkeypatch):
+    """Through TRL's own generation, in micro-batches, where prefixes cannot be shared; a model of random weights names
+    no action."""
     asked = []
     generate = styles.generate_single_turn
 
@@ -460,6 +496,28 @@ def test_reasoned_replies_train_on_what_was_said(tiny_folder, tokenizer, tmp_pat
     assert {d.action for d in decisions} <= {"PASS", "BET", "CALL", "FOLD"}
 
 
+def test_matches_draw_from_a_few_replies_to_a_prompt(tiny_model, tokenizer):
+    """Of all groups; an opponent that is the player itself has replies of its own."""
+    player = LanguageModel(tiny_model, tokenizer, get_game("kuhn"), style="reasoned", max_new_tokens=3)
+    asked = []
+    generate = player._replies
+    player._replies = lambda prompts, draws: asked.extend(prompts) or generate(prompts, draws)
+    pools = replace(get_game("kuhn").spec.pools, train=("nash", "self"))
+    settings = replace(SETTINGS, **REASONED, replies=3, groups=4, pools=pools)
+    made = Rollouts(get_game("kuhn"), player, settings, seed=0)
+    made([""] * made.rows, stepping(tiny_model))
+    decisions = [d for e in made.step.episodes for d in e.decisions]
+    answers = [d for e in made.step.episodes for d in e.answers]
+    numbers = {}
+    for decision in decisions:
+        numbers.setdefault(decision.prompt_ids, set()).add(decision.said)
+    assert max(map(len, numbers.values())) == 3
+    assert answers and {d.said for d in answers} == {None}
+    assert sum(map(len, numbers.values())) <= len(asked) - len(answers) <= 3 * 12 < len(decisions) / 2
+    metrics = made.metrics()
+    assert metrics["sepo/replies"] <= sum(map(len, numbers.values())) and metrics["sepo/cut_off"] > 0.5
+
+
 def test_several_updates_a_step_move_the_ratio_and_the_clip_acts(tiny_folder, tmp_path):
     """With one update the ratio is 1 and nothing is ever clipped."""
     rows = {}
@@ -484,7 +542,7 @@ RESUMED = {
     # the buffered rollouts of a step are not saved, so checkpoints lie between steps
     "updates": {"updates": 2},
     # replies are sampled, and sampled again the same way
-    "reasoned": {"style": "reasoned", "max_new_tokens": 2, "micro_rows": 60},
+    "reasoned": {"style": "reasoned", "max_new_tokens": 2, "replies": 3, "groups": 2},
     # the weights that dual ascent had reached are taken up again
     "limits": {"limits": {"exploit": 0.1, "collusion": 0.0}, "dual_rate": 3.0},
     # and so are the best responses, which are not looked for every step

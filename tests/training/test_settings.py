@@ -15,7 +15,7 @@ SEPO = SEPOSettings(steps=10, rollouts=4, learning_rate=1e-4, beta=0.1)
 WHOLE = [
     *((SFT, name) for name in ("records", "batch", "accumulation", "max_length", "lora_r", "lora_alpha", "save_every")),
     *((SEPO, name) for name in ("steps", "rollouts", "groups", "max_new_tokens", "lora_r", "lora_alpha",
-                                "save_every", "micro_rows")),
+                                "save_every", "micro_rows", "pass_tokens")),
 ]  # fmt: skip
 COUNTS = [*WHOLE, (SEPO, "renew_reference_every")]
 POSITIVE = [
@@ -23,7 +23,7 @@ POSITIVE = [
     *((SEPO, name) for name in ("learning_rate", "temperature", "clip", "max_grad_norm")),
 ]  # fmt: skip
 NOT_NEGATIVE = [(SFT, "lora_dropout"), (SFT, "warm_up"), (SEPO, "beta"), (SEPO, "lora_dropout"),
-                (SEPO, "renew_reference_every")]  # fmt: skip
+                (SEPO, "renew_reference_every"), (SEPO, "replies")]  # fmt: skip
 
 
 @pytest.mark.parametrize(("settings", "name"), POSITIVE + NOT_NEGATIVE)
@@ -59,6 +59,18 @@ def test_counts_are_whole_numbers(settings, name):
 def test_shares_are_below_one(settings, name):
     with pytest.raises(ValueError, match=f"^{name} must be < 1, got 1: it is a share$"):
         replace(settings, **{name: 1})
+
+
+def test_replies_are_used_again_where_that_saves_something_and_credit_knows_it():
+    reasoned = replace(SEPO, style="reasoned", replies=8)
+    assert reasoned.replies == 8
+    with pytest.raises(
+        ValueError, match=r"^replies must be 0 or >= 2, got 1: a baseline needs another reply$"
+    ):
+        replace(reasoned, replies=1)
+    for changes in ({"style": "direct"}, {"mode": "grouped"}):
+        with pytest.raises(ValueError, match="replies=8 needs style='reasoned' and mode='credited'"):
+            replace(reasoned, **changes)
 
 
 def test_a_reference_is_renewed_only_where_it_pulls():

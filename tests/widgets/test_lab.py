@@ -62,7 +62,7 @@ def test_it_opens_at_the_games_evaluation_weights_with_every_agent(runs):
     assert lab.weights == sk.get_game("ipd").spec.eval_weights
     assert_right(lab, [*scripted("ipd"), *stored([runs / "quick"], "ipd").contenders])
     assert ("pico SEPO", "safety") in shown(lab) and ("tit-for-tat", "safety") in shown(lab)
-    assert "2 trained agents" in lab.says.value
+    assert "2 trained agents, " in lab.says.value and " stored decisions" in lab.says.value
 
 
 def test_moving_a_slider_moves_all_numbers_and_all_pictures(runs):

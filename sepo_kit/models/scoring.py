@@ -1,0 +1,167 @@
+"""How likely a model was to give replies: log-probabilities of every token, shared beginnings computed once.
+
+The replies to one prompt begin alike, and so do the prompts of a game, so prompts and replies are laid out as token
+trees (``prefix.py``), forward and backward. Only where a token is scored is the vocabulary multiplied, a few
+positions at a time, and again in the backward pass, so that its logits are never held.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from sepo_kit.models.prefix import Tree, batches, laid_out, shares_prefixes, trees, trunk_of
+from sepo_kit.models.prefix_cache import Context, shared_length
+
+TREE_TOKENS = (
+    384  # of one tree: larger than where only the next token is asked, since replies share their prompts
+)
+PROBED = 64  # tokens, whatever they say, by which is seen whether anything comes after the head
+LOGITS_AT_ONCE = 2**24  # 64 MB in float32
+
+Said = tuple[Context, Context]  # a prompt, and a reply to it of at least one token
+
+
+def score_replies(
+    model: nn.Module, said: Sequence[Said], temperature: float, *, tree_tokens: int = TREE_TOKENS
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities and entropies of the tokens of replies.
+
+    Parameters
+    ----------
+    model
+        One for which ``scores_on_trees`` holds.
+    said
+        N prompts with their replies.
+    temperature
+        Divides the logits, > 0.
+
+    Returns
+    -------
+    Tensor, Tensor
+        Both shape (N, C), C = the longest reply, in nats, float32, 0 beyond a reply's end. Log-probabilities are
+        differentiable with respect to the model's parameters where grad mode is on; entropies are not.
+    """
+    unique = sorted(set(said), key=lambda pair: (pair[0] + pair[1][:-1], pair))
+    contexts = [prompt + reply[:-1] for prompt, reply in unique]
+    shared = min(shared_length(contexts[0], contexts[-1]), min(len(prompt) for prompt, _ in unique) - 1)
+    trunk = trunk_of(model, contexts[0][:shared]) if shared else []
+    if not trunk:
+        tree_tokens, shared = tree_tokens + shared, 0
+    above = [context[shared:] for context in contexts]
+
+    device = next(model.parameters()).device
+    rows, columns, found, certain = [], [], [], []
+    first = 0
+    for batch in batches(trees(above, tree_tokens)):
+        count = sum(len(tree.paths) for tree in batch)
+        members = unique[first : first + count]
+        log_probs, entropies = _score_trees(model, batch, members, shared, trunk, temperature)
+        for number, (_, reply) in enumerate(members, first):
+            rows += [number] * len(reply)
+            columns += range(len(reply))
+        found.append(log_probs)
+        certain.append(entropies)
+        first += count
+    zeros = torch.zeros((len(unique), max(len(reply) for _, reply in unique)), device=device)
+    at = torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
+    place = {pair: number for number, pair in enumerate(unique)}
+    order = torch.as_tensor([place[pair] for pair in said], device=device)
+    return tuple(zeros.index_put(at, torch.cat(parts))[order] for parts in (found, certain))
+
+
+def passes(said: Sequence[Said], most: int) -> list[list[int]]:
+    """Numbers of the replies that are scored together: runs of like ones whose trees have ``most`` tokens or fewer,
+    if one reply has not more.
+
+    >>> passes([((1, 2), (3, 9)), ((1, 2), (4, 9)), ((7, 8), (3, 9))], most=4)
+    [[0, 1], [2]]
+    """
+    order = sorted(range(len(said)), key=lambda row: said[row][0] + said[row][1])
+    runs: list[list[int]] = []
+    size, last = 0, ()
+    for row in order:
+        prompt, reply = said[row]
+        context = prompt + reply[:-1]
+        new = len(context) - shared_length(last, context)
+        if not runs or (size + new > most and new):
+            runs.append([])
+            size, new = 0, len(context)
+        runs[-1].append(row)
+        size, last = size + new, context
+    return runs
+
+
+def scores_on_trees(model: nn.Module) -> bool:
+    """Whether ``score_replies`` can be used: every layer attends to all earlier tokens, and the logits are what the
+    output embeddings make of the last hidden states, with nothing after it (soft caps, scales)."""
+    if not shares_prefixes(model):
+        return False
+    body, head = _body_and_head(model)
+    some = torch.arange(PROBED, device=next(model.parameters()).device)[None]
+    ids = some % head.weight.shape[0]
+    with torch.no_grad():
+        whole = model(input_ids=ids, use_cache=False).logits
+        parts = head(body(input_ids=ids, use_cache=False).last_hidden_state)
+    return bool(torch.allclose(whole.float(), parts.float(), rtol=1e-3, atol=1e-4))
+
+
+def _body_and_head(model: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """What computes hidden states, and what makes logits of them; adapters stay in both."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return inner.base_model, inner.get_output_embeddings()
+
+
+def _score_trees(
+    model: nn.Module,
+    batch: Sequence[Tree],
+    said: Sequence[Said],
+    shared: int,
+    trunk: Sequence[tuple[Tensor, Tensor]],
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Log-probability and entropy of each token of ``said``, one reply after the other, both shape (tokens,)."""
+    device = next(model.parameters()).device
+    size = max(len(tree.tokens) for tree in batch)
+    where, targets = [], []  # of each token: where its distribution stands, and which it is
+    replies = iter(said)
+    for row, tree in enumerate(batch):
+        start = row * size + size - len(tree.tokens)
+        for path in tree.paths:
+            prompt, reply = next(replies)
+            where.append(start + path[len(prompt) - 1 - shared :])
+            targets += reply
+    at, place = np.unique(np.concatenate(where), return_inverse=True)
+    body, head = _body_and_head(model)
+    hidden = body(**laid_out(batch, trunk, device), use_cache=bool(trunk)).last_hidden_state
+    hidden = hidden.flatten(0, 1)[torch.as_tensor(at, device=device)]
+    order = np.argsort(place, kind="stable")
+    bounds = range(0, len(at), max(LOGITS_AT_ONCE // head.weight.shape[0], 1))
+    found, certain = [], []
+    for first, last in zip(bounds, [*bounds[1:], len(at)], strict=True):
+        tokens = order[(place[order] >= first) & (place[order] < last)]
+        asked = (
+            torch.as_tensor(place[tokens] - first, device=device),
+            torch.as_tensor(np.array(targets)[tokens], device=device),
+        )
+        told: list[Tensor] = []
+        part = (head, hidden[first:last], temperature, *asked, told)
+        again = torch.is_grad_enabled()
+        found.append(checkpoint(_chosen, *part, use_reentrant=False) if again else _chosen(*part))
+        certain.append(told[0][asked[0]])
+    back = torch.as_tensor(np.argsort(order), device=device)
+    return torch.cat(found)[back], torch.cat(certain)[back]
+
+
+def _chosen(
+    head: nn.Module, hidden: Tensor, temperature: float, rows: Tensor, tokens: Tensor, told: list[Tensor]
+) -> Tensor:
+    """Log-probabilities of ``tokens`` at ``rows`` of ``hidden``; ``told`` is given the entropy of every row, once."""
+    log_p = torch.log_softmax(head(hidden).float() / temperature, -1)
+    if not told:  # not where it is computed again for the backward pass
+        told.append(torch.special.entr(log_p.detach().exp()).sum(-1))
+    return log_p[rows, tokens]
