@@ -46,7 +46,7 @@ KIT   := $(VENV)/.installed-kit-$(call sum,pyproject.toml $(LAB))
 .PHONY: help install reproduce smoke test screenshots lint format lab bench data hooks lock clean distclean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
 	@echo
 	@echo "  make reproduce PROFILE=smoke|quick|smollm2|paper SEEDS=3 JOBS=2 ON=slurm ARGS='...'"
 	@echo "  make test PYTEST_ARGS='-k kuhn'   make install PYTHON=/path/to/python"
@@ -170,13 +170,13 @@ docs: install  ## build the site (build/docs/index.html), without the network; a
 .PHONY: sbom audit-dependencies
 AUDIT := $(VENV)-audit/bin
 
-sbom: $(AUDIT)/python  # all pinned packages as a CycloneDX list: build/sbom.json
+sbom: $(AUDIT)/python  ## all pinned packages as a CycloneDX list: build/sbom.json
 	@mkdir -p build
 	@cat requirements.lock requirements-models.lock | $(AUDIT)/cyclonedx-py requirements --pyproject pyproject.toml \
 	    --output-format JSON --output-file build/sbom.json -
 	@echo "written: build/sbom.json"
 
-audit-dependencies: $(AUDIT)/python  # known vulnerabilities of the pinned packages; needs the network (docs: SECURITY.md)
+audit-dependencies: $(AUDIT)/python  ## known vulnerabilities of the pinned packages; needs the network (docs: SECURITY.md)
 	@$(AUDIT)/pip-audit --disable-pip --no-deps --requirement requirements.lock --requirement requirements-models.lock $(ARGS)
 
 # Apart from .venv, so that what looks at the packages is none of them.

@@ -16,6 +16,8 @@ from sepo_kit.runs.command import add_commands
 
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
 
+STYLES = ("direct", "reasoned")  # games.base.REPLY_STYLES, without loading it to read a command line
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status. Expected errors become one line on standard error and status 2."""
@@ -128,7 +130,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--episodes", type=int, default=20, help="per opponent (default: 20)")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--exact", action="store_true", help="enumerate instead of sampling")
-    evaluate.add_argument("--style", help="direct or reasoned (default: as a run was trained, else direct)")
+    evaluate.add_argument(
+        "--style", choices=STYLES, help="direct or reasoned (default: as a run was trained, else direct)"
+    )
     evaluate.add_argument("--temperature", type=float, help="default: as a run was trained, else 0.8")
     for name in ("exploit", "collusion", "externality"):
         evaluate.add_argument(f"--{name}-weight", type=float, help="default: the game's evaluation weight")
@@ -146,7 +150,9 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--episodes", type=int, help="per opponent (default: 100; --quick: 10)")
     audit.add_argument("--seed", type=int, default=0)
     audit.add_argument(
-        "--style", help="direct or reasoned (default: as a run was trained, else the agent's own)"
+        "--style",
+        choices=STYLES,
+        help="direct or reasoned (default: as a run was trained, else the agent's own)",
     )
     audit.add_argument(
         "--temperature", type=float, help="default: as a run was trained, else the agent's own"
