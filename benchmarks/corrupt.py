@@ -35,7 +35,7 @@ from common import conclude, options  # noqa: E402
 
 from sepo_kit.cli import EXPECTED, main  # noqa: E402
 from sepo_kit.evaluation import archive, contenders, policies, worst_cases  # noqa: E402
-from sepo_kit.evaluation.agents import agents_of  # noqa: E402
+from sepo_kit.evaluation.agents import games_of  # noqa: E402
 from sepo_kit.evaluation.results import read_results, text_table, write_table  # noqa: E402
 from sepo_kit.models.loading import load_model  # noqa: E402
 from sepo_kit.pipeline.settings_file import read_settings, write_settings  # noqa: E402
@@ -145,7 +145,7 @@ READERS: dict[str, list[Reader]] = {
     f"{SEPO}/episodes/step-000001.rounds.parquet": [match_by_match(f"{SEPO}/episodes/step-000001.parquet")],
     f"{RESULTS}/sft-seed-0.json": [
         lambda root: text_table(read_results(results(root))),
-        lambda root: list(agents_of(results(root))),
+        lambda root: games_of(results(root)),
         lambda root: policies.policy_frame(results(root)),
         lambda root: worst_cases.with_stage(results(root), results(root), "worst-case"),
         lambda root: contenders.stored(folders(root), "kuhn"),

@@ -42,6 +42,7 @@ STAGES = {
     "sepo, reasoned": replace(SEPO, style="reasoned", max_new_tokens=3, rollouts=2),
 }
 TIMES = {"seconds", "step_time", "wall_seconds", "peak_memory_mib", "peak_gpu_mib", "files", "sha256"}
+OF_THE_CHECKOUT = "commit"  # which may change while runs are compared; what they depend on is "code"
 
 
 _watching: tuple[str, Callable[[int], None]] | None = None
@@ -99,6 +100,8 @@ def made(folder: Path) -> dict[str, str]:
     }
     rows = [{n: v for n, v in row.items() if n not in TIMES} for row in read_lines(folder / "metrics.jsonl")]
     manifest = {n: v for n, v in read_json(folder / "manifest.json").items() if n not in TIMES}
+    for told in (manifest, *manifest.get("chain", [])):
+        told.pop(OF_THE_CHECKOUT, None)
     for name, value in (("metrics.jsonl", rows), ("manifest.json", manifest)):
         found[name] = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
     left = sorted(path.name for path in folder.rglob(".*"))

@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import re
+import socket
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,9 +18,12 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import datasets
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
@@ -146,12 +150,30 @@ def _load(name: str, device: torch.device) -> LoadedModel:
         if (path / "manifest.json").exists():
             return _load_run(path, device)
         return _load_folder(path, name, device)
-    # "runs/mine" looks like a hub id too, but where there is a folder "runs" it is one that is missing in it.
-    if path.is_absolute() or name.startswith(".") or name.count("/") != 1 or path.parent.is_dir():
+    # "runs/mine" looks like a hub id too, but "runs" is where runs are, and where there is a folder it is one in it.
+    local = path.is_absolute() or name.startswith((".", "runs/")) or path.parent.is_dir()
+    if local or name.count("/") != 1:
         raise ValueError(
             f"unknown model {name!r}; allowed: {PICO!r}, {SMOLLM2!r}, an existing folder, or a hub id 'owner/name'"
         )
+    _require_hub(name)
     return _load_pretrained(name, name, device)
+
+
+def _require_hub(name: str) -> None:
+    """OSError within seconds where a model is not in the cache and its hub cannot be reached, which the libraries try
+    for a minute."""
+    known = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    if known or constants.HF_HUB_OFFLINE or getproxies():
+        return
+    hub = urlsplit(constants.ENDPOINT)
+    try:
+        socket.create_connection((hub.hostname, hub.port or 443), timeout=5).close()
+    except OSError as error:
+        raise OSError(
+            f"model {name!r} is no folder and was not downloaded before, and {constants.ENDPOINT} cannot be reached "
+            f"({error}); check the name, or the network"
+        ) from None
 
 
 def _load_folder(path: Path, name: str, device: torch.device) -> LoadedModel:

@@ -100,6 +100,21 @@ def test_a_hub_model_that_cannot_be_reached():
     message(error)
 
 
+def test_a_hub_that_does_not_answer_is_one_line_at_once(monkeypatch):
+    monkeypatch.setattr(loading.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(loading.constants, "ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(loading, "getproxies", dict)
+    began = time.monotonic()
+    with pytest.raises(
+        OSError, match=r"'nobody/nothing' is no folder .* http://127.0.0.1:9 cannot be"
+    ) as error:
+        load_model("nobody/nothing")
+    assert time.monotonic() - began < 6
+    message(error)
+    with pytest.raises(ValueError, match="unknown model 'runs/nothing'"):  # wherever one is
+        load_model("runs/nothing")
+
+
 def test_a_folder_without_a_model(tmp_path):
     with pytest.raises(ValueError, match=r"holds no model \(no config\.json\) and no run") as error:
         load_model(tmp_path)

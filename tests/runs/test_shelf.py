@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import finished
 import matplotlib.pyplot as plt
@@ -142,3 +143,9 @@ def test_a_run_moves_unless_another_rests_on_it(tmp_path):
     with pytest.raises(RunError, match="is being written by"):
         move(sft, tmp_path / "elsewhere")
     lock.release()
+
+
+def test_what_is_published_is_as_it_was_written():
+    project = Path(__file__).parents[2]
+    found = [each for folder in ("data", "figures") for each in verify(project / folder)]
+    assert len(found) > 30 and not [told for _, problems in found for told in problems]
