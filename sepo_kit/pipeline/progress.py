@@ -126,7 +126,7 @@ class Progress:
             f"[{clock(self.elapsed())}] {done}/{len(self.todo)} notebooks done, "
             + (f"{failed} failed, " if failed else "")
             + f"about {clock(self.seconds_left())} left | "
-            + "; ".join(f"{task.name}{self._detail(task)}" for task in running)
+            + ("; ".join(f"{task.name}{self._detail(task)}" for task in running) or "nothing runs yet")
         )
 
     def seconds_left(self) -> float:
