@@ -1,9 +1,10 @@
 """Scores one reply of 512 tokens over a vocabulary of 262,144 words, and prints by how many MiB that raised the peak.
 
-A process of its own, since a peak of memory never falls.
+A process of its own, since a peak of memory falls where Linux is told so only.
 """
 
 import resource
+import sys
 import tempfile
 from pathlib import Path
 
@@ -13,10 +14,11 @@ import torch
 from sepo_kit.games import get_game
 from sepo_kit.models.loading import LoadedModel
 from sepo_kit.runs import Run
-from sepo_kit.training import grpo
+from sepo_kit.training import grpo, styles
 from sepo_kit.training.settings import SEPOSettings
 
 VOCABULARY, PROMPT, REPLY = 262_144, 8, 512
+CLEARED = Path("/proc/self/clear_refs")
 
 
 def peak() -> float:
@@ -39,6 +41,8 @@ def growth(folder: Path) -> float:
     loaded = LoadedModel("large", model, tokenizer)
     trainer = grpo.sepo_trainer(loaded, get_game("kuhn"), Run(folder / "run", {}), settings)
     ids = torch.randint(0, VOCABULARY, (1, PROMPT + REPLY))
+    if CLEARED.exists():
+        CLEARED.write_text("5")  # the peak begins anew at what is held now
     before = peak()
     log_probs, entropies, _ = trainer._get_per_token_logps_and_entropies(
         trainer.model, ids, torch.ones_like(ids), REPLY, compute_entropy=True
@@ -50,5 +54,7 @@ def growth(folder: Path) -> float:
 
 
 if __name__ == "__main__":
+    if sys.argv[1:] == ["padded"]:  # as where a model cannot share prefixes
+        styles.scores_on_trees = lambda model: False
     with tempfile.TemporaryDirectory() as folder:
         print(growth(Path(folder)))

@@ -69,7 +69,7 @@ def parameter(name: str, text: str, declared: str, default: str = "") -> Any:
             return float(text)
         if declared in ("list", "dict"):
             return _structure(text, list if declared == "list" else dict)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, yaml.YAMLError):
         pass
     wanted = WANTED.get(declared, f"a {declared}") + (", or None" if default == "None" else "")
     raise ValueError(f"parameter {name} must be {wanted}, got {text!r}")
@@ -81,15 +81,32 @@ def as_yaml(parameters: Mapping[str, Any]) -> str:
 
 
 def _structure(text: str, kind: type) -> Any:
-    """A list or object, in JSON or as Python writes it; a single word is a list of it."""
+    """A list or object, in JSON, as Python writes it, or in YAML with bare words; a single word is a list of it."""
     try:
         found = json.loads(text)
     except ValueError:
         if kind is list and text and text[0] not in "[{(":
             return text.split(",")
-        found = ast.literal_eval(text)
+        try:
+            found = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            if text[0] not in "[{":
+                raise
+            found = _unquoted(yaml.load(text, Loader=yaml.BaseLoader))  # [kuhn, no]: words stay words
     if kind is list and isinstance(found, int | float | str):
         return [found]
     if not isinstance(found, kind):
         raise ValueError
     return found
+
+
+def _unquoted(value: Any) -> Any:
+    """What YAML's structures hold, their scalars as words, or as numbers where JSON writes numbers so."""
+    if isinstance(value, list):
+        return [_unquoted(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _unquoted(each) for name, each in value.items()}
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

@@ -97,7 +97,7 @@ def test_the_mouse_drags_a_weight_and_every_number_follows(lab, runs):
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     lab.page.mouse.move(x, y)
     lab.page.mouse.down()
-    lab.page.mouse.move(x + 25, y, steps=5)
+    lab.page.mouse.move(x + 70, y, steps=5)
     lab.page.mouse.up()
     after = shown_weights(lab)
     assert after.externality > before.externality + 1

@@ -584,6 +584,7 @@ def test_without_a_checkpoint_everything_is_done_again(run):
 def test_a_line_cut_short_by_a_crash_is_not_continued(run):
     checkpoint = run.path / CHECKPOINTS / "checkpoint-1"
     checkpoint.mkdir(parents=True)
+    (checkpoint / "state").write_text("whole")
     seal(checkpoint)
     append_line(run.path / METRICS, {"step": 1})
     with open(run.path / METRICS, "a") as file:
