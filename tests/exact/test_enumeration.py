@@ -23,7 +23,7 @@ MEMORY_ONE = {"start": [0.9, 0.1], "CC": [0.8, 0.2], "CD": [0.3, 0.7], "DC": [0.
 
 
 def test_tit_for_tat_in_the_prisoners_dilemma():
-    """DESIGN.md, section 4, worked out by hand there: 2.78906 = 357/128."""
+    """Worked out by hand: 2.78906 = 357/128."""
     game = get_game("ipd")
     terms = exact.terms(game, scripted(game, "tit-for-tat"))
     assert terms.payoff == pytest.approx(357 / 128, abs=1e-9)
