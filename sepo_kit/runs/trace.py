@@ -100,8 +100,11 @@ def _told_by(file: Path) -> Path:
     path = file.absolute()
     stem = path.name.removesuffix(path.suffix).removesuffix(".rounds")
     beside = path.parent / f"{stem}.json"
-    if beside.exists() and ("label" in (told := read_json(beside, dict)) or "chains" in told):
+    told = read_json(beside, dict) if beside.exists() else {}
+    if "label" in told or "chains" in told:
         return beside
+    if isinstance(told.get("table"), str):  # what it was drawn from, as ``figures.save`` was told
+        return path.parent / told["table"]
     tables = [t for up in path.parents[:3] for t in sorted((up / "data" / "results").glob("*.json"))]
     fitting = [t for t in tables if _chains_of(file, read_json(t, dict).get("chains"))]
     if len(fitting) > 1:
