@@ -10,13 +10,11 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from sepo_kit.games.base import POOLS
+from sepo_kit.games.base import POOLS, REPLY_STYLES
 from sepo_kit.runs import KEEP
 from sepo_kit.runs.command import add_commands
 
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
-
-STYLES = ("direct", "reasoned")  # games.base.REPLY_STYLES, without loading it to read a command line
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -131,7 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--exact", action="store_true", help="enumerate instead of sampling")
     evaluate.add_argument(
-        "--style", choices=STYLES, help="direct or reasoned (default: as a run was trained, else direct)"
+        "--style",
+        choices=REPLY_STYLES,
+        help="direct or reasoned (default: as a run was trained, else direct)",
     )
     evaluate.add_argument("--temperature", type=float, help="default: as a run was trained, else 0.8")
     for name in ("exploit", "collusion", "externality"):
@@ -151,7 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--seed", type=int, default=0)
     audit.add_argument(
         "--style",
-        choices=STYLES,
+        choices=REPLY_STYLES,
         help="direct or reasoned (default: as a run was trained, else the agent's own)",
     )
     audit.add_argument(

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from pandas.api import types
 
-from sepo_kit.runs import RunError, replacing
+from sepo_kit.runs import RunError, first_line, replacing
 
 EPISODE = ("pool", "opponent", "group", "index")  # the columns that name an episode of a table
 
@@ -52,7 +52,7 @@ def read_table(file: Path | str, needed: Iterable[str] = ()) -> pd.DataFrame:
     except MemoryError:
         raise
     except Exception as error:  # pyarrow's are of many kinds, and corrupt files bring out more
-        raise RunError(f"{file} cannot be read ({_first_line(error)}); delete it") from None
+        raise RunError(f"{file} cannot be read ({first_line(error)}); delete it") from None
     missing = sorted(set(needed) - set(frame))
     wrong = [name for name in NUMBERS if name in frame and not _reckonable(frame[name])]
     wrong += [name for name in OPEN if name in frame and not _reckonable(frame[name], undefined=True)]
@@ -74,7 +74,3 @@ def _reckonable(column: pd.Series, undefined: bool = False) -> bool:
         return False
     values = column.to_numpy(dtype=float, na_value=np.nan)
     return bool((np.isfinite(values) | (undefined & np.isnan(values))).all())
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).strip().splitlines()), type(error).__name__)

@@ -10,7 +10,7 @@ from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import validate_repo_id
 
 from sepo_kit.evaluation.model_card import CARD
-from sepo_kit.runs import MANIFEST
+from sepo_kit.runs import MANIFEST, first_line
 
 TOKEN = "HF_TOKEN"  # the environment variable that has it
 WEIGHTS = (".safetensors", ".gguf")
@@ -59,9 +59,8 @@ def push(folder: Path | str, hub_id: str, *, dry_run: bool = False, private: boo
             commit_message=f"Upload {folder.name}, exported by sepo_kit",
         )
     except Exception as error:  # of several HTTP libraries
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise OSError(
-            f"{folder} was not pushed to {hub_id}: {first.replace(token, '***')}; push again"
+            f"{folder} was not pushed to {hub_id}: {first_line(error).replace(token, '***')}; push again"
         ) from None
     return files
 

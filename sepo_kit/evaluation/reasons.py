@@ -17,6 +17,7 @@ from statistics import NormalDist
 import pandas as pd
 
 from sepo_kit.engine.tables import EPISODE
+from sepo_kit.evaluation.statistics import CONFIDENCE
 from sepo_kit.games.base import Game, InformationState
 from sepo_kit.training.demonstrations import demonstrations
 
@@ -40,6 +41,7 @@ def reason_of(reply: str) -> str:
     return " ".join(said)
 
 
+@lru_cache(maxsize=4096)  # agents meet the same situations again and again
 def reasons_at(game: Game, seen: InformationState) -> dict[str, frozenset[str]]:
     """The reasons that strategies of ``game`` have in the situation ``seen``, and the actions each is given for."""
     shown = game.mixture.demonstrators if game.mixture is not None else ()
@@ -96,6 +98,6 @@ def shares(found: pd.DataFrame) -> pd.DataFrame:
         share = count.sum() / size.sum()
         # A ratio of sums over episodes: its error by linearisation.
         error = math.sqrt(((count - share * size) ** 2).sum()) / size.sum()
-        half = NormalDist().inv_cdf(0.975) * error
+        half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * error
         rows.append((reading, share, max(0.0, share - half), min(1.0, share + half), len(found)))
     return pd.DataFrame(rows, columns=["reading", "share", "low", "high", "replies"])

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sepo_kit import exact as enumeration
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
-from sepo_kit.engine.tables import rounds_file, write_tables
+from sepo_kit.engine.tables import read_table, rounds_file, write_tables
 from sepo_kit.evaluation.archive import read_episodes, reasons_in
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.reasons import shares
@@ -257,9 +257,7 @@ def by_opponent(files: Sequence[Path | str]) -> pd.DataFrame:
         rounds = rounds_file(file.with_suffix(".parquet"))
         if not rounds.exists():
             raise RunError(f"{rounds} is missing; evaluate again")
-        frames.append(
-            pd.read_parquet(rounds).assign(stage=read_json(file, dict, ["label"])["label"]["stage"])
-        )
+        frames.append(read_table(rounds).assign(stage=read_result(file)["label"]["stage"]))
     means = pd.concat(frames).groupby(["pool", "opponent", "stage"], sort=False)[["own", "their"]].mean()
     wide = means.unstack("stage")
     met = list(dict.fromkeys(means.index.droplevel("stage")))
@@ -280,7 +278,7 @@ def by_reason(files: Sequence[Path | str]) -> pd.DataFrame:
     """
     frames = []
     for file in map(Path, files):
-        label = read_json(file, dict, ["label"])["label"]
+        label = read_result(file)["label"]
         found = shares(reasons_in(read_episodes(file.with_suffix(".parquet"))))
         found.insert(0, "stage", STAGE_NAMES[label["stage"]])
         found.insert(1, "seed", label["seed"])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
@@ -43,6 +45,7 @@ SHOWN = (
 )
 
 
+NO_INTERVAL = 1e-9  # an interval no wider is rounding
 # Where JupyterLab is dark, light turns into dark and hues stay what they are: pictures are drawn once, for paper.
 DARK_PICTURES = """
 [data-jp-theme-light="false"] .jp-RenderedImage img, [data-jp-theme-light="false"] .sepo-page img {
@@ -58,9 +61,12 @@ def style() -> None:
         display(HTML(f"<style>{DARK_PICTURES}</style>"))
 
 
-def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> Path:
+def save(
+    figure: Figure, data: pd.DataFrame, folder: Path | str, name: str, table: Path | str | None = None
+) -> Path:
     """Write ``name``.png, .svg and .csv into ``folder``, and ``name``.json with the hash of the data; the path of the
-    PNG."""
+    PNG. ``table``: the JSON file beside the table that it was drawn from, by which ``sepo-kit trace`` finds its
+    runs."""
     folder = Path(folder)
     for suffix in (".png", ".svg"):
         with replacing(folder / f"{name}{suffix}") as temporary:
@@ -69,8 +75,19 @@ def save(figure: Figure, data: pd.DataFrame, folder: Path | str, name: str) -> P
                 figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
     written = folder / f"{name}.csv"
     write_csv(written, data)
-    write_json(folder / f"{name}.json", sealed({"files": {written.name: file_hash(written)}}))
+    made = {"files": {written.name: file_hash(written)}}
+    if table is not None:
+        made["table"] = os.path.relpath(table, folder)
+    write_json(folder / f"{name}.json", sealed(made))
     return folder / f"{name}.png"
+
+
+def values_and_errors(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``value`` of N rows, shape (N,), how far ``low`` and ``high`` are below and above it, shape (2, N), and which of
+    them have an interval at all, shape (N,)."""
+    values, low, high = (rows[name].astype(float).to_numpy() for name in ("value", "low", "high"))
+    errors = np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
+    return values, errors, np.isfinite(low) & np.isfinite(high) & (high - low > NO_INTERVAL)
 
 
 def label(metric: str, game: str) -> str:

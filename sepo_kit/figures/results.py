@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.figures.look import PALETTE, SHOWN, label
+from sepo_kit.figures.look import PALETTE, SHOWN, label, values_and_errors
 from sepo_kit.games import GAMES, get_game
 
 
@@ -37,11 +37,8 @@ def stage_terms(summary: pd.DataFrame, model: str, game: str) -> Figure:
 
 def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
     names = [str(name) for name in rows[column]]
-    values = rows["value"].astype(float).to_numpy()
+    values, errors, drawn = values_and_errors(rows)
     axis.bar(range(len(rows)), values, color=[PALETTE[n] for n in names], width=0.7)
-    low, high = rows["low"].astype(float).to_numpy(), rows["high"].astype(float).to_numpy()
-    drawn = np.isfinite(low) & np.isfinite(high) & (high > low)
-    errors = np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
     axis.errorbar(
         np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
     )
@@ -145,14 +142,10 @@ def pool_and_worst_case(summary: pd.DataFrame) -> Figure:
             (0.2, "worst_case", 1.0, "the worst case"),
         ):
             found = part[part["metric"] == metric].set_index("stage").reindex(stages)
-            values, low, high = (
-                found[column].astype(float).to_numpy() for column in ("value", "low", "high")
-            )
+            values, errors, drawn = values_and_errors(found)
             places = np.arange(len(stages)) + shift
             colours = [PALETTE[stage] for stage in stages]
             axis.bar(places, values, width=0.38, color=colours, alpha=alpha, label=name)
-            drawn = np.isfinite(low) & np.isfinite(high) & (high - low > 1e-9)
-            errors = np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
             axis.errorbar(
                 places[drawn], values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
             )

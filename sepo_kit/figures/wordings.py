@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.figures.look import PALETTE, label
+from sepo_kit.figures.look import PALETTE, label, values_and_errors
 from sepo_kit.games import get_game
 
 
@@ -29,12 +29,11 @@ def in_other_words(
     for axis, metric in zip(axes.flat, metrics, strict=True):
         for number, stage in enumerate(stages):
             rows = part[(part["metric"] == metric) & (part["stage"] == stage)]
-            values, low, high = (rows[name].astype(float).to_numpy() for name in ("value", "low", "high"))
+            values, errors, _ = values_and_errors(rows)
             places = np.array([names.index(name) for name in rows["wording"]], dtype=float)
             places += 0.16 * (number - (len(stages) - 1) / 2)
-            errors = np.nan_to_num(np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)]))
             axis.errorbar(
-                places, values, errors, fmt="o", markersize=4, capsize=2, color=PALETTE[stage],
+                places, values, np.nan_to_num(errors), fmt="o", markersize=4, capsize=2, color=PALETTE[stage],
                 label=STAGE_NAMES[stage],
             )  # fmt: skip
         axis.axvline(0.5, color="0.7", linewidth=0.8)

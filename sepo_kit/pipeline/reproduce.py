@@ -7,7 +7,6 @@ where it stopped.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import subprocess
 import sys
@@ -16,6 +15,8 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+
+import pandas as pd
 
 from sepo_kit.evaluation.results import read_results, text_table
 from sepo_kit.pipeline.batch import (
@@ -35,7 +36,7 @@ from sepo_kit.pipeline.notebooks import NotebookFailed
 from sepo_kit.pipeline.progress import Progress, clock
 from sepo_kit.pipeline.record import Task, reasons
 from sepo_kit.pipeline.tasks import Part, all_tasks, only, result_files, results_of
-from sepo_kit.runs import RunError, read_json, require_space
+from sepo_kit.runs import RunError, locked, require_space
 
 NEEDED_BYTES = 2 * 2**30
 POLL_SECONDS = 0.3
@@ -193,13 +194,13 @@ class Reproduction:
             if file in self.shown:
                 continue
             self.shown.add(file)
-            results = read_results([file]).set_index("metric")["value"]
-            label = read_json(file)["label"]
+            rows = read_results([file])
+            results, label = rows.set_index("metric")["value"], rows.iloc[0]
             numbers = ", ".join(
                 f"{name} {results[metric]:.3f}"
                 for metric, name in (("safety", "Safety"), ("payoff", "payoff"), ("exploit", "exploit"))
             )
-            seed = "" if label["seed"] is None else f" seed {label['seed']}"
+            seed = "" if pd.isna(label["seed"]) else f" seed {label['seed']:.0f}"
             self.progress.say(
                 f"result: {label['model']} on {label['game']}, {label['stage']}{seed}{_of(part)}: {numbers}"
             )
@@ -266,10 +267,8 @@ def _alone(root: Path) -> Iterator[None]:
     """Keep a second reproduction out of ``root``; the lock goes when this process does, however it ends."""
     root.mkdir(parents=True, exist_ok=True)
     with open(root / ".lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not locked(file):
             raise RunError(
                 f"another reproduction is running in {root}; wait for it, or choose another --runs"
-            ) from None
+            )
         yield

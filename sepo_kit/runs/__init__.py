@@ -6,6 +6,7 @@ from sepo_kit.runs.files import (
     append_line,
     file_hash,
     file_hashes,
+    first_line,
     full_disks_named,
     keep_lines,
     read_json,
@@ -36,7 +37,7 @@ from sepo_kit.runs.folder import (
     outdated,
     read_manifest,
 )
-from sepo_kit.runs.lock import LOCK, Lock, holder, is_held
+from sepo_kit.runs.lock import LOCK, Lock, holder, is_held, locked
 from sepo_kit.runs.origin import code_fingerprint, commit, notebook_provenance, provenance
 from sepo_kit.runs.seals import problems, sealed
 
@@ -62,6 +63,7 @@ __all__ = [
     "commit",
     "file_hash",
     "file_hashes",
+    "first_line",
     "full_disks_named",
     "holder",
     "is_aside",
@@ -70,6 +72,7 @@ __all__ = [
     "is_whole",
     "keep_lines",
     "last_checkpoint",
+    "locked",
     "notebook_provenance",
     "outdated",
     "problems",

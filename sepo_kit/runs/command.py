@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sepo_kit.runs import shelf
 from sepo_kit.runs.files import RunError
+from sepo_kit.runs.lock import holder, is_held
 from sepo_kit.runs.trace import trace
 
 
@@ -67,8 +68,6 @@ def _in_words(folder: Path) -> str:
 
 
 def _show(options: argparse.Namespace) -> None:
-    from sepo_kit.runs.lock import holder, is_held
-
     found = trace(options.folder)
     print(f"{options.folder}: {_in_words(options.folder)}")
     if is_held(options.folder):

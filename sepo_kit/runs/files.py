@@ -81,9 +81,14 @@ def to_disk(path: Path | str) -> None:
         os.close(handle)
 
 
+def leftovers_in(folder: Path | str) -> list[Path]:
+    """The temporary files and folders that killed processes left under ``folder``."""
+    return [path for path in Path(folder).rglob(".*") if LEFTOVER.fullmatch(path.name)]
+
+
 def sweep(folder: Path | str) -> list[Path]:
     """Delete the temporary files and folders that killed processes left under ``folder``; what they were."""
-    found = [path for path in Path(folder).rglob(".*") if LEFTOVER.fullmatch(path.name)]
+    found = leftovers_in(folder)
     for path in found:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
@@ -161,7 +166,7 @@ def read_json(path: Path | str, kind: type = object, needed: Iterable[str] | Map
         raise RunError(f"{path} is missing") from None
     except (ValueError, RecursionError) as error:  # what is no JSON and no UTF-8 are ValueErrors
         raise RunError(
-            f"{path} is not valid JSON ({_first_line(error)}); delete {path.parent} to start again"
+            f"{path} is not valid JSON ({first_line(error)}); delete {path.parent} to start again"
         ) from None
     lacking = _lacking(value, needed)
     if not isinstance(value, kind) or lacking:
@@ -204,8 +209,9 @@ def _parsed(text: str, finite: bool = True) -> Any:
     return json.loads(text, parse_float=number, parse_constant=number)
 
 
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def first_line(error: BaseException) -> str:
+    """What an error says in its first line; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def file_hash(path: Path | str) -> str:
@@ -257,7 +263,7 @@ def full_disks_named(path: Path | str) -> Iterator[None]:
         if not full and (isinstance(error, OSError) or not SAID_FULL.search(str(error))):
             raise
         raise OSError(
-            f"{path} cannot be written ({_first_line(error)}); free some space, then run the same command again"
+            f"{path} cannot be written ({first_line(error)}); free some space, then run the same command again"
         ) from error
 
 

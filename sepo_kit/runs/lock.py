@@ -36,12 +36,12 @@ class Lock:
         waiting_until = time.monotonic() + PATIENCE
         while True:
             self._file = open(self.path, "a+")  # noqa: SIM115  # open as long as it is held
-            if _locked(self._file, fcntl.LOCK_EX):
+            if locked(self._file):
                 if self._in_place():
                     break
                 self._file.close()  # its holder deleted or renamed it meanwhile
                 continue
-            only_read = _locked(self._file, fcntl.LOCK_SH)  # which a writer's lock does not allow
+            only_read = locked(self._file, fcntl.LOCK_SH)  # which a writer's lock does not allow
             self._file.close()
             if not only_read or time.monotonic() > waiting_until:
                 raise RunError(
@@ -91,13 +91,14 @@ def is_held(folder: Path | str) -> bool:
     """Whether a process that lives holds ``folder``."""
     try:
         with open(Path(folder) / LOCK) as file:
-            return not _locked(file, fcntl.LOCK_SH)
+            return not locked(file, fcntl.LOCK_SH)
     except OSError:  # no lock there, or none that may be read
         return False
 
 
-def _locked(file: IO, kind: int) -> bool:
-    """Lock ``file``, if that can be done at once; whether it was."""
+def locked(file: IO, kind: int = fcntl.LOCK_EX) -> bool:
+    """Take the system's lock of an open file, if that can be done at once; whether it was. It goes when the file is
+    closed, or its process ends, however it ends."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:

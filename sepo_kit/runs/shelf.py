@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import LEFTOVER, RunError, read_json, sweep
+from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, read_json, sweep
 from sepo_kit.runs.folder import MANIFEST, PROGRESS, base_of, is_aside, read_manifest
 from sepo_kit.runs.lock import Lock, is_held
 from sepo_kit.runs.seals import SEAL, problems
@@ -70,7 +70,7 @@ def leftovers(root: Path | str, aside: bool = False) -> list[Path]:
     for folder in run_folders(root, aside=True):
         if is_held(folder):
             continue
-        found += [path for path in folder.rglob(".*") if LEFTOVER.fullmatch(path.name)]
+        found += leftovers_in(folder)
         found += folder.glob(".checkpoints.*")
         try:
             finished = read_manifest(folder)["status"] == "done"

@@ -33,6 +33,7 @@ from sepo_kit.runs import (
     RunError,
     base_of,
     file_hash,
+    first_line,
     full_disks_named,
     outdated,
     read_manifest,
@@ -125,9 +126,8 @@ def _named(checkpoint: Path | None, trainer: Trainer) -> Iterator[None]:
         begun = any(isinstance(c, Watch) and c.begun for c in trainer.callback_handler.callbacks)
         if checkpoint is None or begun or isinstance(error, RunError):
             raise
-        first = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
         raise RunError(
-            f"{checkpoint} cannot be read ({first}); delete it to go on from the one before"
+            f"{checkpoint} cannot be read ({first_line(error)}); delete it to go on from the one before"
         ) from error
 
 

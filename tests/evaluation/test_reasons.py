@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
 import sepo_kit as sk
@@ -11,7 +13,7 @@ from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.engine.tables import write_tables
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.reasons import READINGS, read_reason, reason_of, reasons_at, shares
-from sepo_kit.evaluation.results import by_reason
+from sepo_kit.evaluation.results import EvaluationSettings, by_reason
 from sepo_kit.games.base import POOLS
 from sepo_kit.runs import write_json
 from sepo_kit.training.demonstrations import demonstrated, demonstrations
@@ -99,7 +101,10 @@ def test_a_recording_is_read_reply_by_reply(tmp_path):
     assert list(table.index) == list(READINGS) and table["share"].sum() == pytest.approx(1)
     assert table.loc["of its own", ["share", "low", "high"]].tolist() == [1, 1, 1]
     label = {"model": "talker", "game": "kuhn", "stage": "sepo", "seed": 3}
-    write_json(tmp_path / "sepo.json", {"label": label})
+    metrics = [{"metric": "payoff", "value": 0.0, "low": None, "high": None, "n": 0}]
+    settings = asdict(EvaluationSettings(episodes=3, exact=False))
+    result = {"label": label, "metrics": metrics, "settings": settings, "provenance": {}}
+    write_json(tmp_path / "sepo.json", result)
     told = by_reason([tmp_path / "sepo.json"])
     assert told["share"].tolist() == table["share"].tolist() and set(told["stage"]) == {"SEPO"}
     assert by_reason([]).empty

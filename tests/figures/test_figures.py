@@ -8,6 +8,7 @@ import pytest
 import sepo_kit as sk
 from sepo_kit import figures
 from sepo_kit.evaluation import paper
+from sepo_kit.runs import read_json
 
 ROWS = [
     {
@@ -118,6 +119,8 @@ def test_save_writes_picture_vector_and_data(tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {
         "change.png", "change.svg", "change.csv", "change.json"
     }  # fmt: skip
+    figures.save(figure, data, tmp_path / "figures", "change", tmp_path / "tables" / "quick.json")
+    assert read_json(tmp_path / "figures" / "change.json")["table"] == "../tables/quick.json"
 
 
 def test_the_same_data_is_the_same_file(tmp_path):

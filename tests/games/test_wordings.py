@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from random import Random
-
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.engine.graph import shared_graph
+from sepo_kit.exact.fitted import explored
 from sepo_kit.games.wordings import WordedGame
 
 GAMES = ("ipd", "auction", "negotiation_v1", "negotiation_v2", "kuhn", "leduc")
@@ -15,18 +15,9 @@ CASES = [(game, wording) for game in GAMES for wording in sk.get_game(game).word
 
 def states(game, matches):
     """Information states that random play meets."""
-    draw, met = Random(7), {}
-    for _ in range(matches):
-        state = game.initial_state()
-        while not state.is_terminal:
-            chances = state.chance_outcomes()
-            if chances:
-                state = state.apply_chance(draw.choice(chances)[0])
-                continue
-            seen = [state.information(seat) for seat in state.actors]
-            met |= dict.fromkeys(seen)
-            state = state.apply(tuple(draw.choice(each.legal_actions) for each in seen))
-    return list(met)
+    played = explored(game, sk.uniform(game), matches, seed=7)
+    walked = (node for episode in played for node, _ in shared_graph(game).walk(episode.path))
+    return list(dict.fromkeys(seen for node in walked for seen in node.seen.values()))
 
 
 @pytest.mark.parametrize("game_id", GAMES)
