@@ -11,6 +11,8 @@ import numpy as np
 from sepo_kit.engine.policy import TOLERANCE, Policy
 from sepo_kit.games.base import InformationState
 
+EQUAL = 1e-12  # replies that differ by less, in the largest payoff, are equals: rounding does not choose among them
+
 
 class Seen:
     """Information states of one seat by number, with a place in one flat array for each of their actions.

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sepo_kit.engine.policy import TOLERANCE, Policy, TabularPolicy, tabular
-from sepo_kit.exact.answers import Answers, Seen
+from sepo_kit.exact.answers import EQUAL, Answers, Seen
 from sepo_kit.exact.folded import Reply, folded
 from sepo_kit.exact.tree import AGENT, MAX_STATES, OPPONENT, Layer, Step, TooLarge, Tree, arena
 from sepo_kit.games import get_game
@@ -222,13 +222,15 @@ def best_replies(steps: Sequence[Step], later: Callable[[State], float] | None =
     """Backward induction over ``steps``; ``later`` is what a node that was cut is worth to the adversary."""
     value = outside = np.zeros(steps[-1].layer.target.max(initial=0) + 1)  # play that was followed no further
     found = []
+    most = max(np.abs(layer.gains).max(initial=0.0) for layer, *_ in steps)
     for layer, reach, flow, cut in reversed(steps):
         worth = flow * (layer.gains[:, 1] - layer.gains[:, 0] + value[layer.target])  # (M,)
         out = flow * outside[layer.target] if later else worth
         if layer.replies.size > 1:
             starts, owners = layer.replies.arrays()
             total = np.bincount(layer.reply, worth, minlength=layer.replies.size)
-            best = total == np.maximum.reduceat(total, starts)[owners]
+            met = np.bincount(layer.reply, flow, minlength=layer.replies.size)
+            best = total >= (np.maximum.reduceat(total, starts) - EQUAL * most * met[starts])[owners]
             rank = np.where(best, np.arange(len(total), 0, -1), 0)
             first = len(total) - np.maximum.reduceat(rank, starts)
             taken = np.zeros(len(total), dtype=bool)

@@ -19,6 +19,7 @@ import numpy as np
 
 from sepo_kit.engine.graph import Node, shared_graph
 from sepo_kit.engine.policy import Policy
+from sepo_kit.exact.answers import EQUAL
 from sepo_kit.exact.tree import AGENT, OPPONENT, collector_paused
 from sepo_kit.games.base import Game, GameSpec, InformationState, State
 
@@ -211,15 +212,18 @@ class FoldedTree:
         value = np.zeros(1)  # of the nodes below
         taken = np.zeros(self.theirs.size, dtype=bool)
         taken[0] = True
+        most = max(np.abs(sheet.lead).max(initial=0.0) for sheet in self.sheets)
         starts = np.array(self.theirs.starts)
         owners = np.repeat(np.arange(len(starts)), self.theirs.counts)
         for sheet, flow in zip(reversed(self.sheets), reversed(flows)):
             worth = flow * (sheet.lead + value[sheet.target])
             total = np.bincount(sheet.reply, worth, minlength=self.theirs.size)
+            slack = EQUAL * most * np.bincount(sheet.reply, flow, minlength=self.theirs.size)
             met = np.unique(owners[sheet.reply])
             for number in met[met > 0].tolist():
                 first, count = self.theirs.starts[number], self.theirs.counts[number]
-                taken[first + int(total[first : first + count].argmax())] = True
+                each = total[first : first + count]
+                taken[first + int((each >= each.max() - slack[first]).argmax())] = True
             worth = np.where(taken[sheet.reply], worth, 0.0)
             sums = np.bincount(sheet.source, worth, minlength=sheet.nodes)
             # What flows on under one reply is the node's reach.

@@ -16,6 +16,7 @@ from sepo_kit.runs.files import (
     require_space,
     sweep,
     to_disk,
+    twelve_digits,
     write_csv,
     write_json,
 )
@@ -87,6 +88,7 @@ __all__ = [
     "sealed",
     "sweep",
     "to_disk",
+    "twelve_digits",
     "write_csv",
     "write_json",
 ]

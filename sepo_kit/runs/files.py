@@ -133,15 +133,15 @@ def write_csv(path: Path | str, table: Any) -> None:
     Numbers have twelve digits: what two machines round differently in the sixteenth is one file, and git stays clean.
     """
     with replacing(path) as temporary:
-        table.to_csv(temporary, index=False, float_format=_twelve_digits)
+        table.to_csv(temporary, index=False, float_format=lambda value: repr(twelve_digits(value)))
 
 
-def _twelve_digits(value: float) -> str:
+def twelve_digits(value: float) -> float:
     """
-    >>> _twelve_digits(0.1 + 0.2), _twelve_digits(2.0), _twelve_digits(1e-20 / 3)
-    ('0.3', '2.0', '3.33333333333e-21')
+    >>> twelve_digits(0.1 + 0.2), twelve_digits(2.0), twelve_digits(1e-20 / 3)
+    (0.3, 2.0, 3.33333333333e-21)
     """
-    return repr(float(f"{value:.12g}"))
+    return float(f"{value:.12g}")
 
 
 def read_json(path: Path | str, kind: type = object, needed: Iterable[str] | Mapping[str, type] = ()) -> Any:

@@ -1,7 +1,8 @@
 """Which of its saved steps a run keeps as its model: the last, or the one that was best on training seeds.
 
 Training against best responses circles, so the last step need not be the best. Scores come from training episodes, or
-from enumeration, never from the seeds a table is made with.
+from enumeration, never from the seeds a table is made with. They have twelve digits, as tables do: the sixteenth
+depends on what else was asked of the game's tree before.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from transformers import TrainerCallback
 
 from sepo_kit import exact
 from sepo_kit.objective.terms import guaranteed, safety
-from sepo_kit.runs import SCORES, Run, append_line, read_lines
+from sepo_kit.runs import SCORES, Run, append_line, read_lines, twelve_digits
 from sepo_kit.training.rollouts import Rollouts, evaluating
 
 
@@ -44,7 +45,8 @@ class Scores(TrainerCallback):
             how, score = "training episodes", float(np.mean(self._since)) if self._since else None
         self._since.clear()
         if score is not None:
-            append_line(self.run.path / SCORES, {"step": number, "score": score, "how": how})
+            row = {"step": number, "score": twelve_digits(score), "how": how}
+            append_line(self.run.path / SCORES, row)
 
     def _of(self, terms) -> float:
         spec = self.rollouts.step.spec

@@ -11,6 +11,7 @@ import toys
 
 from sepo_kit import exact
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted, tabular, uniform
+from sepo_kit.exact import tree
 from sepo_kit.games import auction, get_game, ipd, kuhn
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
@@ -198,6 +199,24 @@ def test_a_kept_tree_answers_every_agent_the_same():
 
 
 # --- memory ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("agent", ["nash", "uniform"])
+def test_the_adversary_is_the_same_whatever_was_asked_before(agent):
+    """A tree that others grew first has its nodes in another order, and sums rounded otherwise: of replies that are
+    worth the same, as all are against the equilibrium, the first is taken all the same."""
+    game, rng = get_game("kuhn"), np.random.default_rng(1)
+    keys = list(exact.policy_table(game, uniform(game)))
+    policy, found = uniform(game) if agent == "uniform" else scripted(game, agent), []
+    for _ in range(8):
+        tree._arena.cache_clear()
+        for _ in range(3):  # each grows the tree where it goes itself
+            pure = {key: np.eye(2)[rng.integers(2)] for key in keys}
+            exact.worst_case(game, tabular(game, pure))
+        worst = exact.worst_case(game, policy)
+        found.append((exact.policy_table(game, worst.adversary), worst.advantage))
+    assert all(table == found[0][0] for table, _ in found)
+    assert [value for _, value in found] == pytest.approx([found[0][1]] * len(found), abs=1e-12)
 
 
 def test_memory_merges_positions_and_changes_nothing():
