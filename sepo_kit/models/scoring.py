@@ -8,6 +8,7 @@ positions at a time, and again in the backward pass, so that its logits are neve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -26,9 +27,18 @@ LOGITS_AT_ONCE = 2**24  # 64 MB in float32
 Said = tuple[Context, Context]  # a prompt, and a reply to it of at least one token
 
 
+class Scored(NamedTuple):
+    """Of N replies and their tokens, all shape (N, C), C = the longest reply, 0 beyond a reply's end: log-probabilities
+    and entropies in nats, float32, and whether the token was the likeliest."""
+
+    log_probs: Tensor
+    entropies: Tensor
+    likeliest: Tensor
+
+
 def score_replies(
     model: nn.Module, said: Sequence[Said], temperature: float, *, tree_tokens: int = TREE_TOKENS
-) -> tuple[Tensor, Tensor]:
+) -> Scored:
     """Log-probabilities and entropies of the tokens of replies.
 
     Parameters
@@ -42,9 +52,9 @@ def score_replies(
 
     Returns
     -------
-    Tensor, Tensor
-        Both shape (N, C), C = the longest reply, in nats, float32, 0 beyond a reply's end. Log-probabilities are
-        differentiable with respect to the model's parameters where grad mode is on; entropies are not.
+    Scored
+        Log-probabilities are differentiable with respect to the model's parameters where grad mode is on; entropies are
+        not.
     """
     unique = sorted(set(said), key=lambda pair: (pair[0] + pair[1][:-1], pair))
     contexts = [prompt + reply[:-1] for prompt, reply in unique]
@@ -55,23 +65,21 @@ def score_replies(
     above = [context[shared:] for context in contexts]
 
     device = next(model.parameters()).device
-    rows, columns, found, certain = [], [], [], []
+    rows, columns, found = [], [], []
     first = 0
     for batch in batches(trees(above, tree_tokens)):
         count = sum(len(tree.paths) for tree in batch)
         members = unique[first : first + count]
-        log_probs, entropies = _score_trees(model, batch, members, shared, trunk, temperature)
+        found.append(_score_trees(model, batch, members, shared, trunk, temperature))
         for number, (_, reply) in enumerate(members, first):
             rows += [number] * len(reply)
             columns += range(len(reply))
-        found.append(log_probs)
-        certain.append(entropies)
         first += count
     zeros = torch.zeros((len(unique), max(len(reply) for _, reply in unique)), device=device)
     at = torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
     place = {pair: number for number, pair in enumerate(unique)}
     order = torch.as_tensor([place[pair] for pair in said], device=device)
-    return tuple(zeros.index_put(at, torch.cat(parts))[order] for parts in (found, certain))
+    return Scored(*(zeros.index_put(at, torch.cat(parts))[order] for parts in zip(*found, strict=True)))
 
 
 def passes(said: Sequence[Said], most: int) -> list[list[int]]:
@@ -123,8 +131,9 @@ def _score_trees(
     shared: int,
     trunk: Sequence[tuple[Tensor, Tensor]],
     temperature: float,
-) -> tuple[Tensor, Tensor]:
-    """Log-probability and entropy of each token of ``said``, one reply after the other, both shape (tokens,)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probability and entropy of each token of ``said``, and whether it is the likeliest, 0 or 1; one reply after
+    the other, all shape (tokens,)."""
     device = next(model.parameters()).device
     size = max(len(tree.tokens) for tree in batch)
     where, targets = [], []  # of each token: where its distribution stands, and which it is
@@ -141,7 +150,7 @@ def _score_trees(
     hidden = hidden.flatten(0, 1)[torch.as_tensor(at, device=device)]
     order = np.argsort(place, kind="stable")
     bounds = range(0, len(at), max(LOGITS_AT_ONCE // head.weight.shape[0], 1))
-    found, certain = [], []
+    found, certain, likeliest = [], [], []
     for first, last in zip(bounds, [*bounds[1:], len(at)], strict=True):
         tokens = order[(place[order] >= first) & (place[order] < last)]
         asked = (
@@ -152,16 +161,19 @@ def _score_trees(
         part = (head, hidden[first:last], temperature, *asked, told)
         again = torch.is_grad_enabled()
         found.append(checkpoint(_chosen, *part, use_reentrant=False) if again else _chosen(*part))
-        certain.append(told[0][asked[0]])
+        entropies, best = told
+        certain.append(entropies[asked[0]])
+        likeliest.append((best[asked[0]] == asked[1]).float())
     back = torch.as_tensor(np.argsort(order), device=device)
-    return torch.cat(found)[back], torch.cat(certain)[back]
+    return tuple(torch.cat(parts)[back] for parts in (found, certain, likeliest))
 
 
 def _chosen(
     head: nn.Module, hidden: Tensor, temperature: float, rows: Tensor, tokens: Tensor, told: list[Tensor]
 ) -> Tensor:
-    """Log-probabilities of ``tokens`` at ``rows`` of ``hidden``; ``told`` is given the entropy of every row, once."""
+    """Log-probabilities of ``tokens`` at ``rows`` of ``hidden``; ``told`` is given the entropy and the
+    likeliest token of every row, once."""
     log_p = torch.log_softmax(head(hidden).float() / temperature, -1)
     if not told:  # not where it is computed again for the backward pass
-        told.append(torch.special.entr(log_p.detach().exp()).sum(-1))
+        told += [torch.special.entr(log_p.detach().exp()).sum(-1), log_p.detach().argmax(-1)]
     return log_p[rows, tokens]

@@ -6,17 +6,20 @@ the kit's own.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import gcd
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from datasets import Dataset
+from torch import Tensor
 from trl import SFTConfig, SFTTrainer
 
 from sepo_kit.games.base import Game
 from sepo_kit.models.chat import opening, thinking_off
 from sepo_kit.models.loading import LoadedModel, lora, training_dtype
+from sepo_kit.models.scoring import score_replies, scores_on_trees
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations
 from sepo_kit.training.memory import Gradients, until_it_fits
@@ -26,6 +29,8 @@ from sepo_kit.training.settings import SFTSettings
 from sepo_kit.training.stage import run_stage
 from sepo_kit.training.trackers import tracker_arguments
 from sepo_kit.training.watch import CHECKPOINTS, Watch, quiet_arguments
+
+IGNORED = -100  # a label that is not learned
 
 
 def train_sft(
@@ -132,12 +137,42 @@ def _require_room(loaded: LoadedModel, rows: list[dict], max_length: int) -> Non
         )
 
 
+class OnTrees:
+    """``model`` as TRL's loss asks it, its rows laid out as token trees: what they begin with is read once."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        self.model = model
+
+    def __call__(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_) -> SimpleNamespace:
+        said = []
+        for ids, real, learned in zip(input_ids, attention_mask.bool(), labels != IGNORED, strict=True):
+            row, reply = ids[real].tolist(), int(learned.sum())  # which comes last
+            said.append((tuple(row[:-reply]), tuple(row[-reply:])))
+        scored = score_replies(self.model, said, temperature=1.0)
+        lengths = torch.tensor([len(reply) for _, reply in said], device=input_ids.device)
+        places = torch.arange(scored.log_probs.shape[1], device=input_ids.device)
+        return SimpleNamespace(
+            log_probs=scored.log_probs,
+            entropy=scored.entropies,
+            is_top1=scored.likeliest.bool(),
+            label_mask=places < lengths[:, None],
+        )
+
+
 class WarmStart(SFTTrainer):
-    """SFTTrainer that takes a batch in ``pieces`` where memory runs out, and names the rows of a loss that is no
-    number."""
+    """SFTTrainer that lays out its rows as token trees where the model allows, takes a batch in ``pieces`` where memory
+    runs out, and names the rows of a loss that is no number."""
 
     pieces = 1
     label = "SFT"
+
+    @cached_property
+    def on_trees(self) -> bool:
+        """Whether rows share what they begin with; processes exchange gradients of padded rows."""
+        return self.accelerator.num_processes == 1 and scores_on_trees(self.model)
+
+    def compute_loss(self, model, inputs, *args, **kwargs):
+        return super().compute_loss(OnTrees(model) if self.on_trees else model, inputs, *args, **kwargs)
 
     def training_step(self, model, inputs, num_items_in_batch=None):
         step, before = super().training_step, Gradients(model)

@@ -111,10 +111,8 @@ class Reasoned:
         rows = [(prompt, *self.player.reply_and_choice(rest)) for prompt, rest in _rows(ids, mask, width)]
         if self.on_trees:
             said = [(prompt, reply) for prompt, reply, _ in rows]
-            scores = [
-                pad(part, (0, width - part.shape[1]))
-                for part in score_replies(model, said, self.player.temperature)
-            ]
+            scored = score_replies(model, said, self.player.temperature)
+            scores = [pad(part, (0, width - part.shape[1])) for part in (scored.log_probs, scored.entropies)]
         else:
             replied = torch.zeros(mask[:, -width:].shape, device=mask.device)
             for number, (_, reply, _) in enumerate(rows):

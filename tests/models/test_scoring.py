@@ -55,7 +55,7 @@ def gradient(model, log_probs: torch.Tensor) -> torch.Tensor:
 def test_token_trees_give_what_padded_rows_do_and_its_gradient(tokenizer, monkeypatch, tokens, logits):
     monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", logits)
     model, said = tiny.model(tokenizer), examples()
-    found, entropies = score_replies(model, said, TEMPERATURE, tree_tokens=tokens)
+    found, entropies, _ = score_replies(model, said, TEMPERATURE, tree_tokens=tokens)
     plain = padded(model, said)
     torch.testing.assert_close(found, plain, atol=1e-5, rtol=1e-5)
     mine, theirs = gradient(model, found), gradient(model, plain)
@@ -66,9 +66,19 @@ def test_token_trees_give_what_padded_rows_do_and_its_gradient(tokenizer, monkey
 def test_the_entropy_is_that_of_the_distribution(tokenizer):
     model, (said, *_) = tiny.model(tokenizer), examples()
     with torch.no_grad():
-        _, entropies = score_replies(model, [said], TEMPERATURE)
+        _, entropies, _ = score_replies(model, [said], TEMPERATURE)
         p = torch.softmax(model(torch.tensor([said[0]])).logits[0, -1] / TEMPERATURE, -1)
     assert float(entropies[0, 0]) == pytest.approx(float(-(p * p.log()).sum()), rel=1e-4)
+
+
+def test_the_likeliest_tokens_are_known(tokenizer):
+    model, said = tiny.model(tokenizer), examples()
+    with torch.no_grad():
+        found = score_replies(model, said, TEMPERATURE).likeliest
+        for row, (prompt, reply) in zip(found, said, strict=True):
+            best = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].argmax(-1)
+            assert row[: len(reply)].bool().tolist() == (best == torch.tensor(reply)).tolist()
+            assert not row[len(reply) :].any()
 
 
 def test_what_replies_share_is_computed_once(tokenizer, monkeypatch):

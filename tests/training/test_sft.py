@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import tiny
 import torch
 
 from sepo_kit.games import get_game
@@ -64,6 +65,30 @@ def test_the_first_loss_is_the_mean_surprise_at_those_tokens(tiny_folder, tiny_m
     (row,) = read_lines(run.path / METRICS)
     assert row["loss"] == pytest.approx(float(surprise), rel=0.02)  # the base may be in bfloat16
     assert run.manifest["final_loss"] == row["loss"]
+
+
+@pytest.mark.parametrize("style", ["direct", "reasoned"])
+def test_token_trees_give_the_loss_of_padded_rows_and_its_gradient(tiny_folder, tmp_path, monkeypatch, style):
+    settings = SFTSettings(**{**SETTINGS.as_request(), "style": style})
+    found = []
+    for on_trees in (True, False):
+        trainer = sft._trainer(
+            load_model(tiny_folder), get_game("kuhn"), Run(tmp_path / f"{on_trees}", {}), settings, seed=0
+        )
+        assert trainer.on_trees
+        trainer.on_trees = on_trees
+        read = tiny.tokens_read(trainer.model.base_model.model.model, monkeypatch)
+        model, batch = trainer.model.float().train(), next(iter(trainer.get_train_dataloader()))
+        size = int(batch["attention_mask"].sum())
+        loss = trainer.compute_loss(model, batch, num_items_in_batch=(batch["labels"] != -100).sum())
+        loss.backward()
+        gradient = torch.cat([p.grad.ravel() for p in model.parameters() if p.requires_grad])
+        told = {name: values[-1] for name, values in trainer._metrics["train"].items()}
+        found.append((float(loss.detach()), gradient, told, sum(read) / size))
+    (loss, gradient, told, share), (expected, theirs, plain, whole) = found
+    assert loss == pytest.approx(expected, rel=1e-5) and told == pytest.approx(plain, rel=1e-4)
+    assert float((gradient - theirs).norm() / theirs.norm()) < 1e-4
+    assert share < 0.6 and whole >= 1
 
 
 def test_demonstrations_of_the_test_split_are_never_trained_on(few):
