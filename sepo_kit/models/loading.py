@@ -438,6 +438,7 @@ def _built_pico() -> Path:
         "shape": pico.SHAPE,
         "steps": PICO_STEPS,
         "batch": [pico.BATCH, pico.LEARNING_RATE, pico.EPISODES_PER_GAME, pico.VOCABULARY, pico.SEED],
+        "spelling": pico.SPELLING,
         "template": pico.CHAT_TEMPLATE,
         "tokens": [pico.ALONE, pico.CLOSING],
         "words": [pico.words_of(GAMES[name]) for name in PAPER_GAMES],

@@ -1,14 +1,18 @@
 """``pico``: a Llama of about a million parameters that is built and pre-trained here, in seconds to minutes.
 
 Its byte-pair tokenizer is learned on the kit's own prompts, and it is pre-trained on uniformly random legal
-play, so that the base model knows the language of the games and no strategy. Only the kit's own games are in it: the
-same pico on every machine, whatever games are registered there; it reads those in more and shorter tokens.
+play, so that the base model knows the language of the games and no strategy. Only the paper's games are in it: the
+same pico on every machine, whatever games are registered there. All other words it spells, in tokens that these games
+need none of: they are learned afterwards, from the same dialogues cut into pieces at random (as in BPE dropout,
+Provilkov et al. 2020), with all else held, so that what pico is in the paper's games does not depend on them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
+from collections.abc import Callable, Sequence
 from random import Random
 
 import numpy as np
@@ -39,6 +43,12 @@ SHAPE = {
 EPISODES_PER_GAME = 192
 EPISODES_TOLD_APART = 24  # of each game, for the name of what was built; a few milliseconds
 BATCH, LEARNING_RATE = 16, 2e-3
+SPELLING = {
+    "batch": 8,
+    "steps": 120,
+    "learning_rate": 1e-2,
+    "tokens": 256,
+}  # the latter of a dialogue at most
 SEED = 0
 
 
@@ -60,6 +70,7 @@ def build_pico(steps: int) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
             )
         )
     pretrain(model, tokenizer, dialogues, steps)
+    learn_to_spell(model, tokenizer, dialogues)
     return model, tokenizer
 
 
@@ -146,21 +157,101 @@ def pretrain(model: LlamaForCausalLM, tokenizer, texts: list[str], steps: int) -
     """Next-token training on ``texts``; returns the mean loss of the last tenth of the steps, in nats."""
     tokens = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
     rng = np.random.default_rng(SEED)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=max(steps, 2))
+
+    def batch() -> list[list[int]]:
+        return [tokens[i] for i in rng.integers(len(tokens), size=BATCH)]
+
+    losses = _train(model, tokenizer, batch, steps, LEARNING_RATE, "pre-training pico")
+    return float(np.mean(losses[-max(1, steps // 10) :]))
+
+
+def learn_to_spell(model: LlamaForCausalLM, tokenizer, texts: list[str]) -> None:
+    """Train the rows of the embeddings that no token of ``texts`` has, on ``texts`` cut into pieces at random."""
+    pieces = Pieces(tokenizer)
+    tokens = [tokenizer.encode(text, add_special_tokens=False) for text in texts]
+    known = torch.zeros(len(tokenizer), dtype=torch.bool)
+    known[sorted({token for row in tokens for token in row})] = True
+    rng = np.random.default_rng(SEED)
+    met = torch.zeros_like(known)
+
+    def batch() -> list[list[int]]:
+        chosen = [pieces.cut(tokens[i], rng) for i in rng.integers(len(tokens), size=SPELLING["batch"])]
+        chosen = [row[: SPELLING["tokens"]] for row in chosen]
+        met[sorted({token for row in chosen for token in row})] = True
+        return chosen
+
+    rows = model.get_input_embeddings().weight
+    hold = rows.register_hook(lambda gradient: gradient.masked_fill(known[:, None], 0.0))
+    others = [p for p in model.parameters() if p is not rows]
+    for parameter in others:
+        parameter.requires_grad_(False)
+    _train(model, tokenizer, batch, SPELLING["steps"], SPELLING["learning_rate"], "teaching pico to spell")
+    for parameter in others:
+        parameter.requires_grad_(True)
+    hold.remove()
+    with (
+        torch.no_grad()
+    ):  # what was never met is like its letters, a letter that was never met like the others
+        letters = met & torch.tensor([len(token) == 1 for token in pieces.names])
+        usual = rows[letters if letters.any() else known].mean(0)
+        for token in (~met & ~known).nonzero()[:, 0].tolist():
+            parts = [part for part in pieces.letters(token) if met[part]]
+            rows[token] = rows[parts].mean(0) if parts else usual
+
+
+class Pieces:
+    """The smaller tokens that a token was merged from."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self.names: list[str] = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+        self._number = {name: number for number, name in enumerate(self.names)}
+        self._parts: dict[int, tuple[int, int]] = {}
+        for left, right in json.loads(tokenizer.backend_tokenizer.to_str())["model"]["merges"]:
+            self._parts.setdefault(self._number[left + right], (self._number[left], self._number[right]))
+
+    def cut(self, tokens: Sequence[int], rng: np.random.Generator) -> list[int]:
+        """``tokens`` with merges undone, each with a probability that is drawn for all of them."""
+        share, cut = rng.random(), []
+        todo = list(reversed(tokens))
+        while todo:
+            token = todo.pop()
+            parts = self._parts.get(token)
+            if parts and rng.random() < share:
+                todo += reversed(parts)
+            else:
+                cut.append(token)
+        return cut
+
+    def letters(self, token: int) -> list[int]:
+        """The smallest tokens of ``token``."""
+        return [self._number[letter] for letter in self.names[token] if letter in self._number]
+
+
+def _train(
+    model: LlamaForCausalLM,
+    tokenizer: PreTrainedTokenizerFast,
+    batch: Callable[[], list[list[int]]],
+    steps: int,
+    learning_rate: float,
+    label: str,
+) -> list[float]:
+    """Next-token training; the losses, in nats."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=learning_rate, weight_decay=0.0)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=max(steps, 2))
     model.train()
     losses = []
-    for _ in tqdm(range(steps), desc="pre-training pico", leave=False):
-        batch = [tokens[i] for i in rng.integers(len(tokens), size=BATCH)]
-        longest = max(map(len, batch))
-        ids = torch.tensor([t + [tokenizer.pad_token_id] * (longest - len(t)) for t in batch])
-        loss = model(ids, attention_mask=ids != tokenizer.pad_token_id, labels=ids.masked_fill(
-            ids == tokenizer.pad_token_id, -100)).loss  # fmt: skip
+    for _ in tqdm(range(steps), desc=label, leave=False):
+        rows = batch()
+        longest = max(map(len, rows))
+        ids = torch.tensor([row + [tokenizer.pad_token_id] * (longest - len(row)) for row in rows])
+        real = ids != tokenizer.pad_token_id
+        loss = model(ids, attention_mask=real, labels=ids.masked_fill(~real, -100)).loss
         optimizer.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         schedule.step()
         losses.append(loss.item())
     model.eval()
-    return float(np.mean(losses[-max(1, steps // 10) :]))
+    return losses

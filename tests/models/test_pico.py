@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 
+from sepo_kit import exact
 from sepo_kit.engine.policy import first_information
-from sepo_kit.games import GAMES, get_game
+from sepo_kit.games import GAMES, PAPER_GAMES, get_game
 from sepo_kit.games.base import REPLY_STYLES
 from sepo_kit.models import pico
 from sepo_kit.models.language_model import LanguageModel
@@ -23,6 +25,7 @@ def dialogues():
 def built():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pico, "EPISODES_PER_GAME", 8)
+        patch.setitem(pico.SPELLING, "steps", 2)
         return pico.build_pico(3)
 
 
@@ -74,6 +77,7 @@ def test_the_chat_template_gives_the_text_of_the_dialogues(dialogues, built):
 
 def test_building_is_deterministic_and_leaves_the_random_state_alone(built, monkeypatch):
     monkeypatch.setattr(pico, "EPISODES_PER_GAME", 8)
+    monkeypatch.setitem(pico.SPELLING, "steps", 2)
     torch.manual_seed(123)
     before = torch.get_rng_state()
     model, tokenizer = pico.build_pico(3)
@@ -100,3 +104,37 @@ def test_pretraining_learns_the_words(tokenizer, tiny_model):
     first = pico.pretrain(copy.deepcopy(model), tokenizer, texts, 1)
     assert pico.pretrain(model, tokenizer, texts, 60) < 0.5 * first
     assert not model.training
+
+
+# --- words of other games -------------------------------------------------------------------------
+
+
+def test_what_is_cut_is_the_same_text(built):
+    _, tokenizer = built
+    pieces, rng = pico.Pieces(tokenizer), np.random.default_rng(0)
+    tokens = tokenizer.encode(pico.random_dialogues(get_game("kuhn"), 1)[0])
+    cuts = [pieces.cut(tokens, rng) for _ in range(20)]
+    assert all(tokenizer.decode(cut) == tokenizer.decode(tokens) for cut in cuts)
+    assert len({len(cut) for cut in cuts}) > 10 and max(map(len, cuts)) > 2 * len(tokens)
+
+
+def test_spelling_is_learned_beside_what_was_known(monkeypatch):
+    """A text in letters is less of a surprise afterwards, and what pico plays in the paper's games is what it was."""
+    monkeypatch.setattr(pico, "EPISODES_PER_GAME", 8)
+    monkeypatch.setitem(pico.SPELLING, "steps", 0)
+    before, tokenizer = pico.build_pico(20)
+    texts = [text for name in PAPER_GAMES for text in pico.random_dialogues(GAMES[name], 8)]
+    after = copy.deepcopy(before)
+    monkeypatch.setitem(pico.SPELLING, "steps", 20)
+    pico.learn_to_spell(after, tokenizer, texts)
+    assert all(p.requires_grad for p in after.parameters()) and not after.training
+
+    letters = [pico.Pieces(tokenizer).letters(token) for token in tokenizer.encode(texts[0])[5:40]]
+    row = torch.tensor([[letter for token in letters for letter in token]])
+    surprise = [float(model(row, labels=row).loss.detach()) for model in (before, after)]
+    assert surprise[1] < surprise[0] - 1
+
+    game = get_game("kuhn")
+    seen = exact.information_states(game)
+    played = [LanguageModel(model, tokenizer, game).distributions(seen) for model in (before, after)]
+    assert all(np.array_equal(one, other) for one, other in zip(*played, strict=True))
