@@ -48,7 +48,7 @@ KIT   := $(VENV)/.installed-kit-$(call sum,pyproject.toml $(LAB))
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-18s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo "  make reproduce PROFILE=smoke|quick|smollm2|paper SEEDS=3 JOBS=2 ON=slurm ARGS='...'"
+	@echo "  make reproduce PROFILE=smoke|quick|worst-case|reasoned|smollm2|paper SEEDS=3 JOBS=2 ON=slurm ARGS='...'"
 	@echo "  make test PYTEST_ARGS='-k kuhn'   make install PYTHON=/path/to/python"
 
 install: $(KIT)  ## make .venv from the lock (minutes the first time, nothing after that)

@@ -286,6 +286,26 @@ PICO_WORST_CASE_FEW = replace(
 SMOLLM2_WORST_CASE = replace(
     SMOLLM2_SEPO, **SETTLING, steps=200, learning_rate=3e-4, save_every=20, exploiters="worst-case"
 )
+# Ours: replies in words. A matching warm start, whose demonstrations say why; then every prompt gets at most eight
+# replies a step that all matches draw from, so that sixteen groups cost what one would.
+SMOLLM2_REASONED_SFT = replace(SMOLLM2_SFT, records=320, style="reasoned", save_every=40)
+SMOLLM2_REASONED_SEPO = replace(
+    SMOLLM2_SEPO,
+    steps=30,
+    groups=16,
+    replies=8,
+    learning_rate=3e-4,
+    style="reasoned",
+    max_new_tokens=48,
+    save_every=10,
+)
+REASONED = EvaluationSettings(
+    episodes=20,  # paper
+    exact=False,
+    style="reasoned",
+    max_new_tokens=48,  # twice what demonstrations take
+    worst_case="quick",
+)
 SEVERAL_SEEDS = ("ipd", "kuhn")  # in quick; one seed elsewhere
 BOTH_WAYS = ("ipd", "kuhn")  # games that smoke also trains against best responses; quick: Kuhn poker
 SAMPLED = EvaluationSettings(episodes=100, exact=False)
@@ -369,6 +389,10 @@ def _smollm2_plan(model: str, game: str) -> Plan:
     )
 
 
+def _reasoned_plan(model: str, game: str) -> Plan:
+    return Plan(model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, SMOLLM2_REASONED_SEPO, REASONED, minutes=60)
+
+
 def _paper_plan(model: str, game: str) -> Plan:
     return Plan(
         model,
@@ -407,6 +431,12 @@ PROFILES: dict[str, Profile] = {
             "pico, few episodes a step: `sepo-kit study`, the mechanism study of notebook 07",
             _study_plan,
             lambda: [(PICO, "ipd"), (PICO, "kuhn")],
+        ),
+        Profile(
+            "reasoned",
+            "SmolLM2-135M answering in words, three seeds: an hour a game on a CPU",
+            _reasoned_plan,
+            lambda: [(SMOLLM2, "kuhn"), (SMOLLM2, "ipd")],
         ),
         Profile(
             "smollm2",

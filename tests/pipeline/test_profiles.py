@@ -10,7 +10,7 @@ from sepo_kit.training.demonstrations import demonstrated, demonstrations
 
 
 def test_the_profiles_of_the_design_exist():
-    assert list(PROFILES) == ["smoke", "quick", "worst-case", "study", "smollm2", "paper"]
+    assert list(PROFILES) == ["smoke", "quick", "worst-case", "study", "reasoned", "smollm2", "paper"]
 
 
 @pytest.mark.parametrize("profile", PROFILES.values(), ids=PROFILES)
@@ -47,7 +47,7 @@ def test_quick_trains_pico_on_three_seeds_and_smollm2_on_kuhn():
 
 
 def test_unknown_profile_and_plan_name_what_exists():
-    with pytest.raises(ValueError, match="known: smoke, quick, worst-case, study, smollm2, paper"):
+    with pytest.raises(ValueError, match="known: smoke, quick, worst-case, study, reasoned, smollm2, paper"):
         sk.get_profile("fast")
     with pytest.raises(ValueError, match="pico on kuhn"):
         sk.get_profile("smoke").plan("smollm2-135m", "kuhn")
