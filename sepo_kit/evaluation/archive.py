@@ -27,6 +27,7 @@ from sepo_kit.runs import (
     RunError,
     base_of,
     is_aside,
+    lineage,
     read_json,
     read_lines,
     read_manifest,
@@ -74,7 +75,7 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
         request = manifest["request"]
         row |= {"game": str(request["game"]), "stage": str(request["stage"]), "seed": int(request["seed"])}
         row |= {"status": str(manifest["status"]), "machine": str(manifest.get("machine", ""))}
-        row["model"] = _first_model(folder, request)
+        row["model"] = _first_model(folder)
         row["wall_seconds"] = float(manifest.get("wall_seconds", np.nan))
         if (folder / PROGRESS).exists():
             progress = read_json(folder / PROGRESS, dict, {"step": int, "total": int})
@@ -92,12 +93,10 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
     return row
 
 
-def _first_model(folder: Path, request: dict[str, Any], depth: int = 4) -> str:
+def _first_model(folder: Path) -> str:
     """What the chain of bases began with: a model's name."""
-    base = base_of(folder, request)
-    if depth and (Path(base) / MANIFEST).exists():
-        return _first_model(Path(base), read_manifest(base)["request"], depth - 1)
-    return base
+    *_, (first, manifest) = lineage(folder)
+    return base_of(first, manifest["request"])
 
 
 def curves(folder: Path | str) -> pd.DataFrame:

@@ -48,6 +48,7 @@ from sepo_kit.runs import (
     base_of,
     file_hash,
     first_line,
+    lineage,
     read_manifest,
     replacing_folder,
 )
@@ -255,7 +256,8 @@ def _load_run(path: Path, device: torch.device, step: int | None = None) -> Load
         _require_unchanged(path, manifest)
     # An older run's adapter belongs on what it was trained from, a newer one's, and that of a step, on the raw model.
     raw = chain or step is not None
-    base = _load(raw_model(path) if raw else base_of(path, manifest["request"]), device)
+    below = raw_model(path)
+    base = _load(below if raw else base_of(path, manifest["request"]), device)
     if chain and (now := identity(base)) != chain[0]:
         known = {k: v for k, v in chain[0].items() if k in ("sha256", "revision") and v and now.get(k) != v}
         if known and chain[0]["model"] == PICO:  # its last bits are the machine's that built it
@@ -290,11 +292,11 @@ def _require_unchanged(path: Path, manifest: dict[str, Any]) -> None:
 
 def raw_model(run: Path) -> str:
     """What ``load_model`` takes for the model that ``run``, and the runs it was trained on top of, began with."""
-    manifest = read_manifest(run)
-    if manifest.get("chain"):
-        return _found_base(run, manifest["chain"][0])
-    base = base_of(run, manifest["request"])
-    return raw_model(Path(base)) if (Path(base) / "manifest.json").exists() else base
+    for folder, manifest in lineage(run):
+        if manifest.get("chain"):
+            return _found_base(folder, manifest["chain"][0])
+        base = base_of(folder, manifest["request"])
+    return base
 
 
 def _found_base(path: Path, link: dict[str, Any]) -> str:
@@ -323,24 +325,24 @@ def origin(model: LoadedModel) -> tuple[dict[str, Any], ...]:
 
 def adapters_of(run: Path) -> list[Path]:
     """The adapters that make ``run`` out of its raw base model, in their order; none where ``run`` is no run."""
-    if not (run / "manifest.json").exists():
-        return []
-    manifest = read_manifest(run)
-    before = [] if manifest.get("chain") else adapters_of(Path(base_of(run, manifest["request"])))
-    return [*before, run / ADAPTER]
+    found: list[Path] = []
+    for folder, manifest in lineage(run):
+        found.insert(0, folder / ADAPTER)
+        if manifest.get("chain"):  # its adapter is for the raw model
+            break
+    return found
 
 
 def chain_of(run: Path) -> list[dict[str, Any]]:
     """What the manifests of ``run`` and of what it was trained from say of it: the stages, the base left out."""
-    if not (run / "manifest.json").exists():
-        return []
-    manifest = read_manifest(run)
-    if manifest.get("chain"):
-        return manifest["chain"][1:]
-    request = manifest["request"]
-    link = {name: request.get(name) for name in ("stage", "game", "seed", "code")}
-    own = {"commit": manifest.get("commit"), "adapter_sha256": file_hash(run / ADAPTER / WEIGHTS)}
-    return [*chain_of(Path(base_of(run, request))), {**link, **own}]
+    chain: list[dict[str, Any]] = []
+    for folder, manifest in lineage(run):
+        if manifest.get("chain"):
+            return [*manifest["chain"][1:], *chain]
+        link = {name: manifest["request"].get(name) for name in ("stage", "game", "seed", "code")}
+        own = {"commit": manifest.get("commit"), "adapter_sha256": file_hash(folder / ADAPTER / WEIGHTS)}
+        chain.insert(0, {**link, **own})
+    return chain
 
 
 def lora(r: int, alpha: int, dropout: float) -> LoraConfig:

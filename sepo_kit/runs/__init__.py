@@ -35,6 +35,7 @@ from sepo_kit.runs.folder import (
     base_of,
     is_aside,
     is_chain,
+    lineage,
     outdated,
     read_manifest,
 )
@@ -69,6 +70,7 @@ __all__ = [
     "holder",
     "is_aside",
     "is_chain",
+    "lineage",
     "is_held",
     "is_whole",
     "keep_lines",

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -155,6 +156,29 @@ def base_of(folder: Path | str, request: dict[str, Any]) -> str:
     base = str(request["base"])
     beside = os.path.normpath(Path(folder).absolute() / base)
     return beside if base.startswith("..") and os.path.exists(os.path.join(beside, MANIFEST)) else base
+
+
+def lineage(folder: Path | str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The run in ``folder`` and the runs it was trained from, one after the other, with their manifests; nothing where
+    ``folder`` is no run.
+
+    Raises
+    ------
+    RunError
+        A manifest is broken, or says that a run was trained from itself.
+    """
+    folder, met = Path(folder), set()
+    while (folder / MANIFEST).exists():
+        if folder.resolve() in met:
+            raise RunError(
+                f"{folder / MANIFEST} says that the run was trained from itself; put back the right one"
+            )
+        met.add(folder.resolve())
+        manifest = read_manifest(folder)
+        yield folder, manifest
+        if "base" not in manifest["request"]:
+            return
+        folder = Path(base_of(folder, manifest["request"]))
 
 
 def base_as_held(folder: Path | str, base: Path | str) -> str:

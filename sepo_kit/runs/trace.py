@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.runs.files import RunError, file_hash, read_json
-from sepo_kit.runs.folder import MANIFEST, base_of, is_chain, read_manifest
+from sepo_kit.runs.folder import MANIFEST, base_of, is_chain, lineage, read_manifest
 
 PICTURES = (".png", ".svg")
 
@@ -184,16 +184,18 @@ def _of_run(file: Path, folder: Path) -> Trace:
     )  # fmt: skip
 
 
-def _links(folder: Path, depth: int = 8) -> list[dict[str, Any]]:
+def _links(folder: Path) -> list[dict[str, Any]]:
     """The chain of a run whose manifest holds none yet."""
-    manifest = read_manifest(folder)
-    request = manifest["request"]
-    own = {name: request.get(name) for name in ("stage", "game", "seed")} | {"commit": manifest.get("commit")}
-    if "base" not in request:
-        return [own]
-    base = base_of(folder, request)
-    before = (Path(base) / MANIFEST).exists() and depth
-    return [*(_links(Path(base), depth - 1) if before else [{"stage": "base", "model": base}]), own]
+    runs = list(lineage(folder))
+    links = [
+        {name: manifest["request"].get(name) for name in ("stage", "game", "seed")}
+        | {"commit": manifest.get("commit")}
+        for _, manifest in reversed(runs)
+    ]
+    first, manifest = runs[-1]
+    if "base" not in manifest["request"]:
+        return links
+    return [{"stage": "base", "model": base_of(first, manifest["request"])}, *links]
 
 
 def command_of(folder: Path, request: dict[str, Any]) -> str:

@@ -35,8 +35,8 @@ from sepo_kit.runs import (
     file_hash,
     first_line,
     full_disks_named,
+    lineage,
     outdated,
-    read_manifest,
 )
 from sepo_kit.training.processes import lost_processes_named, world
 from sepo_kit.training.request import request_of
@@ -145,6 +145,5 @@ def _raw_base(base: str | Path, loaded: LoadedModel) -> dict[str, Any]:
     """The identity of the model that a chain of older runs began with."""
     if not (Path(base) / MANIFEST).exists():
         return identity(loaded)
-    while (Path(base) / MANIFEST).exists():
-        base = base_of(base, read_manifest(base)["request"])
-    return identity(load_model(base))
+    *_, (first, manifest) = lineage(base)
+    return identity(load_model(base_of(first, manifest["request"])))

@@ -25,6 +25,7 @@ from transformers import (
     Phi3ForCausalLM,
 )
 
+from sepo_kit.evaluation.archive import find_runs
 from sepo_kit.games import GAMES, KIT_GAMES, get_game
 from sepo_kit.games.kuhn import KuhnInformation
 from sepo_kit.models import loading, pico
@@ -32,6 +33,8 @@ from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import (
     LORA_TARGETS,
     LoadedModel,
+    adapters_of,
+    chain_of,
     language_model,
     load_model,
     lora,
@@ -39,6 +42,7 @@ from sepo_kit.models.loading import (
     training_dtype,
 )
 from sepo_kit.runs import Run, RunError, file_hash
+from sepo_kit.runs.trace import trace
 
 
 def message(error) -> str:
@@ -281,6 +285,26 @@ def test_a_run_whose_base_is_gone(tmp_path, trained):
     with pytest.raises(ValueError, match=f"unknown model '{path}'") as error:
         load_model(second.path)
     message(error)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_run_that_was_trained_from_itself(tmp_path, trained, length):
+    """By its manifest, at once or by way of another: said in one line, wherever bases are followed."""
+    path, _ = trained
+    runs = [path, tmp_path / "second"][:length]
+    for number, folder in enumerate(runs):
+        if folder != path:
+            shutil.copytree(path, folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest.pop("chain", None)
+        manifest["request"] |= {"base": str(runs[number - 1]), "game": "kuhn", "stage": "sepo", "seed": 0}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+    says = "manifest.json says that the run was trained from itself"
+    for follow in (load_model, chain_of, adapters_of, trace):
+        with pytest.raises(RunError, match=says) as error:
+            follow(path)
+        message(error)
+    assert find_runs(path)["problem"].str.contains(says).all()
 
 
 def test_a_run_plays_as_it_was_trained_unless_told_otherwise(trained, tiny_folder):
