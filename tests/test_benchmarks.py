@@ -17,6 +17,7 @@ SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - {"common"} - 
 SHOWN = {
     "exact": ("times_peer", "OpenSpiel"),
     "lab": ("limit_ms", "slider move"),
+    "leduc": ("worst_case", "MCCFR", "pico"),
     "reasoned": ("times", "token trees"),
     "rollout": ("lockstep_per_s", "reasoned", "self-play"),
     "scaling": ("times", "processes"),
