@@ -174,6 +174,10 @@ def _parser() -> argparse.ArgumentParser:
             "--settings", type=Path, metavar="FILE",
             help="a JSON file with the settings, in place of the profile's (every run's manifest has them)",
         )  # fmt: skip
+        train.add_argument(
+            "-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"),
+            help="another value of a setting, as in -p steps 60 -p limits '{\"exploit\": 0.1}'; may be repeated",
+        )  # fmt: skip
         seeds = train.add_mutually_exclusive_group()
         seeds.add_argument("--seed", type=int, default=0)
         seeds.add_argument(
@@ -381,8 +385,9 @@ def _audit(options: argparse.Namespace) -> None:
 
 def _train(options: argparse.Namespace) -> None:
     import sepo_kit as sk
+    from sepo_kit.pipeline.parameters import split_pairs
     from sepo_kit.pipeline.profiles import EACH_SEED
-    from sepo_kit.pipeline.settings_file import read_settings
+    from sepo_kit.pipeline.settings_file import changed, read_settings
     from sepo_kit.training.processes import world
     from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -393,6 +398,7 @@ def _train(options: argparse.Namespace) -> None:
     else:
         plan = sk.get_profile(options.profile).plan(options.like or options.model, game)
         settings = plan.sft if options.stage == "train-sft" else plan.sepo
+    settings = changed(settings, split_pairs(options.p))
     if getattr(options, "weights", None):
         settings = replace(settings, weights=sk.Weights(*options.weights))
     if options.report_to:

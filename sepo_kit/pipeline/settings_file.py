@@ -1,13 +1,15 @@
-"""Settings of a training stage as a JSON file: an object with a field per setting, each checked when it is read."""
+"""Settings of a training stage from outside: a JSON file with a field per setting, and changes from the command line;
+each is checked when it is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sepo_kit.games.base import POOLS, Pools, Weights
+from sepo_kit.pipeline.parameters import parameter
 from sepo_kit.runs import RunError, read_json, write_json
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -22,6 +24,7 @@ KINDS: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "Pools": (f"an object with {', '.join(POOLS)}", lambda value: isinstance(value, dict)),
     "Mapping[str, float]": ("an object", lambda value: isinstance(value, dict)),
 }
+SHAPES = {"Weights": "dict", "Pools": "dict", "Mapping[str, float]": "dict", "tuple[str, ...]": "list"}
 PARTS = {"Weights": {"exploit", "collusion", "externality"}, "Pools": set(POOLS)}
 
 
@@ -54,6 +57,32 @@ def read_settings(file: Path | str, kind: type[Settings]) -> Settings:
         return kind(**{name: _value(name, str(declared[name].type), each) for name, each in values.items()})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from None
+
+
+def changed(settings: Settings, given: Mapping[str, str]) -> Settings:
+    """``settings`` with other values of those that are ``given`` by name, as they are written on a command line.
+
+    Raises
+    ------
+    ValueError
+        A name is unknown, or a value is not what its setting must be.
+
+    >>> changed(SFTSettings(records=8, epochs=1, learning_rate=1e-3), {"records": "16"}).records
+    16
+    """
+    declared = {field.name: str(field.type).partition(" | ") for field in fields(settings)}
+    if unknown := sorted(given.keys() - declared.keys()):
+        raise ValueError(f"unknown setting {', '.join(unknown)}; known: {', '.join(declared)}")
+    values = {}
+    for name, text in given.items():
+        kind, _, empty = declared[name]
+        if empty and text.lower() in ("none", "null"):
+            values[name] = None
+            continue
+        written = SHAPES.get(kind, kind)
+        value = parameter(name, text, written)
+        values[name] = tuple(value) if written == "list" else _value(name, kind, value)
+    return replace(settings, **values)
 
 
 def _value(name: str, declared: str, value: Any) -> Any:

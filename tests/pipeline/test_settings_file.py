@@ -10,7 +10,7 @@ import pytest
 from sepo_kit.games import Weights
 from sepo_kit.games.base import Pools
 from sepo_kit.pipeline.profiles import PROFILES
-from sepo_kit.pipeline.settings_file import read_settings, write_settings
+from sepo_kit.pipeline.settings_file import changed, read_settings, write_settings
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
 SEPO = {"steps": 3, "rollouts": 4, "learning_rate": 1e-3, "beta": 0.1}
@@ -88,3 +88,45 @@ def test_a_file_that_is_missing_or_broken_is_one_line(tmp_path, text):
         (tmp_path / "settings.json").write_text(text)
     with pytest.raises(ValueError, match=r"settings\.json is (missing|not valid JSON)"):
         read_settings(tmp_path / "settings.json", SEPOSettings)
+
+
+# --- from the command line ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        (
+            {"steps": "60", "mode": "shared", "exploiters": "worst-case", "learning_rate": "1e-4"},
+            {"steps": 60, "mode": "shared", "exploiters": "worst-case", "learning_rate": 1e-4},
+        ),
+        ({"limits": '{"exploit": 0.1}'}, {"limits": {"exploit": 0.1}}),
+        ({"weights": "{exploit: 1, collusion: 0, externality: 2}"}, {"weights": Weights(1, 0, 2)}),
+        ({"weights": "none", "horizon": "None"}, {"weights": None, "horizon": None}),
+        ({"horizon": "round", "common_random_numbers": "false"}, {"horizon": "round", "common_random_numbers": False}),
+        ({"report_to": "tensorboard,wandb"}, {"report_to": ("tensorboard", "wandb")}),
+    ],
+)  # fmt: skip
+def test_settings_can_be_changed_by_words(given, values):
+    before = SEPOSettings(**SEPO, weights=Weights(1, 1, 1))
+    assert changed(before, given) == replace(before, **values)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"stepz": "3"}, "unknown setting stepz; known: rollouts, groups, mode, "),
+        ({"steps": "many"}, "steps must be a whole number, got 'many'"),
+        ({"steps": "None"}, "steps must be a whole number, got 'None'"),
+        ({"steps": "-1"}, "steps must be > 0, got -1"),
+        ({"common_random_numbers": "no"}, "common_random_numbers must be True or False, got 'no'"),
+        ({"limits": "0.1"}, "limits must be an object, as in {\"exploit\": 0.1}, got '0.1'"),
+        ({"weights": '{"exploit": 1}'}, "weights must be an object with exploit, collusion and externality"),
+        ({"report_to": "paper"}, "report_to must be a list with some of tensorboard"),
+        ({"mode": "odd"}, "odd"),
+    ],
+)
+def test_what_no_setting_can_be_is_refused_by_name(given, said):
+    with pytest.raises(ValueError) as error:
+        changed(SEPOSettings(**SEPO), given)
+    assert said in str(error.value) and "\n" not in str(error.value)
