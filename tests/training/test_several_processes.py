@@ -67,7 +67,8 @@ def test_two_processes_make_the_update_that_one_makes(one, two, stage):
         load_file(runs / stage / "adapter" / "adapter_model.safetensors") for runs in (one, two[0])
     )
     assert mine.keys() == theirs.keys()
-    assert max(float((mine[name] - theirs[name]).abs().max()) for name in mine) < 1e-5
+    # One lays out its rows as token trees, two pad them: sums in another order, through two updates of Adam.
+    assert max(float((mine[name] - theirs[name]).abs().max()) for name in mine) < 5e-5
     assert max(float(mine[name].abs().max()) for name in mine if "lora_B" in name) > 1e-3
 
 

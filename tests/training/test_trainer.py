@@ -222,6 +222,25 @@ def test_out_of_memory_in_the_backward_pass_repeats_the_step_too(made, capfd):
     assert second.endswith("in 4 pieces")
 
 
+def test_so_does_one_on_token_trees(warm_start, monkeypatch):
+    trainer = warm_start()
+    assert trainer.on_trees
+    sizes = tiny.tokens_read(trainer.model.get_base_model().model, monkeypatch)
+    whole = sft_step(trainer)
+    trainer = warm_start()
+    assert trainer.on_trees
+    body = trainer.model.get_base_model().model
+    forward = body.forward
+
+    def bounded(*args, **kwargs):
+        if kwargs["input_ids"].numel() >= max(sizes):
+            raise FULL[0]
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(body, "forward", bounded)
+    assert similar(sft_step(trainer), whole) and trainer.pieces > 1
+
+
 def test_what_does_not_fit_at_all_ends_in_one_line(made, monkeypatch, capfd):
     trainer = made()
     limited(trainer, monkeypatch, 10)
@@ -304,6 +323,7 @@ def test_a_warm_start_out_of_memory_halves_its_batch(warm_start, monkeypatch, ca
     whole = sft_step(warm_start())
     capfd.readouterr()
     trainer = warm_start()
+    trainer.on_trees = False
     longest = max(len(row["input_ids"]) for row in trainer.train_dataset)
     limited(trainer, monkeypatch, 3 * longest, FULL[1])
     assert similar(sft_step(trainer), whole) and whole.norm() > 0
