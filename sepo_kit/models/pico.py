@@ -43,12 +43,7 @@ SHAPE = {
 EPISODES_PER_GAME = 192
 EPISODES_TOLD_APART = 24  # of each game, for the name of what was built; a few milliseconds
 BATCH, LEARNING_RATE = 16, 2e-3
-SPELLING = {
-    "batch": 8,
-    "steps": 120,
-    "learning_rate": 1e-2,
-    "tokens": 256,
-}  # the latter of a dialogue at most
+SPELLING = {"batch": 8, "steps": 120, "learning_rate": 1e-2, "tokens": 256}  # the last: of a dialogue
 SEED = 0
 
 
@@ -189,9 +184,8 @@ def learn_to_spell(model: LlamaForCausalLM, tokenizer, texts: list[str]) -> None
     for parameter in others:
         parameter.requires_grad_(True)
     hold.remove()
-    with (
-        torch.no_grad()
-    ):  # what was never met is like its letters, a letter that was never met like the others
+    with torch.no_grad():
+        # What was never met is like its letters, a letter that was never met like the others.
         letters = met & torch.tensor([len(token) == 1 for token in pieces.names])
         usual = rows[letters if letters.any() else known].mean(0)
         for token in (~met & ~known).nonzero()[:, 0].tolist():

@@ -171,8 +171,8 @@ def _score_trees(
 def _chosen(
     head: nn.Module, hidden: Tensor, temperature: float, rows: Tensor, tokens: Tensor, told: list[Tensor]
 ) -> Tensor:
-    """Log-probabilities of ``tokens`` at ``rows`` of ``hidden``; ``told`` is given the entropy and the
-    likeliest token of every row, once."""
+    """Log-probabilities of ``tokens`` at ``rows`` of ``hidden``; ``told`` is given the entropies and
+    likeliest tokens of all rows, once."""
     log_p = torch.log_softmax(head(hidden).float() / temperature, -1)
     if not told:  # not where it is computed again for the backward pass
         told += [torch.special.entr(log_p.detach().exp()).sum(-1), log_p.detach().argmax(-1)]
