@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from sepo_kit.models.dropout import evaluating
 from sepo_kit.models.prefix import Tree, batches, laid_out, shares_prefixes, trees, trunk_of
 from sepo_kit.models.prefix_cache import Context, shared_length
 
@@ -112,7 +113,8 @@ def scores_on_trees(model: nn.Module) -> bool:
     body, head = _body_and_head(model)
     some = torch.arange(PROBED, device=next(model.parameters()).device)[None]
     ids = some % head.weight.shape[0]
-    with torch.no_grad():
+    # A dropout that acts would make the two differ, and the draws it takes would be missed where a run goes on.
+    with evaluating(model), torch.no_grad():
         whole = model(input_ids=ids, use_cache=False).logits
         parts = head(body(input_ids=ids, use_cache=False).last_hidden_state)
     return bool(torch.allclose(whole.float(), parts.float(), rtol=1e-3, atol=1e-4))

@@ -17,10 +17,10 @@ from sepo_kit import exact
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.games.base import POOLS, Game
+from sepo_kit.models.dropout import evaluating
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.objective.terms import guaranteed, objective, results_of, terms_of
 from sepo_kit.runs import RunError, append_line, keep_lines, read_lines
-from sepo_kit.training.rollouts import evaluating
 
 EXACT_CURVE = "exact.jsonl"
 EPISODES = 100  # fresh ones per opponent, where terms cannot be enumerated

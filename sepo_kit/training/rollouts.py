@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from itertools import pairwise
 from typing import Any
@@ -21,6 +20,7 @@ from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.reuse import Reusing
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
+from sepo_kit.models.dropout import evaluating
 from sepo_kit.models.language_model import Branching, LanguageModel
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.step import TrainingStep
@@ -234,14 +234,3 @@ class Rollouts:
 
 def _group(match: Match) -> tuple[str, str, int]:
     return match.pool, match.opponent, match.group
-
-
-@contextmanager
-def evaluating(model: torch.nn.Module):
-    """Dropout off inside the block."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)

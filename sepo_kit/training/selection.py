@@ -15,9 +15,10 @@ import numpy as np
 from transformers import TrainerCallback
 
 from sepo_kit import exact
+from sepo_kit.models.dropout import evaluating
 from sepo_kit.objective.terms import guaranteed, safety
 from sepo_kit.runs import SCORES, Run, append_line, read_lines, twelve_digits
-from sepo_kit.training.rollouts import Rollouts, evaluating
+from sepo_kit.training.rollouts import Rollouts
 
 
 class Scores(TrainerCallback):

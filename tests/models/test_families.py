@@ -15,9 +15,10 @@ from transformers.models.gemma4 import modeling_gemma4
 
 from sepo_kit.games import get_game
 from sepo_kit.games.kuhn import KuhnInformation
+from sepo_kit.models.dropout import evaluating
 from sepo_kit.models.loading import language_model, load_model
 from sepo_kit.runs import METRICS, Run, read_lines
-from sepo_kit.training import grpo, rollouts, sft
+from sepo_kit.training import grpo, sft
 from sepo_kit.training.demonstrations import demonstrations
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -145,7 +146,7 @@ def test_what_is_trained_is_the_log_probability_of_the_reply(family, tmp_path, m
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p + reply for p in prompts])
     mask = torch.tensor([[0] * (width - len(p)) + [1] * (len(p) + len(reply)) for p in prompts])
-    with rollouts.evaluating(trainer.model), torch.no_grad():
+    with evaluating(trainer.model), torch.no_grad():
         found, entropies, _ = trainer._get_per_token_logps_and_entropies(
             trainer.model, ids, mask, 3, None, True
         )

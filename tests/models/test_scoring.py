@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from peft import get_peft_model
 
 from sepo_kit.models import scoring
+from sepo_kit.models.loading import lora
 from sepo_kit.models.scoring import passes, score_replies, scores_on_trees
 
 TEMPERATURE = 0.7
@@ -79,6 +81,17 @@ def test_the_likeliest_tokens_are_known(tokenizer):
             best = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1].argmax(-1)
             assert row[: len(reply)].bool().tolist() == (best == torch.tensor(reply)).tolist()
             assert not row[len(reply) :].any()
+
+
+def test_dropout_does_not_hide_that_trees_can_be_used(tokenizer):
+    """Nor does the question take draws from those of the training."""
+    adapted = get_peft_model(tiny.model(tokenizer), lora(4, 8, 0.5)).train()
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.normal_(parameter)
+    before = torch.get_rng_state()
+    assert scores_on_trees(adapted) and adapted.training
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_what_replies_share_is_computed_once(tokenizer, monkeypatch):

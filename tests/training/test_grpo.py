@@ -17,6 +17,7 @@ from sepo_kit import exact
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
+from sepo_kit.models.dropout import evaluating
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel, language_model, load_model
 from sepo_kit.objective.credit import MODES, assign_credit, training_matches
@@ -24,7 +25,7 @@ from sepo_kit.objective.terms import guaranteed, results_of, safety, terms_of
 from sepo_kit.runs import METRICS, Run, read_json, read_lines
 from sepo_kit.training import grpo, styles
 from sepo_kit.training.grpo import sepo_trainer, train_sepo
-from sepo_kit.training.rollouts import Rollouts, evaluating
+from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.trainer import is_reference
 
