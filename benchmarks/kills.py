@@ -104,9 +104,8 @@ def made(folder: Path) -> dict[str, str]:
         told.pop(OF_THE_CHECKOUT, None)
     for name, value in (("metrics.jsonl", rows), ("manifest.json", manifest)):
         found[name] = hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-    left = sorted(
-        path.name for path in folder.rglob(".*") if path.name != LOCK
-    )  # one that nobody holds says nothing
+    # A lock that nobody holds says nothing.
+    left = sorted(path.name for path in folder.rglob(".*") if path.name != LOCK)
     return found | ({"left behind": " ".join(left)} if left else {})
 
 

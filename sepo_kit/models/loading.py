@@ -256,7 +256,7 @@ def _load_run(path: Path, device: torch.device, step: int | None = None) -> Load
         _require_unchanged(path, manifest)
     # An older run's adapter belongs on what it was trained from, a newer one's, and that of a step, on the raw model.
     raw = chain or step is not None
-    below = raw_model(path)
+    below = raw_model(path)  # follows the runs below to their end, and says where there is none
     base = _load(below if raw else base_of(path, manifest["request"]), device)
     if chain and (now := identity(base)) != chain[0]:
         known = {k: v for k, v in chain[0].items() if k in ("sha256", "revision") and v and now.get(k) != v}

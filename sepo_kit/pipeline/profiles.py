@@ -285,12 +285,12 @@ PICO_WORST_CASE_FEW = replace(
 )
 # Leduc poker has 288 information states, in words that pico has to spell. After a short warm start its worst case is
 # above 2, what folding to every bet loses, and against best responses it ends there; after a longer one it is not.
-PICO_SFT_LEDUC = replace(PICO_SFT, records=5_500, epochs=2, save_every=500)
-PICO_WORST_CASE_LEDUC = replace(PICO_WORST_CASE_FEW, steps=300, learning_rate=3e-4)
+PICO_SFT_OF = {"leduc": replace(PICO_SFT, records=5_500, epochs=2, save_every=500)}
+PICO_WORST_CASE_OF = {"leduc": replace(PICO_WORST_CASE_FEW, steps=300, learning_rate=3e-4)}
 SMOLLM2_WORST_CASE = replace(
     SMOLLM2_SEPO, **SETTLING, steps=200, learning_rate=3e-4, save_every=20, exploiters="worst-case"
 )
-# Ours: replies in words. A matching warm start, whose demonstrations say why; then every prompt gets at most eight
+# Ours: replies in words. A warm start on demonstrations that say why; then every prompt gets at most eight
 # replies a step that all matches draw from, so that sixteen groups cost what one would.
 SMOLLM2_REASONED_SFT = replace(SMOLLM2_SFT, records=320, style="reasoned", save_every=40)
 SMOLLM2_REASONED_SEPO = replace(
@@ -321,9 +321,7 @@ def _pico_sepo(game: str) -> SEPOSettings:
 
 
 def _pico_worst_case(game: str) -> SEPOSettings:
-    if game == "leduc":
-        return PICO_WORST_CASE_LEDUC
-    return PICO_WORST_CASE_FEW if _few(game) else PICO_WORST_CASE
+    return PICO_WORST_CASE_OF.get(game, PICO_WORST_CASE_FEW if _few(game) else PICO_WORST_CASE)
 
 
 def _evaluation(game: str) -> EvaluationSettings:
@@ -371,7 +369,7 @@ def _quick_plan(model: str, game: str) -> Plan:
     sepo, seeds = _pico_sepo(game), (0, 1, 2)
     if game not in SEVERAL_SEEDS:  # ours: a single seed shows no spread, so it need not show a plateau either
         sepo, seeds = replace(sepo, steps=60, save_every=20), (0,)
-    sft = _fitted(PICO_SFT_LEDUC if game == "leduc" else PICO_SFT, game)
+    sft = _fitted(PICO_SFT_OF.get(game, PICO_SFT), game)
     guarded = replace(_pico_worst_case(game), steps=120) if game == "kuhn" else None
     minutes = 1.0 + 0.9 * len(seeds)
     return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes=minutes, worst_case=guarded)

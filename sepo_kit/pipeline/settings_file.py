@@ -3,7 +3,7 @@ each is checked when it is read."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, asdict, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -47,14 +47,12 @@ def read_settings(file: Path | str, kind: type[Settings]) -> Settings:
         values = asked.get("settings")
     if not isinstance(values, dict):
         raise RunError(f"{file} must hold an object with the fields of {kind.__name__}, got {values!r:.40}")
-    declared = {field.name: field for field in fields(kind)}
-    if unknown := sorted(values.keys() - declared.keys()):
-        raise ValueError(f"{file}: unknown setting {', '.join(unknown)}; known: {', '.join(declared)}")
-    needed = [n for n, f in declared.items() if f.default is MISSING and f.default_factory is MISSING]
-    if missing := [name for name in needed if name not in values]:
-        raise ValueError(f"{file}: {', '.join(missing)} missing; write them as numbers")
     try:
-        return kind(**{name: _value(name, str(declared[name].type), each) for name, each in values.items()})
+        declared = _declared(kind, values)
+        needed = [f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING]
+        if missing := [name for name in needed if name not in values]:
+            raise ValueError(f"{', '.join(missing)} missing; write them as numbers")
+        return kind(**{name: _value(name, declared[name], each) for name, each in values.items()})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}: {error}") from None
 
@@ -70,12 +68,9 @@ def changed(settings: Settings, given: Mapping[str, str]) -> Settings:
     >>> changed(SFTSettings(records=8, epochs=1, learning_rate=1e-3), {"records": "16"}).records
     16
     """
-    declared = {field.name: str(field.type).partition(" | ") for field in fields(settings)}
-    if unknown := sorted(given.keys() - declared.keys()):
-        raise ValueError(f"unknown setting {', '.join(unknown)}; known: {', '.join(declared)}")
-    values = {}
+    declared, values = _declared(type(settings), given), {}
     for name, text in given.items():
-        kind, _, empty = declared[name]
+        kind, _, empty = declared[name].partition(" | ")
         if empty and text.lower() in ("none", "null"):
             values[name] = None
             continue
@@ -83,6 +78,14 @@ def changed(settings: Settings, given: Mapping[str, str]) -> Settings:
         value = parameter(name, text, written)
         values[name] = tuple(value) if written == "list" else _value(name, kind, value)
     return replace(settings, **values)
+
+
+def _declared(kind: type[Settings], named: Iterable[str]) -> dict[str, str]:
+    """How every setting of ``kind`` is declared; ValueError where one of ``named`` is none of them."""
+    declared = {field.name: str(field.type) for field in fields(kind)}
+    if unknown := sorted(set(named) - declared.keys()):
+        raise ValueError(f"unknown setting {', '.join(unknown)}; known: {', '.join(declared)}")
+    return declared
 
 
 def _value(name: str, declared: str, value: Any) -> Any:

@@ -145,7 +145,8 @@ class OnTrees:
 
     def __call__(self, input_ids: Tensor, attention_mask: Tensor, labels: Tensor, **_) -> SimpleNamespace:
         said = []
-        for ids, real, learned in zip(input_ids, attention_mask.bool(), labels != IGNORED, strict=True):
+        rows = (part.cpu() for part in (input_ids, attention_mask.bool(), labels != IGNORED))
+        for ids, real, learned in zip(*rows, strict=True):
             row, reply = ids[real].tolist(), int(learned.sum())  # which comes last
             said.append((tuple(row[:-reply]), tuple(row[-reply:])))
         scored = score_replies(self.model, said, temperature=1.0)

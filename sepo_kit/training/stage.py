@@ -23,6 +23,7 @@ from sepo_kit.models.loading import (
     load_model,
     origin,
     quiet,
+    raw_model,
     require_targets,
 )
 from sepo_kit.runs import (
@@ -31,11 +32,9 @@ from sepo_kit.runs import (
     WEIGHTS,
     Run,
     RunError,
-    base_of,
     file_hash,
     first_line,
     full_disks_named,
-    lineage,
     outdated,
 )
 from sepo_kit.training.processes import lost_processes_named, world
@@ -143,7 +142,5 @@ def _chain(base: str | Path, loaded: LoadedModel, run: Run) -> list[dict[str, An
 
 def _raw_base(base: str | Path, loaded: LoadedModel) -> dict[str, Any]:
     """The identity of the model that a chain of older runs began with."""
-    if not (Path(base) / MANIFEST).exists():
-        return identity(loaded)
-    *_, (first, manifest) = lineage(base)
-    return identity(load_model(base_of(first, manifest["request"])))
+    is_run = (Path(base) / MANIFEST).exists()
+    return identity(load_model(raw_model(Path(base))) if is_run else loaded)

@@ -93,9 +93,9 @@ def rows_scored(trainer, monkeypatch) -> list[int]:
     return seen
 
 
-def limited(trainer, monkeypatch, most: int, error: Exception = FULL[0]) -> list[int]:
-    """Memory for ``most`` tokens of one forward pass; the sizes that were asked for."""
-    base = trainer.model.get_base_model()
+def limited(trainer, monkeypatch, most: int, error: Exception = FULL[0], part=None) -> list[int]:
+    """Memory for ``most`` tokens of one forward pass of the model, or ``part`` of it; the sizes that were asked for."""
+    base = part or trainer.model.get_base_model()
     forward = base.forward
     sizes: list[int] = []
 
@@ -229,15 +229,7 @@ def test_so_does_one_on_token_trees(warm_start, monkeypatch):
     whole = sft_step(trainer)
     trainer = warm_start()
     assert trainer.on_trees
-    body = trainer.model.get_base_model().model
-    forward = body.forward
-
-    def bounded(*args, **kwargs):
-        if kwargs["input_ids"].numel() >= max(sizes):
-            raise FULL[0]
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(body, "forward", bounded)
+    limited(trainer, monkeypatch, max(sizes) - 1, part=trainer.model.get_base_model().model)
     assert similar(sft_step(trainer), whole) and trainer.pieces > 1
 
 
