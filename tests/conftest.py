@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 # Before torch, transformers and TRL are imported: by tests in this process and by notebooks started from one.
@@ -39,6 +40,19 @@ def cache_folder(tmp_path_factory) -> Path:
         del os.environ["SEPO_KIT_CACHE"]
     else:
         os.environ["SEPO_KIT_CACHE"] = before
+
+
+@pytest.fixture(autouse=True)
+def no_figure_open():
+    """Pyplot's figures are the whole process's: none of an earlier test or doctest, none for a later one."""
+
+    def close() -> None:
+        if pyplot := sys.modules.get("matplotlib.pyplot"):
+            pyplot.close("all")
+
+    close()
+    yield
+    close()
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from itertools import product
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,12 +12,6 @@ from sepo_kit import figures
 from sepo_kit.evaluation.statistics import over_seeds
 
 SEEDS = (0, 1, 2)
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """Figures: they draw what the data says, with labels and units."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-import pytest
 
 import sepo_kit as sk
 from sepo_kit import figures
@@ -29,12 +27,6 @@ ROWS = [
         ("nra", None, None, None, 1),
     )
 ]
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def test_stage_terms_leaves_out_what_is_not_defined_and_draws_intervals():

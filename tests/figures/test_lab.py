@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,12 +13,6 @@ from sepo_kit.figures import lab
 
 SPEC = sk.get_game("ipd").spec
 WEIGHTS = SPEC.weights
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def named(name, *terms):

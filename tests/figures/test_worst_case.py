@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,12 +10,6 @@ import sepo_kit as sk
 from sepo_kit import figures
 from sepo_kit.evaluation import worst_cases
 from sepo_kit.evaluation.self_play import markets
-
-
-@pytest.fixture(autouse=True)
-def closed():
-    yield
-    plt.close("all")
 
 
 def points(*bounds):
