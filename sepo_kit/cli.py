@@ -250,6 +250,14 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
     study.set_defaults(run=_study)
 
+    best = commands.add_parser(
+        "reference",
+        help="what there was to win: every strategy and the reference policy of each game (minutes)",
+    )
+    best.add_argument("--games", nargs="+", metavar="GAME", help="default: the paper's")
+    best.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
+    best.set_defaults(run=_reference)
+
     data = commands.add_parser("data", help="write the demonstrations corpus")
     data.add_argument("--folder", type=Path, help="default: data/sft")
     data.add_argument(
@@ -500,6 +508,16 @@ def _study_exploiters(options: argparse.Namespace) -> None:
             drawn = figures.exploiter_curves(logs, game, agent)
             path = figures.save(drawn, logs[logs["game"] == game], pictures, f"exploiters-{agent}-{game}")
             print(f"written: {path}")
+
+
+def _reference(options: argparse.Namespace) -> None:
+    from sepo_kit.evaluation.evidence import PAPER_GAMES
+    from sepo_kit.evaluation.published_pools import write_reference
+    from sepo_kit.runs.project import PROJECT
+
+    folder = options.results or PROJECT / "data" / "results"
+    for path in write_reference(folder, options.games or list(PAPER_GAMES)):
+        print(f"written: {path}")
 
 
 def _data(options: argparse.Namespace) -> None:

@@ -163,9 +163,12 @@ class GenerousTitForTat(Strategy):
 
     id = "generous-tit-for-tat"
 
+    def __init__(self, forgiveness: float = 1 / 3) -> None:
+        self.forgiveness = forgiveness
+
     def distribution(self, seen: DilemmaInformation) -> Mapping[str, float]:
         if seen.last == DEFECT:
-            return either(COOPERATE, 1 / 3, DEFECT)
+            return either(COOPERATE, self.forgiveness, DEFECT)
         return surely(COOPERATE)
 
     def explain(self, seen: DilemmaInformation, action: str) -> str:
