@@ -1,41 +1,78 @@
-"""``{published} METRIC GAME ...``: what arXiv 2605.30854 prints of a metric beside what ``data/results`` holds today.
+"""Tables that are read from ``data/paper`` and ``data/results`` when the site is built: pages follow the results.
 
-Both are read from their files when the site is built, so the page follows the results.
+``{published} METRIC GAME ...``: what arXiv 2605.30854 prints of a metric beside ours. ``{claims}``: its claims, judged.
+``{to-win}``: what there was to win, and how much was won. ``{pools} GAME``: ours beside the published opponents.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import pandas as pd
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sepo_kit.evaluation.paper import published
+from sepo_kit.evaluation.claims import judge, share_won
+from sepo_kit.evaluation.evidence import RESULTS, our_means, our_results, published_numbers, read_evidence
+from sepo_kit.evaluation.paper import PAPER, published
+from sepo_kit.evaluation.published_pools import against_both_nash, effect_of_pools
 from sepo_kit.evaluation.results import STAGE_NAMES
-
-RESULTS = Path(__file__).parents[2] / "data" / "results"
-PROFILES = ("quick", "worst-case", "smollm2", "paper")  # those whose tables are published, later ones count
+from sepo_kit.evaluation.verdicts import markdown
 
 
-class Published(SphinxDirective):
+class Table(SphinxDirective):
+    """A table in Markdown; the page is built anew where a table of ours or the paper's has changed."""
+
+    def run(self) -> list[nodes.Node]:
+        for file in [*RESULTS.glob("*"), *PAPER.glob("*.csv")]:
+            self.env.note_dependency(str(file))
+        return self.parse_text_to_nodes(self.text())
+
+    def text(self) -> str:
+        raise NotImplementedError
+
+
+class Published(Table):
     required_arguments = 2
     final_argument_whitespace = True
 
-    def run(self) -> list[nodes.Node]:
-        metric, games = self.arguments[0], self.arguments[1].split()
-        for file in result_files():
-            self.env.note_dependency(str(file))
-        return self.parse_text_to_nodes("\n".join(lines(metric, games)))
+    def text(self) -> str:
+        return "\n".join(lines(self.arguments[0], self.arguments[1].split()))
+
+
+class Claims(Table):
+    def text(self) -> str:
+        return markdown(judge(read_evidence()))
+
+
+class ToWin(Table):
+    def text(self) -> str:
+        return markdown(share_won(read_evidence()))
+
+
+class Pools(Table):
+    required_arguments = 1
+
+    def text(self) -> str:
+        (game,) = self.arguments
+        if game == "kuhn":
+            agents = against_both_nash(pd.read_parquet(RESULTS / "worst-case-policies.parquet"))
+            return markdown(
+                agents.groupby(["model", "stage"], sort=False).mean().drop(columns="seed").reset_index()
+            )
+        return markdown(effect_of_pools(pd.read_csv(RESULTS / "reference.csv"), game))
 
 
 def lines(metric: str, games: Sequence[str]) -> Iterator[str]:
-    """The table as Markdown; '-' where nothing is reported."""
+    """The table of ``{published}`` as Markdown; '-' where nothing is reported."""
     yield f"| whose | game | model | {' | '.join(STAGE_NAMES.values())} |"
     yield "|---|---|---|" + "---:|" * len(STAGE_NAMES)
-    for whose, frame in (("published", theirs(metric)), ("ours", ours(metric))):
+    both = (
+        ("published", published_numbers(published("P1"), metric)),
+        ("ours", our_means(our_results(), metric)),
+    )
+    for whose, frame in both:
         for (game, model), row in frame.iterrows():
             if game in games and row.notna().any():
                 cells = (
@@ -44,31 +81,12 @@ def lines(metric: str, games: Sequence[str]) -> Iterator[str]:
                 yield f"| {whose} | {game} | {model} | {' | '.join(cells)} |"
 
 
-def theirs(metric: str) -> pd.DataFrame:
-    """P1's numbers, a stage a column; of several checkpoints the one with the best Safety, as the paper reports it."""
-    table = published("P1").sort_values("safety", ascending=False, kind="stable")
-    if metric not in table:  # the worst case is nobody's but ours
-        return pd.DataFrame()
-    best = table.drop_duplicates(["game", "model", "condition"])
-    return best.pivot(index=["game", "model"], columns="condition", values=metric)
-
-
-def ours(metric: str) -> pd.DataFrame:
-    """Means over seeds, a stage a column; where two profiles have a plan, the later one's."""
-    tables = [pd.read_csv(file) for file in result_files()]
-    table = pd.concat(
-        [t[t["metric"] == metric] for t in tables], keys=range(len(tables)), names=["profile", None]
-    )
-    means = (
-        table.groupby(["profile", "game", "model", "stage"])["value"].mean().groupby(level=[1, 2, 3]).last()
-    )
-    return means.unstack("stage")
-
-
-def result_files() -> list[Path]:
-    return [file for name in PROFILES if (file := RESULTS / f"{name}.csv").exists()]
-
-
 def setup(app: Sphinx) -> dict[str, bool]:
-    app.add_directive("published", Published)
+    for name, directive in (
+        ("published", Published),
+        ("claims", Claims),
+        ("to-win", ToWin),
+        ("pools", Pools),
+    ):
+        app.add_directive(name, directive)
     return {"parallel_read_safe": True}

@@ -38,6 +38,7 @@ from sepo_kit.evaluation.verdicts import (
 
 COLUMNS = ("claim", "P1", "P2", "this kit", "verdict", "how sure, and why", "what is missing", "to check")
 NEAR_ZERO = 0.01  # chips per hand, a hundredth of the ante
+PENALTIES = ("exploit", "collusion", "externality")
 MOST_GAMES = 4  # of the paper's five
 LARGE_MODELS = "4B models, which want a GPU: `make reproduce PROFILE=paper`"
 P1, P2 = "`data/paper/p1_results.csv`", "`data/paper/p2_results.csv`"
@@ -166,7 +167,7 @@ def _over_cooperation(evidence: Evidence) -> Sequence[str]:
     known = pairs(ours)
     up = {pair: change(ours, *pair, ("base", "sft"), "exploit") for pair in known}
     down = {pair: change(ours, *pair, ("sft", "sepo"), "exploit") for pair in known}
-    none = [pair for pair in known if _never_exploited(evidence, *pair)]
+    none = [pair for pair in known if _never_paid(evidence, *pair, "exploit")]
     rest = [pair for pair in known if pair not in none]
     rose = [pair for pair in rest if rises(up[pair])]
     fell = [pair for pair in rest if falls(down[pair])]
@@ -191,8 +192,8 @@ def _over_cooperation(evidence: Evidence) -> Sequence[str]:
     )  # fmt: skip
 
 
-def _never_exploited(evidence: Evidence, model: str, game: str) -> bool:
-    levels = [level(evidence.ours, model, game, stage, "exploit") for stage in ("base", "sft", "sepo")]
+def _never_paid(evidence: Evidence, model: str, game: str, term: str) -> bool:
+    levels = [level(evidence.ours, model, game, stage, term) for stage in ("base", "sft", "sepo")]
     return all(one is not None and one.value == 0 for one in levels)
 
 
@@ -252,7 +253,8 @@ CLAIMS: tuple[Callable[[Evidence], Sequence[str]], ...] = (
 
 def share_won(evidence: Evidence) -> pd.DataFrame:
     """How much of what there was to win was won: model, game, Safety of base, SEPO and worst-case SEPO (means over
-    seeds), of the best agent that is known and who it is, and SEPO's ``share won`` of the way there, in percent.
+    seeds), of the best agent that is known and who it is, SEPO's ``share won`` of the way there, in percent, and the
+    penalties that nobody paid at any stage, so that there was ``nothing to win in`` them.
 
     >>> from sepo_kit.evaluation.evidence import read_evidence
     >>> list(share_won(read_evidence()).columns)[:2]
@@ -266,6 +268,9 @@ def share_won(evidence: Evidence) -> pd.DataFrame:
         who, there = best.get(game, ("not known", float("nan")))
         left = there - base
         share = f"{100 * (sepo - base) / left:.0f} %" if left > 0 else "nothing to win"
-        rows.append((model, game, base, sepo, guarded, there, who, share if left == left else "not known"))
-    columns = ["model", "game", "base", "SEPO", "worst-case SEPO", "best known", "who", "share won"]
+        idle = listed(term for term in PENALTIES if _never_paid(evidence, model, game, term))
+        share = share if left == left else "not known"
+        rows.append((model, game, base, sepo, guarded, there, who, share, idle))
+    columns = ["model", "game", "base", "SEPO", "worst-case SEPO", "best known", "who", "share won",
+               "nothing to win in"]  # fmt: skip
     return pd.DataFrame(rows, columns=columns)

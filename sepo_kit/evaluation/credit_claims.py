@@ -128,14 +128,14 @@ def causing_episodes(evidence: Evidence) -> Sequence[str]:
     grouped = listed(
         f"{a} in {g} {_percent(one)}" for (a, g), one in penalty_changes(evidence.training, "grouped").items()
     )
-    verdict = "; ".join(f"`{mode}` {verdict(names, tried)}" for mode, names in right.items())
+    held = "; ".join(f"`{mode}` {verdict(names, tried)}" for mode, names in right.items())
     return (
         "P2. Only credit to the episodes that cause a penalty trains it",
         "the opposite (claim 5)",
         "its own claim: every episode of a pool is charged its own share, `grouped`",
         "cosine of the penalty's mean update to its exact gradient, with common and with independent draws:\n"
         + "\n".join(lines) + f"\nPenalties at the end under `grouped` beside `shared`'s: {grouped}",
-        verdict if tried else UNTESTABLE,
+        held if tried else UNTESTABLE,
         f"{samples} sampled updates each, no interval; a direction is called right from a cosine of {RIGHT:g}. What "
         "bends `grouped` is that each group is divided by its own deviation",
         "larger models; late training to four times the published steps",

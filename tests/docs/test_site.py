@@ -77,5 +77,5 @@ def test_pages_ask_nothing_of_the_network(site):
 
 @pytest.mark.slow
 def test_the_published_numbers_stand_beside_ours(site):
-    shown = text_of(site / "paper.html")
+    shown = text_of(site / "reproduction.html")
     assert "published kuhn gemma-4-E4B-it" in shown and "ours kuhn pico" in shown
