@@ -1,0 +1,281 @@
+"""What the README and the pages state, and where each number comes from.
+
+A sentence stands here with a # for each of its results, and the recipe that finds them in a file. Numbers that are no
+results stand below by what they are: settings, rules of games, machines, versions. Whoever changes a sentence changes
+its line here; whoever adds a result adds a recipe.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+SMOLLM2 = "smollm2-135m"
+Numbers = Callable[[], Sequence[float]]
+
+# --- recipes --------------------------------------------------------------------------------------
+
+
+@lru_cache
+def table(name: str) -> pd.DataFrame:
+    """A table of ``data/results``, with its ending or as CSV."""
+    path = ROOT / "data" / "results" / (name if "." in name else f"{name}.csv")
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+
+
+@lru_cache
+def benchmark(name: str) -> pd.DataFrame:
+    """The rows of a benchmark's file."""
+    return pd.DataFrame(json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())["rows"])
+
+
+def where(frame: pd.DataFrame, **values: object) -> pd.DataFrame:
+    """The rows of ``frame`` with these values; there is at least one."""
+    for column, value in values.items():
+        frame = frame[frame[column] == value]
+    assert len(frame), f"no row has {values}"
+    return frame
+
+
+def seeds(name: str, model: str, game: str, stage: str, metric: str) -> list[float]:
+    """A metric of one stage by seed."""
+    part = where(table(name), model=model, game=game, stage=stage, metric=metric)
+    return part.sort_values("seed")["value"].tolist()
+
+
+def mean(*keys: str) -> float:
+    """Its mean over seeds."""
+    found = seeds(*keys)
+    return sum(found) / len(found)
+
+
+def extremes(values: Sequence[float]) -> list[float]:
+    return [min(values), max(values)]
+
+
+def wordings(*names: str) -> list[float]:
+    """The worst case of SmolLM2's worst-case SEPO in Kuhn poker in some wordings."""
+    rows = where(
+        table("wordings-quick"), model=SMOLLM2, game="kuhn", stage="worst-case", metric="worst_case", seed=0
+    )
+    return [where(rows, wording=name)["value"].item() for name in names]
+
+
+def step(model: str, game: str, column: str = "seconds") -> float:
+    return where(benchmark("step"), model=model, game=game, mode="credited")[column].item()
+
+
+def lockstep(game: str) -> list[float]:
+    """How many times as fast SmolLM2 plays in lockstep as alone: direct, reasoned."""
+    rows = where(benchmark("rollout"), model=SMOLLM2, game=game)
+    return [where(rows, style=style)["ratio"].item() for style in ("direct", "reasoned")]
+
+
+def question(game: str, question: str, column: str, **values: object) -> float:
+    return where(benchmark("exact"), game=game, question=question, **values)[column].item()
+
+
+def noise(game: str, common: bool) -> float:
+    """Of the payoff part of ``credited`` in the table of estimates."""
+    rows = where(
+        table("credit-estimates-tabular"), game=game, mode="credited", part="payoff", horizon="return-to-go"
+    )
+    return where(rows, common_random_numbers=common)["noise"].item()  # fmt: skip
+
+
+def rival(name: str) -> Numbers:
+    """A row of the table of exploiters."""
+
+    def found() -> list[float]:
+        ends = where(table("exploiters-ends-tabular"), rival=name).groupby("game").mean(numeric_only=True)
+        kuhn, ipd = ends.loc["kuhn"], ends.loc["ipd"]
+        return [kuhn["worst_case"], kuhn["late_peak"], kuhn["payoff"],
+                ipd["worst_case"], ipd["late_peak"], ipd["payoff"], ipd["guaranteed"]]  # fmt: skip
+
+    return found
+
+
+def leduc(stage: str) -> list[float]:
+    return seeds("worst-case-leduc", "pico", "leduc", stage, "worst_case")
+
+
+def corpus() -> int:
+    """How many demonstrations there are of the paper's games."""
+    counts = pd.read_csv(ROOT / "data" / "sft" / "counts.csv")
+    return counts[counts["game"] != "leduc"]["records"].sum()
+
+
+def sampled_cfr() -> list[float]:
+    return extremes(where(benchmark("leduc"), what="MCCFR, a table")["worst_case"].tolist())
+
+
+# --- results --------------------------------------------------------------------------------------
+
+KUHN = ("worst-case", SMOLLM2, "kuhn")
+IPD, V2 = ("worst-case", "pico", "ipd"), ("worst-case", "pico", "negotiation_v2")
+STATED: dict[str, list[tuple[str, Numbers]]] = {
+    "README.md": [
+        (
+            "SmolLM2 gives its pool # chips a hand and its worst adversary #",
+            lambda: [mean(*KUHN, "sepo", "exploit"), mean(*KUHN, "sepo", "worst_case")],
+        ),
+        (
+            "trained against best responses, #, # and # in its three seeds, with a payoff of # to #",
+            lambda: (
+                sorted(seeds(*KUHN, "worst-case", "worst_case"))
+                + extremes(seeds(*KUHN, "worst-case", "payoff"))
+            ),
+        ),
+        (
+            "the equilibrium `nash` earns #",
+            lambda: [where(table("reference"), agent="nash")["payoff"].item()],
+        ),
+        (
+            "(guaranteed Safety #, pool #)",
+            lambda: [mean(*IPD, stage, "guaranteed") for stage in ("worst-case", "sepo")],
+        ),
+        (
+            "in negotiation v2 it falls from # to #",
+            lambda: [mean(*V2, stage, "worst_case") for stage in ("sepo", "worst-case")],
+        ),
+        ("pico's worst case is #, # and # chips a hand", lambda: leduc("sepo")),
+        ("and #, # and # after SEPO against best responses", lambda: leduc("worst-case")),
+        ("sampling CFR, a table, is at # to #", sampled_cfr),
+        (
+            "goes from # chips a hand in the shorter run of `make reproduce` to # in a formal wording and # to # in "
+            "four others",
+            lambda: wordings("own", "formal") + extremes(wordings("plain", "story", "terse", "renamed")),
+        ),
+        (
+            "pico # s in Kuhn poker, # to # s in negotiation v1, the prisoner's dilemma and the auction, # s in "
+            "negotiation v2",
+            lambda: [
+                step("pico", "kuhn"),
+                *extremes([step("pico", game) for game in ("negotiation_v1", "ipd", "auction")]),
+                step("pico", "negotiation_v2"),
+            ],
+        ),
+        (
+            "Kuhn poker # s and # GB, the prisoner's dilemma # s and # GB",
+            lambda: [
+                number
+                for game in ("kuhn", "ipd")
+                for number in (step(SMOLLM2, game), step(SMOLLM2, game, "peak_mib") * 2**20 / 1e9)
+            ],
+        ),
+        ("in lockstep against one at a time | # times (`direct`), # times", lambda: lockstep("kuhn")),
+        ("the same in the prisoner's dilemma | # times and # times", lambda: lockstep("ipd")),
+        (
+            "beside OpenSpiel's NashConv | # ms; # ms in its Python, # ms in its C++",
+            lambda: [
+                question("kuhn", "worst_case", "again_ms", peer="OpenSpiel 2.0.2, Python"),
+                *(
+                    question("kuhn", "worst_case", "peer_ms", peer=f"OpenSpiel 2.0.2, {p}")
+                    for p in ("Python", "C++")
+                ),
+            ],
+        ),
+        (
+            "exactly, of a table with # rows | terms # ms, worst case # ms, once its trees are built (# to # s)",
+            lambda: [
+                21_845,  # one row for each history of fewer than eight rounds: sum of 4^t
+                *(question("ipd", q, "again_ms", policy="21,845 rows") for q in ("terms", "worst_case")),
+                *(
+                    question("ipd", q, "first_ms", policy="21,845 rows") / 1000
+                    for q in ("terms", "worst_case")
+                ),
+            ],
+        ),
+        (
+            "in the penalty lab, # stored decisions | # ms, slowest # ms",
+            lambda: [
+                benchmark("lab")["decisions"].iloc[0],
+                *(
+                    where(benchmark("lab"), what=f"slider move, {w}")["ms"].item()
+                    for w in ("median", "slowest")
+                ),
+            ],
+        ),
+        ("the corpus of the paper's games, # records", lambda: [corpus()]),
+        (
+            "payoffs only | # to # times the matches/s of Axelrod's library, # times OpenSpiel's",
+            lambda: (
+                extremes(where(benchmark("simulation"), how="simulated", peer="Axelrod")["ratio"].tolist())
+                + where(benchmark("simulation"), how="simulated", peer="OpenSpiel")["ratio"].tolist()
+            ),
+        ),
+        (
+            "every decision recorded | # to # times Axelrod's library, # of OpenSpiel's",
+            lambda: (
+                extremes(where(benchmark("simulation"), how="recorded", peer="Axelrod")["ratio"].tolist())
+                + where(benchmark("simulation"), how="recorded", peer="OpenSpiel")["ratio"].tolist()
+            ),
+        ),
+    ],
+    "docs/method.md": [
+        (
+            "is # with common and # with independent draws in the prisoner's dilemma, and # against # in Kuhn poker",
+            lambda: [noise(game, common) for game in ("ipd", "kuhn") for common in (True, False)],
+        ),
+        ("| the pool | #, # | # | #, # | # | # |", rival("pool")),
+        ("| best response, step falling to 0 | #, # | # | #, # | # | # |", rival("worst-case")),
+        ("| best response, constant step | #, # | # | #, # | # | # |", rival("constant step")),
+        ("| the last four best responses | #, # | # | #, # | # | # |", rival("population")),
+        ("| best response, reference renewed | #, # | # | #, # | # | # |", rival("renewal")),
+        ("| the pool and the best response | #, # | # | #, # | # | # |", rival("pool and worst-case")),
+        ("| the pool, `alignment` | #, # | # | #, # | # | # |", rival("alignment")),
+        ("| itself, reference renewed | #, # | # | #, # | # | # |", rival("self-play renewal")),
+        ("it begins at #, # and #", lambda: leduc("sft")),
+        ("and passes below, to #, # and #", lambda: leduc("worst-case")),
+        ("pool SEPO from the same start ends at #, # and #", lambda: leduc("sepo")),
+    ],
+}
+
+# --- what is no result ----------------------------------------------------------------------------
+
+EVERYWHERE = (
+    r"arXiv:? \d{4}\.\d{5}",
+    r"\[arXiv \d{4}\.\d{5}\]",
+    r"\b(?:19|20)\d\d\b",  # years of books and papers
+    r"\b(?:Python|Apache|BY|SLURM|TRL) \d+(?:\.\d+)*(?:,? (?:or|and) \d+\.\d+)?",  # versions, licences
+)
+# Pages without results: only rules of their example game, limits of what is accepted, codes of HTTP, settings.
+NO_RESULTS = {
+    "docs/audit.md", "docs/cluster.md", "docs/endpoints.md", "docs/export.md", "docs/game_file.md", "docs/runs.md",
+    "docs/several_processes.md", "docs/tour.md", "docs/your_game.md", "docs/howto/evaluate.md", "docs/howto/limits.md",
+    "docs/howto/model.md", "docs/interop/pettingzoo.md", "docs/interop/verifiers.md",
+}  # fmt: skip
+CONSTANTS: dict[str, list[str]] = {
+    "README.md": [
+        r"within 0\.03 chips of unexploitable",  # a bound that is generous to three seeds; held below
+        r"\(100 episodes per opponent\)",  # settings
+        r"on one 48 GB GPU|one 48 GB GPU and access|n = 8|n = 4",
+        r"`reasoned`, 24 tokens",
+        r"24 GB, Python 3\.11",  # the machine
+        r"140 to 660 s on an A40",  # the logs that the paper's authors released
+        r"\| 2\.4 s",
+        # Measured by hand on that machine, in no file: the lines of installing, testing and reproducing.
+        r"from nothing \| 86 s", r"23 min, 4,160 tests", r"29 min 58 s",
+        r"pico 0\.11 s \(Kuhn poker\) to 0\.39 s \(negotiation v2\), SmolLM2 with 32 groups 2\.9 s",
+    ],
+    "docs/method.md": [
+        r"\bsection 13\b",
+        r"exploit at most 0\.05 per hand|\"worst_case\": 0\.05",  # an example of a limit
+        r"λe = 1\.5|On tables, 400 steps|in 300 steps|2,000 demonstrations|5,500 demonstrations|after 100 steps",
+        r"cosine to the gradient 0\.99",  # derived: the second term vanishes
+        # Measured once while that section was written, in no file.
+        r"about 140 \| 1\.70 \| 0\.57", r"about 560 \| 0\.78 \| 0\.78", r"96 at most \| 1\.99 \| 0\.53",
+        r"\| 96 \| 0\.97 \| 0\.73", r"\| 16 \| 8 \| 96 \| 0\.65 \| 0\.82",
+        r"worst case 3\.0\) pico's worst case fell to 2\.1 or 2\.2 within 17 to 70 steps", r"\(4\.75, then 0\.85",
+    ],
+    "docs/api/command_line.md": [r"status 130"],
+    "docs/reproduction.md": [
+        r"forgives with 0\.25",  # the released code of the paper
+        r"above 100 %",
+    ],
+}  # fmt: skip
