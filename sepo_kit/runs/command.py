@@ -8,6 +8,7 @@ from pathlib import Path
 from sepo_kit.runs import shelf
 from sepo_kit.runs.files import RunError
 from sepo_kit.runs.lock import holder, is_held
+from sepo_kit.runs.table_rows import pairs
 from sepo_kit.runs.trace import trace
 
 
@@ -45,6 +46,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "file", type=Path, help="a picture, its data, a table, a result, a run or a file in one"
     )
     traced.add_argument("--source", type=Path, help="the table's JSON file, where the kit does not find it")
+    traced.add_argument(
+        "--row", nargs="+", default=[], metavar="NAME=VALUE",
+        help="of a table, only what these rows come from: model=pico game=kuhn stage=sepo metric=safety",
+    )  # fmt: skip
     traced.set_defaults(run=_trace)
 
 
@@ -104,4 +109,4 @@ def _move(options: argparse.Namespace) -> None:
 
 
 def _trace(options: argparse.Namespace) -> None:
-    print("\n".join(trace(options.file, options.source).lines()))
+    print("\n".join(trace(options.file, options.source, pairs(options.row)).lines()))

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import csv
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sepo_kit.runs.files import RunError, file_hash, read_json
 from sepo_kit.runs.folder import MANIFEST, base_of, is_chain, lineage, read_manifest
+from sepo_kit.runs.table_rows import chosen, in_words, is_of, read_rows
 
 PICTURES = (".png", ".svg")
+# Tables of several files that one JSON file tells of: the beginning of their names, and the command that writes them.
+STUDIES = {"credit": "sepo-kit study {agent}", "exploiters": "sepo-kit study {agent} --exploiters"}
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Trace:
 
     ``kind``: what it is, in words. ``chains``: by whose they are, the links of what it rests on, the base first, each
     with stage, game, seed, commit. ``commits``: all of them. ``remade_by``: the command that makes it again.
-    ``problem``: what does not fit, "" if all does.
+    ``problem``: what does not fit, "" if all does. ``rows``: of a table those that were asked for.
     """
 
     file: Path
@@ -30,10 +34,11 @@ class Trace:
     remade_by: str
     problem: str = ""
     settings: dict[str, Any] = field(default_factory=dict)
+    rows: list[Mapping[str, str]] = field(default_factory=list)
 
     def lines(self) -> list[str]:
         """It, in words, for a terminal."""
-        told = [f"{self.file}: {self.kind}"]
+        told = [f"{self.file}: {self.kind}", *(f"  {row}" for row in in_words(self.rows))]
         for name, chain in self.chains.items():
             told.append(f"  {name}")
             told += [f"    {_words(link)}" for link in chain]
@@ -53,15 +58,16 @@ def _words(link: dict[str, Any]) -> str:
     )
 
 
-def trace(file: Path | str, source: Path | str | None = None) -> Trace:
+def trace(file: Path | str, source: Path | str | None = None, row: Mapping[str, str] | None = None) -> Trace:
     """Where ``file`` comes from: a picture, its data, a table, a result, a run folder or a file in one.
 
-    ``source``: of a picture, the JSON file of the table it was drawn from, where it does not lie beside it.
+    ``source``: of a picture, the JSON file of the table it was drawn from, where it does not lie beside it. ``row``: of
+    a table, cells by column: only what these rows come from, such as {"model": "pico", "stage": "sepo"}.
 
     Raises
     ------
     RunError
-        The file is not there, or nothing says where it comes from.
+        The file is not there, nothing says where it comes from, or it has no such row.
     """
     file = Path(file)
     if not file.exists():
@@ -69,13 +75,16 @@ def trace(file: Path | str, source: Path | str | None = None) -> Trace:
     for folder in [file, *file.absolute().parents][: 1 if file.is_dir() else 4]:
         if (folder / MANIFEST).exists():
             return _of_run(file, folder)
+    rows = chosen(read_rows(file), row, file) if row else []
     told = Path(source) if source else _told_by(file)
     value = read_json(told, dict)
     whole = all(isinstance(value.get(name, {}), dict) for name in ("files", "settings"))
     if whole and _is_result(value):
         return _of_result(file, value)
     if whole and _are_chains(value.get("chains")):
-        return _of_table(file, told, value)
+        return _of_table(file, told, value, rows)
+    if whole and isinstance(value.get("provenance"), dict):
+        return _of_study(file, told, value, rows)
     raise RunError(
         f"{told} does not say what {file} comes from: it is no result and no table of this version"
     )
@@ -98,11 +107,15 @@ def _told_by(file: Path) -> Path:
     project, ``data/results/NAME.json``, whose agents its data names; of several such tables the one it is named after
     or whose numbers are in its data."""
     path = file.absolute()
-    stem = path.name.removesuffix(path.suffix).removesuffix(".rounds")
+    stem = path.name.removesuffix(path.suffix).removesuffix(".rounds").removesuffix("-policies")
     beside = path.parent / f"{stem}.json"
     told = read_json(beside, dict) if beside.exists() else {}
-    if "label" in told or "chains" in told:
+    if "label" in told or "chains" in told or "command" in told:
         return beside
+    study, _, rest = stem.partition("-")
+    whole = path.parent / f"{study}-study-{rest.rpartition('-')[2]}.json"
+    if study in STUDIES and path.suffix in (".csv", ".parquet") and whole.exists():
+        return whole
     if isinstance(told.get("table"), str):  # what it was drawn from, as ``figures.save`` was told
         return path.parent / told["table"]
     tables = [t for up in path.parents[:3] for t in sorted((up / "data" / "results").glob("*.json"))]
@@ -219,12 +232,39 @@ def _of_result(file: Path, value: dict[str, Any]) -> Trace:
     )  # fmt: skip
 
 
-def _of_table(file: Path, told: Path, value: dict[str, Any]) -> Trace:
-    chains = _chains_of(file, value["chains"])
-    profile = told.stem
+def _of_table(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[str, str]]) -> Trace:
+    chains, known = _chains_of(file, value["chains"]), value["chains"].items()
+    profile, part = _profile(told, value["chains"])
+    if rows:
+        chains = {name: chain for name, chain in known if any(is_of(name, chain, row) for row in rows)}
+        part = {name: dict.fromkeys(row.get(name, "") for row in rows) for name in ("model", "game")} | part
+    given = [f"--{name}s {shlex.join(values)}" for name, values in part.items() if "" not in values]
+    again = f"make reproduce PROFILE={profile}" + (f" ARGS={shlex.quote(' '.join(given))}" if given else "")
     return Trace(
-        file, f"made with {told}", chains, _commits(chains.values()),
-        f"make reproduce PROFILE={profile}", _changed(file, value), value.get("settings", {}),
+        file, f"made with {told}", chains, _commits(chains.values()), again, _changed(file, value),
+        value.get("settings", {}), rows,
+    )  # fmt: skip
+
+
+def _profile(told: Path, chains: dict[str, list[dict[str, Any]]]) -> tuple[str, dict[str, list[str]]]:
+    """The profile whose table ``told`` is, and, where it is the part of one game and named after it, that part."""
+    games = {str(chain[-1]["game"]) for chain in chains.values() if chain and chain[-1].get("game")}
+    for game in games if len(games) == 1 else ():
+        if told.stem.endswith(f"-{game}"):
+            models = dict.fromkeys(str(chain[0]["model"]) for chain in chains.values() if chain)
+            return told.stem.removesuffix(f"-{game}"), {"model": list(models), "game": [game]}
+    return told.stem, {}
+
+
+def _of_study(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[str, str]]) -> Trace:
+    """A table that no runs are kept of: a study of many short trainings, or what a command computes."""
+    study, _, agent = told.stem.rpartition("-study-")
+    again = str(value.get("command") or STUDIES.get(study, "").format(agent=agent) or f"what wrote {told}")
+    own = [value["provenance"], *({"commit": commit} for commit in value.get("commits", []))]
+    seeds = f", seeds {', '.join(map(str, value['seeds']))}" if isinstance(value.get("seeds"), list) else ""
+    return Trace(
+        file, f"made with {told}{seeds}", {}, _commits([own]), again, _changed(file, value),
+        value.get("settings", {}), rows,
     )  # fmt: skip
 
 

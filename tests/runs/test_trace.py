@@ -57,3 +57,73 @@ def test_what_nothing_is_known_of(tmp_path):
         trace(tmp_path / "one.png")
     with pytest.raises(RunError, match="is missing; name a picture"):
         trace(tmp_path / "two.png")
+
+
+RESULTS = PROJECT / "data" / "results"
+
+
+def told_of(capsys, *words: str) -> str:
+    assert main(["trace", *words]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_cell_of_a_table_is_traced_to_its_runs_alone(capsys):
+    cell = ["--row", "model=pico", "game=kuhn", "stage=sepo", "metric=exploit", "seed=1"]
+    told = told_of(capsys, str(RESULTS / "worst-case.csv"), *cell)
+    assert "metric exploit, value 0.00" in told and "sepo   kuhn, seed 1, commit " in told
+    assert "seed 0" not in told and "smollm2" not in told and "ipd" not in told
+    assert "make reproduce PROFILE=worst-case ARGS='--models pico --games kuhn'" in told
+
+
+def test_a_row_is_of_all_its_seeds_and_a_base_model_of_none():
+    row = {"model": "pico", "game": "ipd", "stage": "sepo"}
+    found = trace(RESULTS / "worst-case.csv", row=row)
+    assert [chain[-1]["seed"] for chain in found.chains.values()] == [0, 1, 2] and found.commits
+    assert {name: found.rows[0][name] for name in row} == row
+    base = trace(RESULTS / "worst-case.csv", row={**row, "stage": "base"})
+    assert list(base.chains) == ["pico on ipd, base"]
+
+
+def test_rows_of_tables_beside_the_main_one():
+    row = {"model": "smollm2-135m", "stage": "worst-case", "wording": "formal", "metric": "worst_case"}
+    found = trace(RESULTS / "wordings-quick.csv", row=row)
+    assert len(found.rows) == 1 and all(name.startswith("smollm2-135m on kuhn") for name in found.chains)
+    seen = {"game": "kuhn", "stage": "sft", "seed": "2", "information": "Kpb", "model": "pico"}
+    found = trace(RESULTS / "worst-case-policies.parquet", row=seen)
+    assert list(found.chains) == ["pico on kuhn, SFT, seed 2"] and len(found.rows) == 2
+
+
+def test_the_table_of_one_game_is_a_part_of_its_profile():
+    again = "make reproduce PROFILE=worst-case ARGS='--models pico --games leduc'"
+    assert trace(RESULTS / "worst-case-leduc.csv").remade_by == again
+    row = {"stage": "sepo", "seed": "0", "information": "J"}
+    assert trace(RESULTS / "worst-case-leduc-policies.parquet", row=row).remade_by == again
+
+
+@pytest.mark.parametrize(
+    "file, again",
+    [
+        ("credit-estimates-tabular.csv", "sepo-kit study tabular"),
+        ("credit-training-pico.parquet", "sepo-kit study pico"),
+        ("exploiters-ends-tabular.csv", "sepo-kit study tabular --exploiters"),
+        ("reference.csv", "sepo-kit reference"),
+    ],
+)
+def test_tables_without_runs_name_their_command_and_commit(file, again):
+    found = trace(RESULTS / file, row={"game": "kuhn"})
+    assert found.remade_by == again and found.commits and found.rows and not found.problem
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["game=chess"], "has no such row with game=chess; game is there: kuhn, ipd"),
+        (["colour=red"], "has no column colour; it has: model, game, stage"),
+        (["pico"], "--row must be NAME=VALUE, such as model=pico, got 'pico'"),
+    ],
+)
+def test_a_row_that_is_not_there(words, says, capsys):
+    assert main(["trace", str(RESULTS / "quick.csv"), "--row", *words]) == 2
+    assert says in capsys.readouterr().err
+    with pytest.raises(RunError, match="has no rows; --row is for tables"):
+        trace(PROJECT / "figures" / "worst-case.png", row={"game": "kuhn"})
