@@ -250,6 +250,20 @@ def _parser() -> argparse.ArgumentParser:
     study.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
     study.set_defaults(run=_study)
 
+    figures = commands.add_parser(
+        "figures", help="draw the published pictures and tables anew from their data; nothing is trained"
+    )
+    figures.add_argument(
+        "names", nargs="*", metavar="NAME", help="only these, as in 'training-*' (default: all)"
+    )
+    figures.add_argument("--figures", type=Path, help="where they and their data are (default: figures)")
+    figures.add_argument(
+        "--results", type=Path, help="the tables they are drawn from (default: data/results)"
+    )
+    figures.add_argument("--output", type=Path, help="where they go (default: where they are)")
+    figures.add_argument("--tables", type=Path, metavar="FILE", help="all tables (default: build/tables.md)")
+    figures.set_defaults(run=_figures)
+
     best = commands.add_parser(
         "reference",
         help="what there was to win: every strategy and the reference policy of each game (minutes)",
@@ -508,6 +522,20 @@ def _study_exploiters(options: argparse.Namespace) -> None:
             drawn = figures.exploiter_curves(logs, game, agent)
             path = figures.save(drawn, logs[logs["game"] == game], pictures, f"exploiters-{agent}-{game}")
             print(f"written: {path}")
+
+
+def _figures(options: argparse.Namespace) -> None:
+    from tqdm.auto import tqdm
+
+    from sepo_kit.figures import redraw
+
+    folder, results = options.figures or redraw.FIGURES, options.results or redraw.RESULTS
+    names = redraw.published(folder, options.names)
+    for _ in tqdm(redraw.redraw(names, folder, results, options.output), total=len(names), unit="picture"):
+        pass
+    print(f"{len(names)} pictures drawn into {options.output or folder}")
+    if not options.names:
+        print(f"written: {redraw.write_tables(options.tables or redraw.TABLES, results)}")
 
 
 def _reference(options: argparse.Namespace) -> None:

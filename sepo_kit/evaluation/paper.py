@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from sepo_kit import exact
+from sepo_kit.engine.policy import Policy
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.objective.terms import TERMS, coefficients
@@ -166,6 +168,14 @@ def safety_changes(table: pd.DataFrame, column: str = "safety") -> pd.DataFrame:
     return both.assign(change=both["sepo"] - both["base"])
 
 
+def changes_at_both_weights() -> pd.DataFrame:
+    """``safety_changes`` of P1 as printed, with ``reweighed``, the change at the kit's weights."""
+    table = check_safety(published("P1"), released=True)
+    table["reweighed"] = at_our_weights(table)
+    again = safety_changes(table, "reweighed").rename(columns={"change": "reweighed"})
+    return safety_changes(table).merge(again[["model", "game", "reweighed"]])
+
+
 def beside(table: pd.DataFrame, ours: pd.DataFrame) -> pd.DataFrame:
     """Published rows and ours in one table, game by game.
 
@@ -195,6 +205,18 @@ def card_frequencies(policy: Mapping[str, Mapping[str, float]], first: bool) -> 
         found[f"bet_{card.lower()}"] = policy[open_key]["BET"]
         found[f"call_{card.lower()}"] = policy[bet_key]["CALL"]
     return found
+
+
+def frequencies_beside(agents: Mapping[str, Policy]) -> pd.DataFrame:
+    """``kuhn_frequencies`` by the name of who it is of, and below them those of ``agents`` in either seat."""
+    theirs = kuhn_frequencies()
+    names = "P2 " + theirs["condition"].str.cat(theirs["checkpoint"], sep=" ").str.strip()
+    frequencies = theirs.drop(columns=["condition", "checkpoint"]).set_axis(names, axis=0)
+    for name, agent in agents.items():
+        policy = exact.policy_table("kuhn", agent)
+        for seat, first in (("first", True), ("second", False)):
+            frequencies.loc[f"{name}, {seat} mover"] = card_frequencies(policy, first)
+    return frequencies
 
 
 # --- files ----------------------------------------------------------------------------------------
