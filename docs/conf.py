@@ -72,6 +72,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "sepo_kit"
 html_static_path = ["_static"]
 html_css_files = ["games.css"]
+html_sidebars = {"reproduction": []}  # room for its table
 html_show_sourcelink = False
 html_copy_source = False
 html_theme_options = {

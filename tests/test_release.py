@@ -18,7 +18,7 @@ ZENODO = json.loads((ROOT / ".zenodo.json").read_text())
 # What Zenodo's deposit metadata know, of a software record, and what its lists may hold.
 KNOWN = {
     "title", "upload_type", "description", "version", "publication_date", "creators", "contributors", "access_right",
-    "license", "language", "keywords", "related_identifiers", "notes", "references", "communities", "grants", "subjects", "method",
+    "license", "language", "keywords", "related_identifiers", "notes", "references", "communities", "grants",
 }  # fmt: skip
 RELATIONS = {
     "cites",

@@ -13,7 +13,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sepo_kit.evaluation.claims import judge, share_won
+from sepo_kit.evaluation.claims import judge, share_won, to_read
 from sepo_kit.evaluation.evidence import RESULTS, our_means, our_results, published_numbers, read_evidence
 from sepo_kit.evaluation.paper import PAPER, published
 from sepo_kit.evaluation.published_pools import against_both_nash, effect_of_pools
@@ -27,7 +27,7 @@ class Table(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         for file in [*RESULTS.glob("*"), *PAPER.glob("*.csv")]:
             self.env.note_dependency(str(file))
-        return self.parse_text_to_nodes(self.text())
+        return [nodes.container("", *self.parse_text_to_nodes(self.text()), classes=["wide"])]
 
     def text(self) -> str:
         raise NotImplementedError
@@ -43,7 +43,7 @@ class Published(Table):
 
 class Claims(Table):
     def text(self) -> str:
-        return markdown(judge(read_evidence()))
+        return markdown(to_read(judge(read_evidence())))
 
 
 class ToWin(Table):

@@ -54,6 +54,23 @@ def tables(evidence: Evidence) -> str:
     return ", ".join(f"`data/results/{name}`" for name in dict.fromkeys(evidence.ours["table"]))
 
 
+def to_read(judged: pd.DataFrame) -> pd.DataFrame:
+    """``judge`` in five columns, the verdict beside its claim, for a page or a notebook."""
+    heads = ("P1", "P2"), ("how sure, and why", "what is missing", "to check")
+    paper, rest = (
+        [[f"**{name}.** {row[name]}" for name in names] for _, row in judged.iterrows()] for names in heads
+    )
+    return pd.DataFrame(
+        {
+            "claim": judged["claim"],
+            "verdict": "**" + judged["verdict"] + "**",
+            "the paper": ["\n".join(lines) for lines in paper],
+            "this kit": judged["this kit"],
+            "how sure, what is missing, where to check": ["\n".join(lines) for lines in rest],
+        }
+    )
+
+
 # --- P1's claims ----------------------------------------------------------------------------------
 
 

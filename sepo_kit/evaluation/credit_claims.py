@@ -71,8 +71,11 @@ def late_falls(training: pd.DataFrame, mode: str, horizon: str = "round") -> dic
 
 
 def _percent(found: Estimate) -> str:
-    interval = "one seed" if found.low is None else f"{found.low:+.1f} to {found.high:+.1f}"
-    return f"{found.value:+.1f} % ({interval})"
+    """A change in percent with its interval; a zero has no minus."""
+    value, low, high = (
+        None if end is None else round(end, 1) + 0.0 for end in (found.value, found.low, found.high)
+    )
+    return f"{value:+.1f} % ({'one seed' if low is None else f'{low:+.1f} to {high:+.1f}'})"
 
 
 def _trains(found: dict[tuple[str, str], Estimate]) -> list[str]:

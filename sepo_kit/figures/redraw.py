@@ -235,7 +235,7 @@ def write_tables(path: Path | str = TABLES, tables: Path | str = RESULTS) -> Pat
     evidence, tables = read_evidence(tables), Path(tables)
     parts = {f"{file.name}": table(pd.read_csv(file)) for file in result_files(tables)}
     parts |= {
-        "The paper, claim by claim": claims.judge(evidence),
+        "The paper, claim by claim": claims.to_read(claims.judge(evidence)),
         "What there was to win": claims.share_won(evidence),
     }
     if len(evidence.reference):

@@ -45,6 +45,15 @@ def test_every_claim_has_one_row_with_a_verdict_and_a_file(published):
     assert table["to check"].str.contains("data/").all()
 
 
+def test_the_table_to_read_has_all_of_it(published):
+    judged = claims.judge(published)
+    page = claims.to_read(judged)
+    assert page.shape == (7, 5) and page["claim"].equals(judged["claim"])
+    words = page.agg(" ".join, axis=1)
+    for column in claims.COLUMNS:
+        assert all(cell in whole for cell, whole in zip(judged[column], words, strict=True))
+
+
 def test_printed_numbers_are_those_of_the_paper(published):
     zero = judged(published, 0)["P1"]
     assert "gemma-4-E4B-it 0.000, qwen-3.5-4B 0.000" in zero and "qwen-3.5-4B 0.847" in zero
