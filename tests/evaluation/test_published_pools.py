@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.cli import main
 from sepo_kit.evaluation import published_pools
 from sepo_kit.evaluation.evidence import RESULTS, read_evidence
 from sepo_kit.evaluation.published_pools import KIT, OPTIMUM, PUBLISHED, PublishedDilemma
@@ -44,8 +45,8 @@ def test_our_agents_meet_both():
 
 
 def test_what_there_was_to_win_in_kuhn_poker(tmp_path):
-    data, source = published_pools.write_reference(tmp_path, ["kuhn"])
-    table = pd.read_csv(data)
+    assert main(["reference", "--games", "kuhn", "--results", str(tmp_path)]) == 0
+    table = pd.read_csv(tmp_path / "reference.csv")
     assert list(table.columns) == list(published_pools.REFERENCE) and set(table["pools"]) == {KIT}
     best = table[table["kind"] == OPTIMUM].iloc[0]
     assert best["safety"] == pytest.approx(0.125) == table["safety"].max()
@@ -53,7 +54,7 @@ def test_what_there_was_to_win_in_kuhn_poker(tmp_path):
     assert nash["safety"] == pytest.approx(1.5 * nash["payoff"]) and nash["exploit"] == 0
     kept = read_evidence().reference
     assert kept[kept["game"] == "kuhn"]["safety"].to_numpy() == pytest.approx(table["safety"].to_numpy())
-    assert '"command": "sepo-kit reference"' in source.read_text()
+    assert '"command": "sepo-kit reference"' in (tmp_path / "reference.json").read_text()
 
 
 def test_the_table_of_pools():
