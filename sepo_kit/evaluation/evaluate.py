@@ -135,7 +135,7 @@ def evaluate(
             else _enumerated(game, spec, agent, members, opponents)
         )
         found = replace(found, worst_case=known.value)
-        estimates = {k: exactly(v) for k, v in _values(spec, found, weights, 0.0).items()}
+        estimates = {k: exactly(v) for k, v in metrics_of(spec, found, weights, 0.0).items()}
         estimates |= _worst_case(spec, found, weights, known)
         return Report(agent.name, game.spec.id, found, estimates, weights, [], known)
     played = play_matches(
@@ -184,19 +184,19 @@ def report(
     means = EpisodeMeans.of_episodes(spec, episodes)
     found, fallback = means.terms()
     found = replace(found, worst_case=known.value)
-    values = _values(spec, found, weights, fallback)
+    values = metrics_of(spec, found, weights, fallback)
 
     def statistic(counts: np.ndarray) -> list[float]:
         terms, share = means.terms(counts)
         terms = replace(terms, worst_case=known.value)
-        return [np.nan if v is None else v for v in _values(spec, terms, weights, share).values()]
+        return [np.nan if v is None else v for v in metrics_of(spec, terms, weights, share).values()]
 
-    low, high = bootstrap(means.group, statistic, seed)
+    ends = np.stack(bootstrap(means.group, statistic, seed), axis=1)  # (K, 2)
     estimates = {
         metric: Estimate(
-            value, *((None, None) if value is None else (float(low[i]), float(high[i]))), len(episodes)
+            value, *((None, None) if value is None or np.isnan(end).any() else end.tolist()), len(episodes)
         )
-        for i, (metric, value) in enumerate(values.items())
+        for (metric, value), end in zip(values.items(), ends, strict=True)
     }
     estimates |= _worst_case(spec, found, weights, known, estimates["guaranteed"])
     return Report(name, game.spec.id, found, estimates, weights, list(episodes), known)
@@ -214,14 +214,16 @@ def _worst_case(
             ends.append(None)
             continue
         there = guaranteed(spec, replace(terms, worst_case=bound), weights)
-        ends.append(there + (getattr(sampled, end) - value if sampled else 0.0))
+        reached = getattr(sampled, end) if sampled else value
+        ends.append(None if reached is None else there + reached - value)
     return {
         "worst_case": Estimate(known.value, known.low, known.high, 0),
         "guaranteed": Estimate(value, *ends, n),
     }
 
 
-def _values(spec: GameSpec, terms: Terms, weights: Weights, fallback: float) -> dict[str, float | None]:
+def metrics_of(spec: GameSpec, terms: Terms, weights: Weights, fallback: float) -> dict[str, float | None]:
+    """The value of each of ``METRICS``; None where it is not defined or not known."""
     values = {
         "payoff": terms.payoff,
         "exploit": terms.exploit,
