@@ -16,8 +16,7 @@ from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games.base import POOLS
 from sepo_kit.runs import RunError
 
-IPD = sk.get_game("ipd")
-MEMORIES = ("start", "CC", "CD", "DC", "DD")
+KUHN = sk.get_game("kuhn")
 
 
 @pytest.mark.parametrize("game_id", sk.GAMES)
@@ -52,18 +51,20 @@ def test_every_later_deal_is_the_same_too(game_id):
     assert dealt[0] == dealt[1]
 
 
-def cooperating(chance):
-    """An agent of the prisoner's dilemma that cooperates with ``chance``, whatever happened."""
-    return sk.tabular(IPD, {memory: [chance, 1 - chance] for memory in MEMORIES}, row="memory_one")
+def betting(chance):
+    """An agent of Kuhn poker that puts in a chip with ``chance``, whatever its card."""
+    rows = {
+        state.key: [chance if action in ("BET", "CALL") else 1 - chance for action in state.legal_actions]
+        for state in sk.exact.information_states(KUHN)
+    }
+    return sk.tabular(KUHN, rows)
 
 
-def ipd_stages(root, seeds=(0, 1, 2), episodes=20):
-    """Result files of an agent that learned to defect a little more."""
-    for seed in seeds:
-        before = 0.4 + 0.1 * seed
-        evaluation(root, "ipd", "sft", cooperating(before), seed, episodes=episodes)
-        evaluation(root, "ipd", "sepo", cooperating(before - 0.05), seed, episodes=episodes)
-    return sorted(root.glob("*/ipd/results/*.json"))
+def sampled_stages(root, episodes=30):
+    """Result files of an agent that learned to bet a little less."""
+    evaluation(root, "kuhn", "sft", betting(0.5), 0, episodes=episodes)
+    evaluation(root, "kuhn", "sepo", betting(0.4), 0, episodes=episodes)
+    return sorted(root.glob("*/kuhn/results/*.json"))
 
 
 def row_of(frame, metric, stage="sepo", minus="sft"):
@@ -74,20 +75,15 @@ def row_of(frame, metric, stage="sepo", minus="sft"):
 
 
 def test_a_difference_is_that_of_the_results_and_the_pairs_make_it_sharper(tmp_path):
-    files = ipd_stages(tmp_path, seeds=(1,), episodes=50)
+    files = sampled_stages(tmp_path)
     row = row_of(differences(files), "payoff")
     results = read_results(files).query("metric == 'payoff'").set_index("stage")
     assert row["value"] == pytest.approx(results["value"]["sepo"] - results["value"]["sft"])
     assert (row["seeds"], row["interval"]) == (1, "episodes")
-    assert row["low"] < row["value"] < row["high"]
-    widths = (results["high"] - results["low"]).to_numpy(float)
-    assert row["high"] - row["low"] < 0.6 * np.hypot(*widths)  # what it would be on draws of their own
-
-
-def test_the_interval_of_a_pair_holds_the_exact_difference(tmp_path):
-    exact = [sk.exact.terms(IPD, cooperating(chance)) for chance in (0.5, 0.45)]
-    row = row_of(differences(ipd_stages(tmp_path, seeds=(1,), episodes=50)), "payoff")
-    assert row["low"] <= exact[1].payoff - exact[0].payoff <= row["high"]
+    exact = [sk.exact.terms(KUHN, betting(chance)).payoff for chance in (0.5, 0.4)]
+    assert row["low"] <= exact[1] - exact[0] <= row["high"]
+    apart = np.hypot(*(results["high"] - results["low"]).to_numpy(float))  # its width on draws of their own
+    assert row["high"] - row["low"] < 0.6 * apart
 
 
 def test_seeds_are_paired_and_a_base_model_meets_each(tmp_path):
@@ -136,17 +132,21 @@ def test_holm_corrects_over_the_games_of_a_table(tmp_path):
     """By hand: 0.005 * 4, then 0.01 * 3, then 0.03 * 2, and no smaller than the one before."""
     corrected = holm([0.01, 0.04, 0.03, 0.005, float("nan")])
     assert corrected[:4].tolist() == pytest.approx([0.03, 0.06, 0.06, 0.02]) and np.isnan(corrected[4])
-    found = differences([*ipd_stages(tmp_path), *kuhn_stages(tmp_path)])
-    other = found[(found["metric"] == "payoff") & (found["stage"] == "sepo")]
-    assert set(other["minus"]) == {"sft", "base"}  # two families, of one test each
-    assert other["p_holm"].tolist() == pytest.approx(other["p"].tolist())
+    files = kuhn_stages(tmp_path)
+    for seed, strategy in enumerate(("uniform", "tight-passive")):
+        evaluation(tmp_path, "kuhn", "sepo", strategy, seed, model="other", exact=True)
+    evaluation(tmp_path, "kuhn", "base", "always-bet", model="other", exact=True)
+    found = differences([*files, *sorted(tmp_path.glob("other/kuhn/results/*.json"))])
+    family = found[(found["metric"] == "payoff") & (found["stage"] == "sepo")]
+    assert family["model"].tolist() == ["pico", "other"]
+    assert family["p_holm"].tolist() == holm(family["p"]).tolist() != family["p"].tolist()
 
 
 def test_agents_that_met_other_draws_are_not_compared(tmp_path):
-    evaluation(tmp_path, "ipd", "sft", cooperating(0.5), 0, episodes=4)
-    evaluation(tmp_path, "ipd", "sepo", cooperating(0.4), 0, episodes=5)
-    files = sorted(tmp_path.glob("*/ipd/results/*.json"))
-    with pytest.raises(RunError, match="sepo and pico on ipd, sft were not evaluated on the same draws"):
+    evaluation(tmp_path, "kuhn", "sft", betting(0.5), 0, episodes=4)
+    evaluation(tmp_path, "kuhn", "sepo", betting(0.4), 0, episodes=5)
+    files = sorted(tmp_path.glob("*/kuhn/results/*.json"))
+    with pytest.raises(RunError, match="sepo and pico on kuhn, sft were not evaluated on the same draws"):
         differences(files)
     files[0].with_suffix(".rounds.parquet").unlink()
     with pytest.raises(RunError, match="is missing: no episodes to compare; evaluate again"):

@@ -36,6 +36,12 @@ def test_nra_is_not_defined_in_a_zero_sum_game():
     assert np.isnan(report.to_frame().set_index("metric").loc["nra", "value"])
 
 
+def test_one_episode_per_opponent_has_no_interval():
+    found = sk.evaluate(sk.uniform(sk.get_game("kuhn")), "kuhn", episodes=1).estimates
+    assert all(found[name].low is None is found[name].high for name in METRICS if name != "worst_case")
+    assert found["worst_case"].low == found["worst_case"].value  # which is exact
+
+
 def test_the_same_seed_gives_the_same_report_and_another_does_not():
     agent = sk.uniform(sk.get_game("kuhn"))
     first, second, other = (sk.evaluate(agent, "kuhn", episodes=5, seed=s) for s in (0, 0, 1))
