@@ -129,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--exact", action="store_true", help="enumerate instead of sampling")
     evaluate.add_argument(
+        "--control-variate", action="store_true", help="take out what the luck of nature's draws explains"
+    )
+    evaluate.add_argument(
         "--width", type=float, help="print how many episodes per opponent give intervals this wide, too"
     )
     evaluate.add_argument(
@@ -366,8 +369,9 @@ def _evaluate(options: argparse.Namespace) -> None:
     else:
         pools = replace(game.spec.pools, **named) if named else None
         report = sk.evaluate(
-            agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact
-        )
+            agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact,
+            control_variate=options.control_variate,
+        )  # fmt: skip
         found = report.to_frame() if options.width is None else episodes_needed(report, options.width)
     print(found.to_string(index=False, float_format=lambda v: f"{round(v, 4) + 0.0:.4f}"))
     if hasattr(agent, "usage"):  # what an endpoint was asked, and what that cost

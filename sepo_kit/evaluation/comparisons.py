@@ -17,7 +17,8 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from sepo_kit.engine.tables import read_table, rounds_file
-from sepo_kit.evaluation.evaluate import METRICS, EpisodeMeans, metrics_of
+from sepo_kit.evaluation.episode_means import EpisodeMeans
+from sepo_kit.evaluation.evaluate import METRICS, metrics_of
 from sepo_kit.evaluation.results import INTERVALS, ROUNDING, STAGES, read_result
 from sepo_kit.evaluation.statistics import fewest, over_seeds, percentiles, quantile, resampled, spread
 from sepo_kit.games import get_game
@@ -197,7 +198,9 @@ def _difference(pairs: Sequence[tuple[_Result, _Result]]) -> list[dict]:
             if not np.isfinite([low, high]).all():
                 continue
             within = (max(values.mean() - low, 0.0), max(high - values.mean(), 0.0))
-        rows.append({"metric": metric, **_estimate(values, within, episodes if any(within) else 0)})
+        rows.append(
+            {"metric": metric, **_estimate(values, within, 0 if metric == "worst_case" else episodes)}
+        )
     return rows
 
 

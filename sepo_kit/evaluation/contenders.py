@@ -20,7 +20,7 @@ from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.policy import scripted as scripted_policy
 from sepo_kit.engine.simulate import simulate
 from sepo_kit.engine.tables import read_table, rounds_file
-from sepo_kit.evaluation.evaluate import MEANS, EpisodeMeans
+from sepo_kit.evaluation.episode_means import MEANS, EpisodeMeans
 from sepo_kit.evaluation.reference import QUICK_STATES
 from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES, read_result
 from sepo_kit.evaluation.reweigh import Contender

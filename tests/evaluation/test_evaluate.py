@@ -5,7 +5,9 @@ import pytest
 
 import sepo_kit as sk
 from sepo_kit.engine.episode import decision_frame, round_frame
-from sepo_kit.evaluation.evaluate import METRICS, EpisodeMeans
+from sepo_kit.engine.simulate import simulate
+from sepo_kit.evaluation.episode_means import EpisodeMeans
+from sepo_kit.evaluation.evaluate import METRICS
 
 
 @pytest.mark.parametrize("game", ["ipd", "kuhn"])
@@ -34,6 +36,23 @@ def test_nra_is_not_defined_in_a_zero_sum_game():
     report = sk.evaluate(sk.scripted(sk.get_game("kuhn"), "nash"), "kuhn", episodes=5)
     assert report.nra is None
     assert np.isnan(report.to_frame().set_index("metric").loc["nra", "value"])
+
+
+def test_the_luck_of_the_deal_is_taken_out_where_nature_deals():
+    """In the auction a bidder with high values earns more: intervals shrink and hold what many episodes say."""
+    agent = sk.scripted(sk.get_game("auction"), "truthful")
+    plain, fair = (
+        sk.evaluate(agent, "auction", 40, worst_case="none", control_variate=on).estimates["payoff"]
+        for on in (False, True)
+    )
+    assert fair.high - fair.low < 0.85 * (plain.high - plain.low)
+    many = [
+        simulate("auction", agent, name, 2000, 1, "train").own.mean()
+        for name in sk.get_game("auction").spec.pools.train
+    ]
+    assert fair.low < np.mean(many) < fair.high
+    with pytest.raises(ValueError, match="with a control variate episodes must be >= 3, got 2"):
+        sk.evaluate(agent, "auction", 2, control_variate=True)
 
 
 def test_one_episode_per_opponent_has_no_interval():

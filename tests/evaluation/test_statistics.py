@@ -6,7 +6,15 @@ from scipy import stats
 
 import sepo_kit as sk
 from sepo_kit.engine.simulate import simulate
-from sepo_kit.evaluation.statistics import bootstrap, exact, over_seeds, percentiles, reach, resampled
+from sepo_kit.evaluation.statistics import (
+    bootstrap,
+    controlled,
+    exact,
+    over_seeds,
+    percentiles,
+    reach,
+    resampled,
+)
 
 REPETITIONS = 200
 EPISODES = 20
@@ -60,6 +68,17 @@ def test_intervals_over_seeds_and_episodes_hold_the_mean(seeds, between, common)
         between == 0 and common == 0.95
     ):  # why episodes are taken in: the spread of seeds does not show their deals
         assert sum(found.low <= 0 <= found.high for found in map(over_seeds, means)) < 120
+
+
+def test_a_control_variate_leaves_the_mean_and_takes_the_spread_that_it_explains():
+    rng = np.random.default_rng(0)
+    luck = rng.random((REPETITIONS, EPISODES))
+    values = 2 * luck + rng.normal(scale=0.2, size=luck.shape)  # expected: 1
+    left = np.array([controlled(v[:, None], c, 0.5)[:, 0] for v, c in zip(values, luck, strict=True)])
+    assert left.mean() == pytest.approx(1, abs=0.01)
+    assert left.mean(axis=1).std() == pytest.approx(0.2 / np.sqrt(EPISODES), rel=0.15)
+    assert values.mean(axis=1).std() > 2.5 * left.mean(axis=1).std()
+    assert left.std(axis=1, ddof=1).mean() == pytest.approx(0.2, rel=0.05)  # intervals know what is left
 
 
 def test_of_every_opponent_one_episode_fewer_is_drawn():
