@@ -129,6 +129,12 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--exact", action="store_true", help="enumerate instead of sampling")
     evaluate.add_argument(
+        "--control-variate", action="store_true", help="take out what the luck of nature's draws explains"
+    )
+    evaluate.add_argument(
+        "--width", type=float, help="print how many episodes per opponent give intervals this wide, too"
+    )
+    evaluate.add_argument(
         "--style",
         choices=REPLY_STYLES,
         help="direct or reasoned (default: as a run was trained, else direct)",
@@ -361,7 +367,10 @@ def _evaluate(options: argparse.Namespace) -> None:
     import sepo_kit as sk
     from sepo_kit.adversaries.opponents import resolve_agent, resolve_all
     from sepo_kit.evaluation.cross_play import against
+    from sepo_kit.evaluation.precision import episodes_needed, require_width
 
+    if options.width is not None:
+        require_width(options.width)
     game = sk.get_game(options.game)
     own = game.spec.eval_weights
     given = {n: getattr(options, f"{n}_weight") for n in ("exploit", "collusion", "externality")}
@@ -371,15 +380,21 @@ def _evaluate(options: argparse.Namespace) -> None:
     named = {pool: tuple(chosen) for pool in POOLS if (chosen := getattr(options, f"{pool}_pool"))}
     if options.opponent and (named or options.exact):
         raise ValueError("--opponent plays and prints its matches alone; leave out --exact and the pools")
+    if options.width is not None and (options.opponent or options.exact):
+        raise ValueError(
+            "--width asks how many episodes the game's pools need; leave out --exact and --opponent"
+        )
     if options.opponent:
         found = against(
             agent, resolve_all(game, options.opponent, agent), game, options.episodes, options.seed
         )
     else:
         pools = replace(game.spec.pools, **named) if named else None
-        found = sk.evaluate(
-            agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact
-        ).to_frame()
+        report = sk.evaluate(
+            agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact,
+            control_variate=options.control_variate,
+        )  # fmt: skip
+        found = report.to_frame() if options.width is None else episodes_needed(report, options.width)
     print(found.to_string(index=False, float_format=lambda v: f"{round(v, 4) + 0.0:.4f}"))
     if hasattr(agent, "usage"):  # what an endpoint was asked, and what that cost
         print(agent.usage, file=sys.stderr)

@@ -20,11 +20,11 @@ from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.policy import scripted as scripted_policy
 from sepo_kit.engine.simulate import simulate
 from sepo_kit.engine.tables import read_table, rounds_file
-from sepo_kit.evaluation.evaluate import MEANS, EpisodeMeans
+from sepo_kit.evaluation.episode_means import MEANS, EpisodeMeans
 from sepo_kit.evaluation.reference import QUICK_STATES
 from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES, read_result
 from sepo_kit.evaluation.reweigh import Contender
-from sepo_kit.evaluation.statistics import Estimate, resampled
+from sepo_kit.evaluation.statistics import Estimate, fewest, resampled
 from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, GameSpec
@@ -66,7 +66,7 @@ def _strategy(game: Game, name: str, episodes: int, seed: int) -> Contender:
     except exact.TooLarge:
         means = _simulated(game, agent, weighed, episodes, seed)
         terms, drawn = row_of(means.terms()[0]), _resamples(means, seed)
-        return Contender(name, "scripted", terms, drawn, worst_case=worst)
+        return Contender(name, "scripted", terms, drawn, worst_case=worst, episodes=episodes)
 
 
 def _worst_case(game: Game, agent: Policy) -> Estimate | None:
@@ -182,11 +182,14 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
 def _contender(name: str, stage: str, found: list[_Result]) -> Contender:
     terms = np.array([result.terms for result in found])
     worst = _mean_worst_case([result.worst_case for result in found])
-    if len(found) > 1:
-        return Contender(name, stage, terms.mean(axis=0), terms, seeds=True, worst_case=worst)
-    only = found[0]
-    samples = terms[:0] if only.means is None else _resamples(only.means, only.seed)
-    return Contender(name, stage, only.terms, samples, worst_case=worst)
+    sampled = [result for result in found if result.means is not None]
+    episodes = min((fewest(result.means.group) for result in sampled), default=0)
+    drawn = [_resamples(result.means, result.seed) for result in sampled]
+    if len(found) == 1:
+        samples = drawn[0] if drawn else terms[:0]
+        return Contender(name, stage, terms[0], samples, worst_case=worst, episodes=episodes)
+    within = np.array(drawn) if len(drawn) == len(found) else None
+    return Contender(name, stage, terms.mean(axis=0), terms, True, worst, episodes, within)
 
 
 def _mean_worst_case(found: Sequence[Estimate | None]) -> Estimate | None:

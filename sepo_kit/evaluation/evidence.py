@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import hypot
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from sepo_kit.evaluation.paper import PAPER, published
 from sepo_kit.evaluation.published_pools import REFERENCE
 from sepo_kit.evaluation.results import KEYS
-from sepo_kit.evaluation.statistics import Estimate, over_seeds
+from sepo_kit.evaluation.statistics import Estimate, over_seeds, reach
 from sepo_kit.runs.project import PROJECT
 
 RESULTS = PROJECT / "data" / "results"
@@ -95,9 +96,17 @@ def of(ours: pd.DataFrame, model: str, game: str, stage: str, metric: str) -> pd
 
 
 def level(ours: pd.DataFrame, model: str, game: str, stage: str, metric: str) -> Estimate | None:
-    """Its mean over seeds; None where it is not known."""
+    """Its mean over seeds, with the interval over seeds and their episodes; None where it is not known."""
     values = of(ours, model, game, stage, metric)
-    return over_seeds(list(values)) if len(values) else None
+    return over_seeds(list(values), within(ours, model, game, stage, metric)) if len(values) else None
+
+
+def within(ours: pd.DataFrame, model: str, game: str, stage: str, metric: str) -> tuple[float, float]:
+    """How far the intervals over episodes reach below and above it; 0 where it is exact, and where it is a search's."""
+    part = ours[(ours[["model", "game", "stage", "metric"]] == [model, game, stage, metric]).all(axis=1)]
+    part = part[part["value"].notna()]
+    sampled = len(part) and (part["n"] > 0).all()
+    return reach(part["value"], part["low"], part["high"]) if sampled else (0.0, 0.0)
 
 
 def change(
@@ -105,13 +114,17 @@ def change(
 ) -> Estimate | None:
     """How much higher a metric is at the second of two ``stages`` than at the first, over seeds.
 
-    Seed by seed; a base model, which has none, stands beside each. None where either is not known.
+    Seed by seed; a base model, which has none, stands beside each. The intervals over episodes of both stages are added
+    as if their episodes had nothing in common, which is wide: they share their draws. None where either is not known.
     """
     before, after = (of(ours, model, game, stage, metric) for stage in stages)
     if len(before) and before.index.isna().all():
         before = pd.Series(float(before.iloc[0]), index=after.index)
     both = (after - before).dropna()
-    return over_seeds(list(both)) if len(both) else None
+    if not len(both):
+        return None
+    (low, high), (low_after, high_after) = (within(ours, model, game, stage, metric) for stage in stages)
+    return over_seeds(list(both), (hypot(low_after, high), hypot(high_after, low)))
 
 
 def pairs(ours: pd.DataFrame) -> list[tuple[str, str]]:

@@ -18,7 +18,7 @@ from sepo_kit.engine.tables import read_table, rounds_file, write_tables
 from sepo_kit.evaluation.archive import read_episodes, reasons_in
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.reasons import shares
-from sepo_kit.evaluation.statistics import over_seeds
+from sepo_kit.evaluation.statistics import over_seeds, reach
 from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, file_hash, is_chain, provenance, read_json, sealed, write_csv, write_json
 
@@ -26,6 +26,7 @@ STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "wors
 STAGES = tuple(STAGE_NAMES)
 ROUNDING = 1e-9  # bounds nearer than this are one number
 KEYS = ("model", "game", "stage", "seed")
+INTERVALS = ("none", "episodes", "seeds", "seeds and episodes")  # what varies in an interval
 # What a table calls the other metrics is their name.
 HEADINGS = {"worst_case": "worst case", "safety": "Safety", "nra": "NRA", "robust": "Robust"}
 
@@ -193,23 +194,31 @@ def read_results(files: Sequence[Path | str]) -> pd.DataFrame:
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds: one row per model, game, stage and metric, with value, low, high and n.
+    """Means over seeds: one row per model, game, stage and metric, with value, low, high, n and ``interval``.
 
-    With several seeds the interval is that of the mean over seeds and n their number; with one, the result's own.
+    ``interval``: what the 95 % interval is of, one of ``INTERVALS``. Of "episodes" it says nothing about other seeds:
+    there is one, as always of the base model. "none": the number is exact, or between bounds that are its low and high.
+    With several seeds the interval is that of the mean over seeds (``over_seeds``) and n their number; with one, the
+    result's own.
     """
     rows = []
     for (model, game, stage, metric), part in results.groupby(
         ["model", "game", "stage", "metric"], sort=False
     ):
-        values = part["value"].astype(float).dropna()
-        if len(values) > 1:
-            estimate = asdict(over_seeds(list(values)))
+        # One seed may have a value where another's is not defined.
+        defined = part[part["value"].notna()]
+        sampled = bool(len(defined)) and bool((defined["n"] > 0).all())
+        if len(defined) > 1:
+            within = reach(defined["value"], defined["low"], defined["high"]) if sampled else (0.0, 0.0)
+            estimate = asdict(over_seeds(list(defined["value"].astype(float)), within))
         else:
-            # One seed may have a value where another's is not defined.
-            defined = part[part["value"].notna()]
             estimate = (defined if len(defined) else part).iloc[0][["value", "low", "high", "n"]].to_dict()
-        rows.append({"model": model, "game": game, "stage": stage, "metric": metric, **estimate})
-    frame = pd.DataFrame(rows, columns=["model", "game", "stage", "metric", "value", "low", "high", "n"])
+        kind = INTERVALS[2 * (len(defined) > 1) + sampled]
+        rows.append(
+            {"model": model, "game": game, "stage": stage, "metric": metric, **estimate, "interval": kind}
+        )
+    columns = ["model", "game", "stage", "metric", "value", "low", "high", "n", "interval"]
+    frame = pd.DataFrame(rows, columns=columns)
     frame["stage"] = pd.Categorical(frame["stage"], STAGES, ordered=True)
     return frame.sort_values(["model", "game", "stage"], kind="stable").reset_index(drop=True)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from sepo_kit.evaluation.statistics import CONFIDENCE, Estimate, exact, over_seeds
+from sepo_kit.evaluation.statistics import Estimate, exact, over_seeds, percentiles, reach
 from sepo_kit.games.base import GameSpec, Weights
 from sepo_kit.objective.terms import TERMS, Terms, coefficients, row_of
 
@@ -36,6 +36,10 @@ class Contender:
         rows where the terms carry no error.
     seeds
         Whether the samples are seeds; ``terms`` is then their mean.
+    episodes
+        Of the opponent with the fewest, where the terms were sampled; 0: they are exact.
+    within
+        Where the samples are seeds with sampled terms: the bootstrap resamples of each, shape (n, R, 4).
     worst_case
         The most that any adversary gains on it per round, unscaled, over seeds their mean, and between which values it
         lies (``high`` None where it is only known from below); None where it is not known.
@@ -47,6 +51,8 @@ class Contender:
     samples: np.ndarray
     seeds: bool = False
     worst_case: Estimate | None = None
+    episodes: int = 0
+    within: np.ndarray | None = None
 
     @classmethod
     def exactly(cls, name: str, kind: str, terms: Terms) -> Contender:
@@ -55,16 +61,17 @@ class Contender:
         return cls(name, kind, row_of(terms), np.zeros((0, len(TERMS))), worst_case=worst)
 
     def safety(self, spec: GameSpec, weights: Weights) -> Estimate:
-        """Safety at ``weights`` with its interval: over seeds, else the percentiles of the resamples."""
+        """Safety at ``weights`` with its interval: over seeds and their episodes, else over the episodes."""
         factors = coefficients(spec, weights)
         value = float(self.terms @ factors)
         if not len(self.samples):
             return exact(value)
         drawn = self.samples @ factors
         if self.seeds:
-            return over_seeds(drawn)
-        tail = 100 * (1 - CONFIDENCE) / 2
-        low, high = np.percentile(drawn, [tail, 100 - tail])
+            if self.within is None:
+                return over_seeds(drawn)
+            return over_seeds(drawn, reach(drawn, *percentiles((self.within @ factors).T, self.episodes)))
+        low, high = percentiles(drawn, self.episodes)
         return Estimate(value, float(low), float(high), len(drawn))
 
     def guaranteed(self, spec: GameSpec, weights: Weights) -> Estimate | None:

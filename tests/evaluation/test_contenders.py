@@ -12,7 +12,7 @@ from finished import evaluation
 import sepo_kit as sk
 from sepo_kit.engine.tables import rounds_file
 from sepo_kit.evaluation.contenders import run_folders, scripted, stored
-from sepo_kit.evaluation.statistics import over_seeds
+from sepo_kit.evaluation.statistics import over_seeds, reach
 
 WEIGHTS = sk.Weights(0.7, 3.0, 0.2)
 
@@ -47,7 +47,9 @@ def test_seeds_are_averaged_with_the_interval_of_the_tables(tmp_path):
     reports = [evaluation(tmp_path, "ipd", "sft", s, seed) for seed, s in enumerate(strategies)]
     (found,) = stored([tmp_path], "ipd").contenders
     spec = sk.get_game("ipd").spec
-    expected = over_seeds([report.safety for report in reports])
+    rows = [report.estimates["safety"] for report in reports]
+    values, low, high = ([getattr(row, end) for row in rows] for end in ("value", "low", "high"))
+    expected = over_seeds(values, reach(values, low, high))
     estimate = found.safety(spec, spec.eval_weights)
     assert estimate.n == 3
     assert (estimate.value, estimate.low, estimate.high) == pytest.approx(

@@ -3,10 +3,12 @@
 import json
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 import pytest
 from finished import evaluation
 
+import sepo_kit as sk
 from sepo_kit.evaluation.results import (
     EvaluationSettings,
     by_opponent,
@@ -17,6 +19,7 @@ from sepo_kit.evaluation.results import (
     text_table,
     write_table,
 )
+from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.runs import RunError
 
 SETTINGS = asdict(EvaluationSettings(episodes=20, exact=True))
@@ -101,6 +104,33 @@ def test_a_seed_without_a_value_hides_no_other(tmp_path):
     means = summary(read_results(files)).set_index("metric")
     assert means.loc["safety", "value"] == 3.0 and means.loc["safety", "low"] == 3.0
     assert pd.isna(means.loc["nra", "value"])
+
+
+def test_a_summary_says_what_its_intervals_are_of(tmp_path):
+    """Of one seed they are of its episodes only, and say nothing of other seeds."""
+    uniform = sk.uniform(sk.get_game("kuhn"))
+    for model, exact in (("pico", False), ("other", True)):
+        evaluation(tmp_path, "kuhn", "base", uniform, model=model, exact=exact)
+        for seed, strategy in enumerate(("nash", "always-bet")):
+            evaluation(tmp_path, "kuhn", "sepo", strategy, seed, model=model, exact=exact)
+    means = summary(read_results(sorted(tmp_path.rglob("*.json")))).set_index(["model", "stage", "metric"])
+    kinds = means["interval"].xs("payoff", level="metric").to_dict()
+    assert kinds == {
+        ("pico", "base"): "episodes", ("pico", "sepo"): "seeds and episodes",
+        ("other", "base"): "none", ("other", "sepo"): "seeds",
+    }  # fmt: skip
+    assert means.loc[("pico", "sepo", "worst_case"), "interval"] == "seeds"  # nobody sampled it
+
+
+def test_the_interval_over_seeds_takes_in_that_over_their_episodes(tmp_path):
+    for seed, strategy in enumerate(("nash", "tight-passive")):
+        evaluation(tmp_path, "kuhn", "sepo", strategy, seed, episodes=20)
+    results = read_results(sorted(tmp_path.rglob("*.json"))).query("metric == 'safety'")
+    found = summary(results).iloc[0]
+    alone = over_seeds(results["value"].to_list())
+    below = (results["value"] - results["low"]).mean()
+    assert found["value"] - found["low"] == pytest.approx(np.hypot(alone.value - alone.low, below))
+    assert below > 0.1
 
 
 @pytest.mark.parametrize("text", ["{", "[1, 2]", "{}"])

@@ -36,6 +36,25 @@ def root(warm_start, tmp_path):
     return shutil.copytree(warm_start, tmp_path / "runs")
 
 
+@pytest.fixture(scope="module")
+def launched(warm_start, tmp_path_factory):
+    """Two seeds, trained to their end by one launch."""
+    root = shutil.copytree(warm_start, tmp_path_factory.mktemp("launched") / "runs")
+    shutil.copytree(SMOKE.stage_folder(root, "sft", 0), SMOKE.stage_folder(root, "sft", 1))
+    assert launch("sepo", "smoke", SMOKE, root, [0, 1]) == stages(root, [0, 1])
+    return root
+
+
+@pytest.fixture
+def trained(launched, tmp_path):
+    """Runs of one's own, as ``launched`` left them."""
+    return shutil.copytree(launched, tmp_path / "runs")
+
+
+def stages(root, seeds):
+    return [SMOKE.stage_folder(root, "sepo", seed) for seed in seeds]
+
+
 @pytest.mark.parametrize("processes", [0, 2])
 def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes):
     seen = []
@@ -53,26 +72,26 @@ def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes):
     assert seen[0] == 0 and seen[-1] == SMOKE.sepo.steps
 
 
-def test_what_was_trained_before_is_not_trained_again(root, monkeypatch):
-    folders = launch("sepo", "smoke", SMOKE, root, [0])
+def test_what_was_trained_before_is_not_trained_again(trained, monkeypatch):
     other = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2)))
     with pytest.raises(TrainingFailed, match="was made for another request"):
-        launch("sepo", "smoke", other, root, [0])
+        launch("sepo", "smoke", other, trained, [0])
     monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
-    assert launch("sepo", "smoke", SMOKE, root, [0]) == folders
+    for seeds in ([0], [0, 1]):
+        assert launch("sepo", "smoke", SMOKE, trained, seeds) == stages(trained, seeds)
 
 
-def test_a_run_of_other_code_is_said_so_and_trained_anew(root, monkeypatch, capsys):
-    [folder] = launch("sepo", "smoke", SMOKE, root, [0])
+def test_a_run_of_other_code_is_said_so_and_trained_anew(trained, monkeypatch, capsys):
+    [folder] = stages(trained, [0])
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["request"]["code"] = "0123"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with monkeypatch.context() as kept:
         kept.setenv("SEPO_KIT_KEEP", "1")
         kept.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
-        assert launch("sepo", "smoke", SMOKE, root, [0]) == [folder]
+        assert launch("sepo", "smoke", SMOKE, trained, [0]) == [folder]
     capsys.readouterr()
-    launch("sepo", "smoke", SMOKE, root, [0])
+    launch("sepo", "smoke", SMOKE, trained, [0])
     assert "sepo-seed-0 was finished by other code (0123, now " in capsys.readouterr().out
     assert read_manifest(folder)["request"]["code"] != "0123" and read_manifest(folder)["status"] == "done"
     assert (folder.parent / "sepo-seed-0.old-1" / "adapter").exists()
@@ -136,16 +155,13 @@ def test_several_processes_go_through_accelerate(tmp_path):
     assert json.dumps(own).count("seed-{seed}") == 2 and own[-2:] == ["3", "4"]
 
 
-def test_several_seeds_share_a_process_and_not_their_runs(root, tmp_path, monkeypatch):
-    shutil.copytree(SMOKE.stage_folder(root, "sft", 0), SMOKE.stage_folder(root, "sft", 1))
-    apart = shutil.copytree(root, tmp_path / "apart")
-    both = launch("sepo", "smoke", SMOKE, root, [0, 1])
+def test_several_seeds_share_a_process_and_not_their_runs(launched, root):
+    both = stages(launched, [0, 1])
     assert [read_manifest(folder)["request"]["seed"] for folder in both] == [0, 1]
-    [alone] = launch("sepo", "smoke", SMOKE, apart, [1])
+    shutil.copytree(SMOKE.stage_folder(launched, "sft", 1), SMOKE.stage_folder(root, "sft", 1))
+    [alone] = launch("sepo", "smoke", SMOKE, root, [1])
     weights = [folder / "adapter" / "adapter_model.safetensors" for folder in (both[1], alone)]
     assert weights[0].read_bytes() == weights[1].read_bytes(), "seed 1 knows nothing of seed 0"
-    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
-    assert launch("sepo", "smoke", SMOKE, root, [0, 1]) == both
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path):
