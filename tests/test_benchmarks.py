@@ -11,7 +11,7 @@ import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 # tests/training/test_killed.py and tests/runs/test_corrupt.py run their parts, in processes that have the libraries.
-ELSEWHERE = {"kills", "corrupt"}
+ELSEWHERE = {"kills", "corrupt", "watching"}
 SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - {"common"} - ELSEWHERE)
 # What each must show: a column, and a word of a row.
 SHOWN = {
