@@ -492,6 +492,32 @@ def test_an_update_that_breaks_the_model_is_not_saved(
     assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
 
 
+def test_where_memory_runs_out_the_limit_is_named_and_the_run_goes_on(
+    stage, whole, tiny_folder, tmp_path, monkeypatch
+):
+    """In the fourth update, which no smaller pieces help."""
+    step = torch.optim.AdamW.step
+
+    def fails(self, *args, **kwargs):
+        fails.updates += 1
+        if fails.updates == 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 512 bytes.")
+        step(self, *args, **kwargs)
+
+    fails.updates = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", fails)
+        patch.setattr("sepo_kit.runs.limits.allowed_memory", lambda: "0.5 GiB, by ulimit -v")
+        with pytest.raises(MemoryError) as error:
+            stage(tiny_folder, tmp_path / "run")
+    said = message(error)
+    assert said.startswith(
+        f"{stage.name} kuhn: memory ran out (asked for 512 bytes more; allowed: 0.5 GiB, by "
+    )
+    assert said.endswith("run the same command again: it goes on from the last checkpoint")
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
 class Ends(TrainerCallback):
     """As early stopping does."""
 
