@@ -1,5 +1,5 @@
-"""The kill loop: training processes that are killed (SIGKILL) at a chosen operation on a file of their run, again and
-again, and what the run that comes of it has in common with one that was left alone.
+"""The kill loop: trainings and batches whose processes are killed (SIGKILL) at chosen operations on their files, again
+and again, and whether what they come to is what it is without.
 
 Weights, metrics, scores and episodes must be the same bytes, times aside. Stopped, the same command goes on: what was
 tried lies in ``runs/kills.jsonl``. ``--smoke``: few kills, nothing written.
@@ -30,6 +30,7 @@ for place in ("tests", "benchmarks", "."):
 import several  # noqa: E402
 import tiny  # noqa: E402
 from common import conclude, options  # noqa: E402
+from killed_batch import Batches  # noqa: E402
 from watching import watched  # noqa: E402
 
 from sepo_kit.pipeline.children import ended_by_sigterm  # noqa: E402
@@ -46,6 +47,7 @@ from sepo_kit.training.request import ROOMS as OF_TRAINING  # noqa: E402
 
 LOG = PROJECT / "runs" / "kills.jsonl"
 STEPS = 3
+BATCH = "batch"
 SEPO = replace(several.SEPO, steps=STEPS, save_every=1, lora_dropout=0.1)
 STAGES = {
     "sft": replace(several.SFT, records=STEPS * 8, save_every=1, lora_dropout=0.1),
@@ -55,7 +57,7 @@ STAGES = {
 }
 TIMES = {"seconds", "step_time", "wall_seconds", "peak_memory_mib", "peak_gpu_mib", "files", "sha256"}
 # What was tried of other code is tried again.
-CODE = code_fingerprint((*OF_TRAINING["sepo"], "runs"), PROJECT / "tests" / "several.py")
+CODE = code_fingerprint((*OF_TRAINING["sepo"], "runs", "pipeline"), PROJECT / "tests" / "several.py")
 OF_THE_CHECKOUT = "commit"  # which may change while runs are compared; what they depend on is "code"
 
 
@@ -133,12 +135,12 @@ class Trainings:
 
 def go_on(
     rows: list[dict],
-    make: dict[str, Callable[[], Trainings]],
+    make: dict[str, Callable[[], Trainings | Batches]],
     wanted: dict[str, int],
     write: Callable[[dict], None],
 ) -> None:
     """Kill until there are as many kills of each kind as ``wanted``; ``rows``: what was tried, which grows."""
-    kinds: dict[str, Trainings] = {}
+    kinds: dict[str, Trainings | Batches] = {}
     bar = tqdm(total=sum(wanted.values()), desc="kills", disable=None)
     while left := [name for name in wanted if _kills(rows, name) < wanted[name]]:
         for name in left:  # in turns: where it is stopped early there are some of each
@@ -153,7 +155,7 @@ def go_on(
 
 def main() -> None:
     smoke = options(__doc__).smoke
-    wanted = dict.fromkeys(STAGES, 2 if smoke else 80)
+    wanted = dict.fromkeys(STAGES, 2 if smoke else 80) | {BATCH: 2 if smoke else 40}
     rows: list[dict] = []
     if not smoke:
         LOG.parent.mkdir(exist_ok=True)
@@ -170,6 +172,7 @@ def main() -> None:
         tiny.model(tokenizer).save_pretrained(root / "model")
         tokenizer.save_pretrained(root / "model")
         make = {stage: partial(Trainings, stage, root, context) for stage in STAGES}
+        make[BATCH] = partial(Batches, root)
         try:
             with ended_by_sigterm():
                 go_on(rows, make, wanted, lambda row: None if smoke else append_line(LOG, row))

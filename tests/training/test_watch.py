@@ -444,6 +444,29 @@ def test_a_seed_is_checked_before_anything_is_written(stage, tiny_folder, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_the_weights_of_limits_go_on_from_the_checkpoint_whatever_became_of_the_log(tiny_folder, tmp_path):
+    """Lines that were lost are named; those before the last need not be there for the weights to go on."""
+    limited = {"limits": {"exploit": 0.0}, "steps": 3}
+    whole = STAGES[1](tiny_folder, tmp_path / "whole", **limited)
+    weights = [row["sepo/weight_exploit"] for row in read_lines(whole.path / METRICS)]
+    assert weights[1] != get_game("kuhn").spec.weights.exploit
+    with stopped_after(2):
+        STAGES[1](tiny_folder, tmp_path / "run", **limited)
+    log = tmp_path / "run" / METRICS
+    first, second = log.read_text().splitlines()[:2]
+    for left, said in ((first + "\n", "ends with step 1"), ("", "is empty")):
+        log.write_text(left)
+        with pytest.raises(
+            RunError, match=f"{said} and checkpoint-2 is of step 2: lines were lost; "
+        ) as error:
+            STAGES[1](tiny_folder, tmp_path / "run", **limited)
+        message(error)
+    log.write_text(second + "\n")
+    again = STAGES[1](tiny_folder, tmp_path / "run", **limited)
+    assert [row["sepo/weight_exploit"] for row in read_lines(log)] == weights[1:]
+    assert_same_weights(again, whole)
+
+
 # --- numbers and disks that give out --------------------------------------------------------------
 
 
