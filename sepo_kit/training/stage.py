@@ -88,9 +88,8 @@ def run_stage(
                 run = Run(run_folder, request, writes=processes.is_main_process)
                 if run.done:
                     if processes.is_main_process:
-                        remove_checkpoints(
-                            run
-                        )  # which the process that finished the run may not have come to
+                        # Which the process that finished the run may not have come to.
+                        remove_checkpoints(run)
                     return run
                 loaded = loaded or load_model(base)
                 chain = _chain(base, loaded, run)
