@@ -1,7 +1,8 @@
-"""The kill loop: training processes that are killed (SIGKILL) at a chosen operation on a file of their run, again and
-again, and what the run that comes of it has in common with one that was left alone.
+"""The kill loop: trainings and batches whose processes are killed (SIGKILL) at chosen operations on their files, again
+and again, and whether what they come to is what it is without.
 
-Weights, metrics, scores and episodes must be the same bytes, times aside. ``--smoke``: few kills, nothing written.
+Weights, metrics, scores and episodes must be the same bytes, times aside. Stopped, the same command goes on: what was
+tried lies in ``runs/kills.jsonl``. ``--smoke``: few kills, nothing written.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ import hashlib
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import cycle
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +30,24 @@ for place in ("tests", "benchmarks", "."):
 import several  # noqa: E402
 import tiny  # noqa: E402
 from common import conclude, options  # noqa: E402
+from killed_batch import Batches  # noqa: E402
+from watching import watched  # noqa: E402
 
-from sepo_kit.runs import LOCK, file_hashes, read_json, read_lines  # noqa: E402
+from sepo_kit.pipeline.children import ended_by_sigterm  # noqa: E402
+from sepo_kit.runs import (  # noqa: E402
+    LOCK,
+    append_line,
+    code_fingerprint,
+    file_hashes,
+    keep_lines,
+    read_json,
+    read_lines,
+)
+from sepo_kit.training.request import ROOMS as OF_TRAINING  # noqa: E402
 
-EVENTS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir"}
+LOG = PROJECT / "runs" / "kills.jsonl"
 STEPS = 3
+BATCH = "batch"
 SEPO = replace(several.SEPO, steps=STEPS, save_every=1, lora_dropout=0.1)
 STAGES = {
     "sft": replace(several.SFT, records=STEPS * 8, save_every=1, lora_dropout=0.1),
@@ -42,38 +56,9 @@ STAGES = {
     "sepo, reasoned": replace(SEPO, style="reasoned", max_new_tokens=3, rollouts=2),
 }
 TIMES = {"seconds", "step_time", "wall_seconds", "peak_memory_mib", "peak_gpu_mib", "files", "sha256"}
+# What was tried of other code is tried again.
+CODE = code_fingerprint((*OF_TRAINING["sepo"], "runs", "pipeline"), PROJECT / "tests" / "several.py")
 OF_THE_CHECKOUT = "commit"  # which may change while runs are compared; what they depend on is "code"
-
-
-_watching: tuple[str, Callable[[int], None]] | None = None
-_seen = 0
-
-
-def _hook(event: str, arguments: tuple) -> None:
-    global _seen
-    if _watching is None or event not in EVENTS or not str(arguments[0]).startswith(_watching[0]):
-        return
-    if event == "open" and not (arguments[2] or 0) & (os.O_WRONLY | os.O_RDWR):
-        return
-    _seen += 1
-    _watching[1](_seen)
-
-
-_hooked: list[Callable] = []  # an audit hook stays as long as the process
-
-
-@contextmanager
-def watched(folder: Path, act: Callable[[int], None]) -> Iterator[Callable[[], int]]:
-    """Call ``act`` with its number before every operation on a file in ``folder``; gives how many there were."""
-    global _watching, _seen
-    if not _hooked:
-        sys.addaudithook(_hook)
-        _hooked.append(_hook)
-    _watching, _seen = (f"{folder}{os.sep}", act), 0
-    try:
-        yield lambda: _seen
-    finally:
-        _watching = None
 
 
 def train(
@@ -109,49 +94,73 @@ def made(folder: Path) -> dict[str, str]:
     return found | ({"left behind": " ".join(left)} if left else {})
 
 
-def survived(stage: str, model: Path, root: Path, kills: int, at_once: int, context) -> dict:
-    """Kill ``stage`` ``kills`` times, up to ``at_once`` of them in a run before it may end."""
-    name = stage.replace(", ", "-")
+class Trainings:
+    """Runs of one stage that are killed up to three times before they may end. ``root`` holds a model."""
 
-    def start(folder: Path, at: int | None) -> int:
-        process = context.Process(target=train, args=(stage, model, folder, at, root / f"{name}.count"))
+    at_once = 3
+
+    def __init__(self, stage: str, root: Path, context) -> None:
+        self.stage, self.root, self.context = stage, root, context
+        self.name = stage.replace(", ", "-")
+        if self._start(whole := root / f"{self.name}-whole", None):
+            raise RuntimeError(f"{stage}: the run that was left alone failed")
+        self.operations = int((root / f"{self.name}.count").read_text())
+        self.wanted = made(whole)
+
+    def _start(self, folder: Path, at: int | None) -> int:
+        arguments = (self.stage, self.root / "model", folder, at, self.root / f"{self.name}.count")
+        process = self.context.Process(target=train, args=arguments)
         process.start()
-        process.join(timeout=300)
+        process.join(timeout=600)
         return process.exitcode
 
-    whole = root / f"{name}-whole"
-    if start(whole, None):
-        raise RuntimeError(f"{stage}: the run that was left alone failed")
-    operations = int((root / f"{name}.count").read_text())
-    wanted, rng = made(whole), np.random.default_rng(len(stage))
-    # Every k-th operation of a process that begins anew, and any of those that go on.
-    places = cycle(np.linspace(1, operations, -(-kills // at_once)).round().astype(int))
-    killed = runs = same = 0
-    differing: set[str] = set()
-    bar = tqdm(total=kills, desc=stage, leave=False, disable=None)
-    while killed < kills:
-        folder = root / f"{name}-{runs}"
-        for again in range(min(at_once, kills - killed)):
-            last = max(2, operations // (again + 2))
-            place = int(rng.integers(1, last)) if again else int(next(places))
-            if start(folder, place) != -signal.SIGKILL:
+    def one(self, number: int, of: int) -> dict:
+        """The run ``number`` ``of`` so many: how often it was killed, and what differs then."""
+        folder, rng = self.root / f"{self.name}-{number}", np.random.default_rng([len(self.stage), number])
+        killed = 0
+        for again in range(self.at_once):
+            # Every k-th operation of a process that begins anew, and any of those that go on.
+            place = round(np.linspace(1, self.operations, of)[number % of])
+            if again:
+                place = int(rng.integers(1, max(2, self.operations // (again + 2))))
+            if self._start(folder, place) != -signal.SIGKILL:
                 break  # it had come to its end before
             killed += 1
-            bar.update()
-        status, runs = start(folder, None), runs + 1
+        status = self._start(folder, None)
         found = made(folder) if status == 0 else {"status": str(status)}
-        same += found == wanted
-        differing |= {n for n in found.keys() | wanted.keys() if found.get(n) != wanted.get(n)}
+        shutil.rmtree(folder, ignore_errors=True)
+        differing = {n for n in found.keys() | self.wanted.keys() if found.get(n) != self.wanted.get(n)}
+        return {"kills": killed, "differing": sorted(differing)}
+
+
+def go_on(
+    rows: list[dict],
+    make: dict[str, Callable[[], Trainings | Batches]],
+    wanted: dict[str, int],
+    write: Callable[[dict], None],
+) -> None:
+    """Kill until there are as many kills of each kind as ``wanted``; ``rows``: what was tried, which grows."""
+    kinds: dict[str, Trainings | Batches] = {}
+    bar = tqdm(total=sum(wanted.values()), desc="kills", disable=None)
+    while left := [name for name in wanted if _kills(rows, name) < wanted[name]]:
+        for name in left:  # in turns: where it is stopped early there are some of each
+            kind = kinds[name] = kinds.get(name) or make[name]()
+            number = sum(row["stage"] == name for row in rows)
+            found = kind.one(number, -(-wanted[name] // kind.at_once))
+            rows.append({"stage": name, "code": CODE, "file operations": kind.operations, **found})
+            write(rows[-1])
+            bar.update(sum(_kills(rows, each) for each in wanted) - bar.n)
     bar.close()
-    return {
-        "stage": stage, "file operations": operations, "kills": killed, "runs": runs, "the same": same,
-        "differing": ", ".join(sorted(differing)) or "nothing",
-    }  # fmt: skip
 
 
 def main() -> None:
     smoke = options(__doc__).smoke
-    kills, at_once = (2, 2) if smoke else (80, 3)
+    wanted = dict.fromkeys(STAGES, 2 if smoke else 80) | {BATCH: 2 if smoke else 40}
+    rows: list[dict] = []
+    if not smoke:
+        LOG.parent.mkdir(exist_ok=True)
+        keep_lines(LOG, lambda row: row["code"] == CODE)
+        rows += read_lines(LOG)
     context = multiprocessing.get_context("forkserver")
     os.environ["PYTHONPATH"] = os.pathsep.join(
         [str(PROJECT), str(PROJECT / "tests"), str(PROJECT / "benchmarks")]
@@ -162,10 +171,34 @@ def main() -> None:
         tokenizer = tiny.tokenizer()
         tiny.model(tokenizer).save_pretrained(root / "model")
         tokenizer.save_pretrained(root / "model")
-        rows = [survived(stage, root / "model", root, kills, at_once, context) for stage in STAGES]
-    conclude("kills", rows, smoke)
-    if any(row["the same"] < row["runs"] for row in rows):
+        make = {stage: partial(Trainings, stage, root, context) for stage in STAGES}
+        make[BATCH] = partial(Batches, root)
+        try:
+            with ended_by_sigterm():
+                go_on(rows, make, wanted, lambda row: None if smoke else append_line(LOG, row))
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on", file=sys.stderr)
+    conclude("kills", [_row(rows, stage, wanted[stage]) for stage in wanted], smoke)
+    if any(row["differing"] for row in rows):
         sys.exit("a run that was killed ended otherwise than one that was left alone")
+
+
+def _kills(rows: list[dict], stage: str) -> int:
+    return sum(row["kills"] for row in rows if row["stage"] == stage)
+
+
+def _row(rows: list[dict], stage: str, wanted: int) -> dict:
+    runs = [row for row in rows if row["stage"] == stage]
+    differing = sorted({name for row in runs for name in row["differing"]})
+    return {
+        "stage": stage,
+        "file operations": runs[0]["file operations"] if runs else None,
+        "kills": _kills(rows, stage),
+        "of": wanted,
+        "runs": len(runs),
+        "the same": sum(not row["differing"] for row in runs),
+        "differing": ", ".join(differing) or "nothing",
+    }
 
 
 if __name__ == "__main__":

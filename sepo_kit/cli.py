@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from sepo_kit.games.base import POOLS, REPLY_STYLES
-from sepo_kit.runs import KEEP
+from sepo_kit.runs import KEEP, first_line, is_out_of_memory, memory_said
 from sepo_kit.runs.command import add_commands
 
 EXPECTED = (ValueError, OSError, FloatingPointError, MemoryError)
@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"sepo-kit: {error}", file=sys.stderr)
         return 2
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            print(f"sepo-kit: memory ran out ({memory_said(error)}): {first_line(error)}", file=sys.stderr)
+            return 2
         if type(error).__name__ != "NotebookFailed":
             raise
         print(f"sepo-kit: {error}", file=sys.stderr)

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-# tests/training/test_killed.py and tests/runs/test_corrupt.py run their parts, in processes that have the libraries.
-ELSEWHERE = {"kills", "corrupt"}
+# Tests of killed trainings and batches and of corrupt files run their parts, in processes that have the libraries.
+ELSEWHERE = {"kills", "killed_batch", "corrupt", "watching"}
 SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - {"common"} - ELSEWHERE)
 # What each must show: a column, and a word of a row.
 SHOWN = {

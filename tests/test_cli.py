@@ -148,3 +148,16 @@ def test_data_writes_the_demonstrations_of_the_games_it_is_given(tmp_path, capsy
     assert main(["data", "--games", "kuhn", "--folder", str(tmp_path)]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["counts.csv", "kuhn.parquet"]
     assert "kuhn.parquet  sha256 " in capsys.readouterr().out
+
+
+def test_where_memory_runs_out_one_line_says_what_was_asked_and_what_is_allowed(capsys, monkeypatch):
+    def fails(game):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 512 bytes.")
+
+    monkeypatch.setattr("sepo_kit.get_game", fails)
+    assert main(["evaluate", "kuhn", "nash"]) == 2
+    said = capsys.readouterr().err
+    assert (
+        said.startswith("sepo-kit: memory ran out (asked for 512 bytes more; allowed: ")
+        and said.count("\n") == 1
+    )

@@ -12,6 +12,7 @@ KIT_GAMES: dict[str, Game] = {
 }
 GAMES = Games(KIT_GAMES)
 get_game, register, checked_game = GAMES.get_game, GAMES.register, GAMES.checked_game
+registered_game = GAMES.registered_game
 
 __all__ = [
     "GAMES",
@@ -24,4 +25,5 @@ __all__ = [
     "checked_game",
     "get_game",
     "register",
+    "registered_game",
 ]

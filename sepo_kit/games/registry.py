@@ -61,6 +61,19 @@ class Games(Mapping[str, Game]):
             raise ValueError(f"unknown game {game!r}; known: {', '.join(self)}; {HOW}{broken}")
         return self[game]
 
+    def registered_game(self, game: str | Game) -> Game:
+        """``get_game`` for those who list the games, a ``Game`` among them.
+
+        Raises
+        ------
+        ValueError
+            Unknown id, or a game that was not registered.
+        """
+        found = self.get_game(game)
+        if self.get(found.spec.id) is not found:
+            raise ValueError(f"game {found.spec.id!r} is not registered; sk.register(GAME) first")
+        return found
+
     def register(self, game: Game) -> Game:
         """Make ``game`` known to this process by its id, after ``check_game``; the same object may come again.
 

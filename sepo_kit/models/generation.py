@@ -76,6 +76,10 @@ def sample_replies(
     return replies
 
 
+class BrokenLogits(FloatingPointError):
+    """What a model says is no number."""
+
+
 def _batches(prompts: Sequence[Context], longest_reply: int) -> Iterator[np.ndarray]:
     """Numbers of the prompts that are computed together, those of like length."""
     batch: list[int] = []
@@ -94,7 +98,7 @@ def _draw(logits: Tensor, rows: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     cumulative = torch.softmax(logits.float(), -1).double().cumsum(-1)
     total = cumulative[:, -1:]
     if not torch.isfinite(total).all():
-        raise FloatingPointError("the logits of a reply are not finite; the model's weights are broken")
+        raise BrokenLogits("the logits of a reply are not finite; the model's weights are broken")
     at = torch.as_tensor(rows, device=logits.device)
     wanted = torch.as_tensor(uniforms, device=logits.device)[:, None] * total[at]
     found = torch.searchsorted(cumulative[at], wanted, right=True)[:, 0]

@@ -24,7 +24,7 @@ from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.models.chat import opening, thinking_off
 from sepo_kit.models.constrained import ReplyTree, Walk, reply_tree
-from sepo_kit.models.generation import sample_replies
+from sepo_kit.models.generation import BrokenLogits, sample_replies
 from sepo_kit.models.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
 from sepo_kit.models.prefix_cache import PrefixCache
 
@@ -228,9 +228,7 @@ class LanguageModel(Policy):
             return np.empty((0, 0))
         log_p = self.log_probs_of_branches(asked, known=known, kept=kept).double().cpu().numpy()
         if np.isnan(log_p).any():
-            raise FloatingPointError(
-                f"the logits of {self.name} are not finite; the model's weights are broken"
-            )
+            raise BrokenLogits(f"the logits of {self.name} are not finite; the model's weights are broken")
         return log_p
 
     def _can_walk(self, seen: Sequence[InformationState]) -> bool:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
+
 from sepo_kit.engine.episode import Episode
 from sepo_kit.games.base import Game, GameSpec, Pools, Weights
 from sepo_kit.objective.credit import Credit, assign_credit, check_mode, training_matches
@@ -182,9 +184,14 @@ class TrainingStep:
         """
         self.episodes = list(episodes)
         self.charged = self.weights
-        self.credit = assign_credit(
-            self.spec, self.episodes, self.charged, self.settings.mode, self.settings.horizon
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # which is said below
+            self.credit = assign_credit(
+                self.spec, self.episodes, self.charged, self.settings.mode, self.settings.horizon
+            )
+        if not np.isfinite(self.credit.advantage).all():
+            raise FloatingPointError(
+                f"{self.spec.id}: what decisions earn under {self.charged} is not finite; lower the weights"
+            )
         results = results_of(self.episodes)
         if worst_case is None and self.settings.best_responses:
             worst_case = results["exploit", WORST_CASE].advantage

@@ -1,5 +1,5 @@
-"""Child processes: started with a log, ended when their parent ends, their last error in one line. Imports nothing of
-the kit."""
+"""Child processes: started with a log, ended when their parent ends, their last error in one line. Imports nothing
+slow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from sepo_kit.runs.limits import allowed_memory
+
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
+# The system kills the process that takes too much; libraries that are refused memory may crash.
+OF_MEMORY = (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS)
 GRACE_SECONDS = 20  # for a child to end its own children
 # An error as Python prints it, or as the command line does; remarks of a log look the same and say less.
 NAMED = re.compile(r"(?:(?:\w+\.)*[A-Z]\w*|sepo-kit): \S")
@@ -100,7 +104,8 @@ class Child:
         """Why it ended, in one line: the signal that killed it, else the last error in its log."""
         status = self.process.poll()
         if status is not None and status < 0:
-            return f"killed by signal {-status}" + ("; out of memory?" if -status == signal.SIGKILL else "")
+            memory = f"; out of memory? (allowed: {allowed_memory()})" if -status in OF_MEMORY else ""
+            return f"killed by signal {-status}{memory}"
         return last_error(self.log)
 
     def _signal(self, number: signal.Signals) -> None:

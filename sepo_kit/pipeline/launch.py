@@ -100,6 +100,17 @@ def launch(
     return folders
 
 
+def require_trained(plan: Plan, root: Path | str, stages: Sequence[str]) -> None:
+    """ValueError that says what to run first, where a run of ``stages`` of ``plan`` is missing."""
+    for stage in stages:
+        notebook = "04" if stage == "sft" else "05"
+        for seed in plan.seeds if stage != "base" else ():
+            if not (folder := plan.stage_folder(root, stage, seed)).exists():
+                raise ValueError(
+                    f"{folder} is missing: train it first, by notebook {notebook} with the same parameters"
+                )
+
+
 def settings_file(plan: Plan, root: Path | str, stage: str) -> Path:
     """Where ``launch`` writes what it trains with, for the process that trains."""
     return plan.folder(root) / f"{stage}.settings.json"

@@ -39,6 +39,7 @@ from sepo_kit.runs.folder import (
     outdated,
     read_manifest,
 )
+from sepo_kit.runs.limits import allowed_memory, is_out_of_memory, memory_said
 from sepo_kit.runs.lock import LOCK, Lock, holder, is_held, locked
 from sepo_kit.runs.origin import code_fingerprint, commit, notebook_provenance, provenance
 from sepo_kit.runs.seals import problems, sealed
@@ -58,6 +59,7 @@ __all__ = [
     "SCORES",
     "WEIGHTS",
     "WHOLE",
+    "allowed_memory",
     "append_line",
     "base_as_held",
     "base_of",
@@ -71,11 +73,13 @@ __all__ = [
     "is_aside",
     "is_chain",
     "is_held",
+    "is_out_of_memory",
     "is_whole",
     "keep_lines",
     "last_checkpoint",
     "lineage",
     "locked",
+    "memory_said",
     "notebook_provenance",
     "outdated",
     "problems",

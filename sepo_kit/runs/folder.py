@@ -123,8 +123,14 @@ class Run:
             said = "; ".join(
                 _said(name, manifest["request"].get(name), self.request.get(name)) for name in sorted(names)
             )
+            further = manifest["status"] == "done" and "base" in self.request
             raise RunError(
                 f"{self.path} was made for another request ({said}); choose another folder or delete it"
+                + (
+                    "; to train on what it has learned, name it as the base of a run elsewhere"
+                    if further
+                    else ""
+                )
             )
         return manifest
 

@@ -67,7 +67,7 @@ def notebook_provenance(
 ) -> dict[str, Any]:
     """What the last cell of a notebook shows: commit, versions, parameters, hashes of files, wall time.
 
-    ``started``: ``time.time()`` of the first code cell; hashes are the first 16 digits of SHA-256.
+    ``started``: ``time.monotonic()`` in the first code cell; hashes are the first 16 digits of SHA-256.
     """
 
     def hashes(files: Iterable[Path | str]) -> dict[str, str]:
@@ -81,5 +81,5 @@ def notebook_provenance(
         "parameters": parameters,
         "inputs": hashes(inputs),
         "outputs": hashes(outputs),
-        "wall_seconds": round(time.time() - started, 1),
+        "wall_seconds": round(time.monotonic() - started, 1),
     }

@@ -86,7 +86,8 @@ def train_sepo(
     Returns
     -------
     Run
-        The finished run; at once where it was finished before.
+        The finished run; at once where it was finished before. Not ``done`` where a callback stopped the training,
+        which goes on by the same call.
 
     Raises
     ------
@@ -94,7 +95,7 @@ def train_sepo(
         Unknown game or model, a folder that belongs to another request (``RunError``), or rows that the processes
         cannot share evenly.
     FloatingPointError
-        The loss or its gradient is not finite.
+        The loss, its gradient, or a weight is not finite.
     MemoryError
         One row, or one episode, does not fit into memory.
     ConnectionError

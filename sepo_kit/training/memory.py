@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import nn
 from tqdm import tqdm
 
+from sepo_kit.runs import is_out_of_memory, memory_said
+
 T = TypeVar("T")
-PHRASES = ("out of memory", "not enough memory", "can't allocate memory")  # of torch on GPUs and on CPUs
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory ran out, in one of the ways torch has of saying it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and any(phrase in str(error) for phrase in PHRASES)
-    )
+class DoesNotFit(MemoryError):
+    """Memory ran out, in one line."""
+
+
+@contextmanager
+def no_memory_named(what: str) -> Iterator[None]:
+    """``DoesNotFit`` for whatever libraries raise inside the block where memory runs out."""
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, DoesNotFit) or not is_out_of_memory(error):
+            raise
+        raise DoesNotFit(
+            f"{what}: memory ran out ({memory_said(error)}); use a smaller model or shorter replies, or allow more "
+            "memory, and run the same command again: it goes on from the last checkpoint"
+        ) from error
 
 
 def until_it_fits(attempt: Callable[[int], T], pieces: int, most: int, what: str) -> T:
@@ -27,8 +40,8 @@ def until_it_fits(attempt: Callable[[int], T], pieces: int, most: int, what: str
 
     Raises
     ------
-    MemoryError
-        It does not fit in ``most`` pieces either.
+    DoesNotFit
+        Not in ``most`` pieces either.
     """
     while True:
         try:
@@ -37,9 +50,9 @@ def until_it_fits(attempt: Callable[[int], T], pieces: int, most: int, what: str
             if not is_out_of_memory(error):
                 raise
             if pieces >= most:
-                raise MemoryError(
-                    f"{what} does not fit into memory, in {pieces} piece(s); use a smaller model or shorter replies, "
-                    "or free some memory, and run again: the last checkpoint is kept"
+                raise DoesNotFit(
+                    f"{what} does not fit into memory, in {pieces} piece(s) ({memory_said(error)}); use a smaller "
+                    "model or shorter replies, or allow more memory, and run again: the last checkpoint is kept"
                 ) from error
         # Outside of the handler: the error holds the frames, and they hold the tensors.
         pieces = min(2 * pieces, most)

@@ -30,6 +30,7 @@ from sepo_kit.training.processes import collected, dealt, from_all, share_of_wor
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.styles import STYLES
 
+IDLE = "idle"
 GLIMPSE_EVERY = 10  # steps, at least
 KEPT = 20_000  # contexts whose reference is kept, about 100 MB
 
@@ -99,7 +100,19 @@ class Rollouts:
                 every = max(self.settings.save_every, GLIMPSE_EVERY)
                 gain = glimpse(self.game, self.player, number, every, episodes, self.seed)
             self.step.learn(episodes, gain)
+        self._say_idle(number)
         return self._lay_out()
+
+    def _say_idle(self, number: int) -> None:
+        """One warning in a run where a step has nothing to learn from."""
+        if IDLE not in self._warned and not self.step.credit.advantage[self.step.credit.trained].any():
+            self._warned.add(IDLE)
+            warnings.warn(
+                f"step {number + 1} had nothing to train on: in every group all rollouts earned the same. Where that "
+                f"goes on, raise the temperature (now {self.settings.temperature:g}) or the rollouts (now "
+                f"{self.settings.rollouts})",
+                stacklevel=3,
+            )
 
     def _others(self) -> dict[str, Policy]:
         """Who sits opposite and is no best response."""

@@ -12,6 +12,9 @@ from sepo_kit.objective.step import StepSettings, check_numbers, check_renewal, 
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 KEEP = ("last", "best")  # which saved step becomes a SEPO run's model
+MOST = 1e6  # of what is multiplied with losses, gradients and weights, which float32 holds
+LEAST_TEMPERATURE = 1e-6  # scores divided by less are infinite in float32
+BOUNDED = ("learning_rate", "lora_alpha", "beta", "clip", "temperature")
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class SFTSettings:
             ("lora_dropout", "warm_up"),
         )
         _check_shares(self)
+        _check_bounds(self)
         answer_rule(self.style)
 
     def as_request(self) -> dict:
@@ -134,6 +138,7 @@ class SEPOSettings(StepSettings):
             ("beta", "lora_dropout", "renew_reference_every", "replies"),
         )  # fmt: skip
         _check_shares(self)
+        _check_bounds(self)
         check_renewal(self.renew_reference_every, self.beta)
         check_schedule(self.schedule)
         if self.keep not in KEEP:
@@ -164,6 +169,14 @@ def _check_trackers(settings: SFTSettings | SEPOSettings) -> None:
     if isinstance(names, str) or any(name not in TRACKERS for name in names):
         raise ValueError(f"report_to must be a list with some of {', '.join(TRACKERS)}, got {names!r}")
     object.__setattr__(settings, "report_to", tuple(names))
+
+
+def _check_bounds(settings: object) -> None:
+    for name in BOUNDED:
+        if getattr(settings, name, 0) > MOST:
+            raise ValueError(f"{name} must be <= {MOST:g}, got {getattr(settings, name)!r}")
+    if getattr(settings, "temperature", 1) < LEAST_TEMPERATURE:
+        raise ValueError(f"temperature must be >= {LEAST_TEMPERATURE:g}, got {settings.temperature!r}")
 
 
 def _check_shares(settings: object) -> None:

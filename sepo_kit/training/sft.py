@@ -6,6 +6,7 @@ the kit's own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from math import gcd
 from pathlib import Path
@@ -14,6 +15,7 @@ from types import SimpleNamespace
 import torch
 from datasets import Dataset
 from torch import Tensor
+from transformers import TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
 from sepo_kit.games.base import Game
@@ -34,7 +36,12 @@ IGNORED = -100  # a label that is not learned
 
 
 def train_sft(
-    base: str | Path, game: Game | str, run_folder: str | Path, settings: SFTSettings, seed: int = 0
+    base: str | Path,
+    game: Game | str,
+    run_folder: str | Path,
+    settings: SFTSettings,
+    seed: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> Run:
     """Fine-tune ``base`` on demonstrations of ``game``; goes on where a stopped run left off.
 
@@ -44,11 +51,14 @@ def train_sft(
         Anything ``load_model`` takes.
     run_folder
         Where the run lives. It becomes a model that ``load_model`` takes.
+    callbacks
+        Whatever else is to watch the training.
 
     Returns
     -------
     Run
-        The finished run; at once where it was finished before.
+        The finished run; at once where it was finished before. Not ``done`` where a callback stopped the training,
+        which goes on by the same call.
 
     Raises
     ------
@@ -56,16 +66,22 @@ def train_sft(
         Unknown game or model, more records than there are or too long ones, or a folder that belongs to another
         request (``RunError``).
     FloatingPointError
-        The loss or its gradient is not finite.
+        The loss, its gradient, or a weight is not finite.
     MemoryError
         One row does not fit into memory.
     ConnectionError
         Another process of the run has ended.
     """
     seed = checked_seed(seed)
+
+    def build(loaded: LoadedModel, game: Game, run: Run) -> WarmStart:
+        trainer = _trainer(loaded, game, run, settings, seed)
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        return trainer
+
     return run_stage(
-        "sft", base, game, run_folder, settings, seed,
-        lambda loaded, game, run: _trainer(loaded, game, run, settings, seed),
+        "sft", base, game, run_folder, settings, seed, build,
         check=lambda loaded, game: _check(loaded, game, settings, seed),
         results=_results,
     )  # fmt: skip

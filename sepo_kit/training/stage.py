@@ -6,6 +6,7 @@ With several processes (``accelerate launch``) all of them come through here; on
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from transformers import PrinterCallback, Trainer
 
 from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
+from sepo_kit.models.generation import BrokenLogits
 from sepo_kit.models.loading import (
     LoadedModel,
     chain_of,
@@ -35,8 +37,10 @@ from sepo_kit.runs import (
     file_hash,
     first_line,
     full_disks_named,
+    is_out_of_memory,
     outdated,
 )
+from sepo_kit.training.memory import no_memory_named
 from sepo_kit.training.processes import lost_processes_named, world
 from sepo_kit.training.request import request_of
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
@@ -64,54 +68,82 @@ def run_stage(
 
     ``check`` raises ValueError where the request will not do, before anything is written; ``resume`` tells a new
     trainer what its checkpoint does not; ``results`` is what the manifest keeps of the finished one; ``kept`` names the
-    saved step that becomes the run's model, None for the last.
+    saved step that becomes the run's model, None for the last. Where a callback stopped the training, the run is
+    returned unfinished.
     """
     game = checked_game(game)
     request = request_of(stage, base, game, run_folder, settings, seed)
     processes = world()
     run = None
     try:
-        with processes.main_process_first():
-            loaded = None
-            if not (Path(run_folder) / MANIFEST).exists() or outdated(run_folder, request):
-                loaded = load_model(base)
-                require_targets(loaded)
-                require_trackers(settings.report_to)
-                check(loaded, game)
-            run = Run(run_folder, request, writes=processes.is_main_process)
-            if run.done:
-                if processes.is_main_process:
-                    remove_checkpoints(run)  # which the process that finished the run may not have come to
-                return run
-            loaded = loaded or load_model(base)
-            chain = _chain(base, loaded, run)
-        with lost_processes_named(), full_disks_named(run.path), quiet():
-            trainer = build(loaded, game, run)
-            trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
-            # A checkpoint is sealed last: a step that is not done again has left all it leaves.
-            trainer.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
+        with no_memory_named(f"{stage} {game.spec.id}"):
             with processes.main_process_first():
-                checkpoint = resume_point(run, getattr(settings, "updates", 1))
-            with _named(checkpoint, trainer):
-                if checkpoint:
-                    resume(trainer, checkpoint)
+                loaded = None
+                if not (Path(run_folder) / MANIFEST).exists() or outdated(run_folder, request):
+                    loaded = load_model(base)
+                    require_targets(loaded)
+                    _require_finite(loaded)
+                    require_trackers(settings.report_to)
+                    check(loaded, game)
+                run = Run(run_folder, request, writes=processes.is_main_process)
+                if run.done:
+                    if processes.is_main_process:
+                        # Which the process that finished the run may not have come to.
+                        remove_checkpoints(run)
+                    return run
+                loaded = loaded or load_model(base)
+                chain = _chain(base, loaded, run)
+            with lost_processes_named(), full_disks_named(run.path), quiet():
+                trainer = build(loaded, game, run)
+                trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
+                # A checkpoint is sealed last: a step that is not done again has left all it leaves.
+                trainer.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
+                with processes.main_process_first():
+                    checkpoint = resume_point(run, getattr(settings, "updates", 1))
+                with _named(checkpoint, trainer):
+                    if checkpoint:
+                        resume(trainer, checkpoint)
+                    if processes.is_main_process:
+                        begin = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
+                        follow(trainer, run, settings.report_to, begin)
+                    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+                if trainer.state.global_step < trainer.state.max_steps:
+                    if processes.is_main_process:
+                        _say_stopped(run, trainer, getattr(settings, "updates", 1))
+                    return run if processes.is_main_process else Run(run_folder, request)
+                best = kept(run)
+                save_adapter(trainer, run, chain, best and best["step"])
                 if processes.is_main_process:
-                    begin = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
-                    follow(trainer, run, settings.report_to, begin)
-                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-            best = kept(run)
-            save_adapter(trainer, run, chain, best and best["step"])
-            if processes.is_main_process:
-                sha256 = file_hash(run.path / ADAPTER / WEIGHTS)
-                chain[-1]["adapter_sha256"] = sha256
-                named = {"kept": best} if best else {}
-                run.finish(adapter_sha256=sha256, chain=chain, **results(trainer), **named, **peak_memory())
-                remove_checkpoints(run)
-            processes.wait_for_everyone()
-        return run if processes.is_main_process else Run(run_folder, request)
+                    sha256 = file_hash(run.path / ADAPTER / WEIGHTS)
+                    chain[-1]["adapter_sha256"] = sha256
+                    named = {"kept": best} if best else {}
+                    run.finish(
+                        adapter_sha256=sha256, chain=chain, **results(trainer), **named, **peak_memory()
+                    )
+                    remove_checkpoints(run)
+                processes.wait_for_everyone()
+            return run if processes.is_main_process else Run(run_folder, request)
     finally:
         if run is not None:
             run.release()
+
+
+def _require_finite(loaded: LoadedModel) -> None:
+    """FloatingPointError where a weight is no number: training spreads it."""
+    for name, weights in loaded.model.named_parameters():
+        if not torch.isfinite(weights.sum(dtype=torch.float32)):  # infinities and NaN outlast a sum
+            raise FloatingPointError(
+                f"model {loaded.name!r} has weights that are not finite, in {name}; use another model"
+            )
+
+
+def _say_stopped(run: Run, trainer: Trainer, updates: int) -> None:
+    step, steps = trainer.state.global_step // updates, trainer.state.max_steps // updates
+    print(
+        f"{run.path}: a callback stopped the training at step {step} of {steps}, which is saved (run:{run.path}@{step} "
+        "plays it); the same call goes on from there",
+        file=sys.stderr,
+    )
 
 
 @contextmanager
@@ -119,9 +151,14 @@ def _named(checkpoint: Path | None, trainer: Trainer) -> Iterator[None]:
     """RunError in one line where ``checkpoint`` cannot be read, whatever the libraries raise of what is in it."""
     try:
         yield
+    except BrokenLogits as error:
+        watch = next(c for c in trainer.callback_handler.callbacks if isinstance(c, Watch))
+        raise watch.broken_logits(trainer.state) from error
     except (OSError, MemoryError, FloatingPointError, torch.OutOfMemoryError):
         raise
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         begun = any(isinstance(c, Watch) and c.begun for c in trainer.callback_handler.callbacks)
         if checkpoint is None or begun or isinstance(error, RunError):
             raise

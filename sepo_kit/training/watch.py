@@ -12,10 +12,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from torch.distributed.fsdp import FullyShardedDataParallel
 from tqdm import tqdm
 from transformers import TrainerCallback
 
 from sepo_kit.models.adapters import combine, describe
+from sepo_kit.models.dropout import evaluating
 from sepo_kit.models.loading import adapter_of, adapters_of
 from sepo_kit.runs import (
     ADAPTER,
@@ -36,6 +38,7 @@ from sepo_kit.training.processes import world
 from sepo_kit.training.renewal import TRAINED
 
 CHECKPOINTS = "checkpoints"
+ADVICE = "lower the learning rate; the last checkpoint is kept"
 UPDATE = "update.safetensors"  # in a checkpoint: the last update of the weights
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.safetensors")
 
@@ -50,18 +53,27 @@ class Watch(TrainerCallback):
         self.clock = time.perf_counter()
         self.cosine = math.nan
         self.begun = False  # a step: what a checkpoint holds has been read
+        self._stopping = False  # a callback asked for it within a step
         self._weights: torch.Tensor | None = None
         self._update: torch.Tensor | None = None
 
-    def _update_cosine(self, model: torch.nn.Module) -> float:
+    def _update_cosine(self, model: torch.nn.Module, step: int) -> float:
         """Cosine of this update and the one before; near 1 steady progress, near 0 noise, below 0 oscillation."""
         weights = torch.cat(_trained(model))
+        if not torch.isfinite(weights).all():
+            raise FloatingPointError(
+                f"{self.label}: the weights are not finite {self._after(step)}; {ADVICE}"
+            )
         update = weights - self._weights if self._weights is not None else None
         cosine = math.nan
         if update is not None and self._update is not None:
             cosine = float(torch.nn.functional.cosine_similarity(update, self._update, dim=0))
         self._weights, self._update = weights.clone(), update
         return cosine
+
+    @staticmethod
+    def _after(step: int) -> str:
+        return f"after the update of step {step}"
 
     def _step(self, state) -> int:
         """Training steps taken; TRL and transformers count updates."""
@@ -89,7 +101,15 @@ class Watch(TrainerCallback):
     def on_train_end(self, args, state, control, **kwargs) -> None:
         self.bar.close()
 
+    def _save_where_it_stops(self, state, control) -> None:
+        """A training that another callback stops is saved there, at the end of its step, so that it can go on."""
+        self._stopping |= control.should_training_stop and state.global_step < state.max_steps
+        if self._stopping:
+            whole = state.global_step % self.updates == 0
+            control.should_training_stop = control.should_save = whole
+
     def on_log(self, args, state, control, logs=None, **kwargs) -> None:
+        self._save_where_it_stops(state, control)
         if not logs or "loss" not in logs:
             return
         row = {name: value for name, value in logs.items() if isinstance(value, int | float)}
@@ -103,7 +123,7 @@ class Watch(TrainerCallback):
         if not all(math.isfinite(row[name]) for name in ("loss", "grad_norm") if name in row):
             raise FloatingPointError(
                 f"{self.label}: loss {row.get('loss')} and gradient norm {row.get('grad_norm')} at step "
-                f"{self._step(state)} are not finite; lower the learning rate; the last checkpoint is kept"
+                f"{self._step(state)} are not finite; {ADVICE}"
             )
         if not state.is_world_process_zero:
             return
@@ -115,13 +135,15 @@ class Watch(TrainerCallback):
         self.clock = now
 
     def on_step_end(self, args, state, control, model=None, **kwargs) -> None:
-        self.cosine = self._update_cosine(model)
         number, part = divmod(state.global_step, self.updates)
+        self.cosine = self._update_cosine(model, number + (part > 0))
+        self._save_where_it_stops(state, control)
         if state.is_world_process_zero and part == 0:
             self.run.progress(number, state.max_steps // self.updates, self.label)
             self.bar.update(number - self.bar.n)
 
-    def on_save(self, args, state, control, **kwargs) -> None:
+    def on_save(self, args, state, control, model=None, **kwargs) -> None:
+        self._require_sane(model, state)
         world().wait_for_everyone()  # every process writes its random state
         if state.is_world_process_zero:
             checkpoint = Path(args.output_dir) / f"checkpoint-{state.global_step}"
@@ -135,6 +157,26 @@ class Watch(TrainerCallback):
                 if (self.run.path / name).exists():
                     to_disk(self.run.path / name)
             seal(checkpoint)
+
+    def _require_sane(self, model: torch.nn.Module, state) -> None:
+        """FloatingPointError, before a checkpoint is sealed, where the model computes nothing any more: the one before
+        is the last good one."""
+        if isinstance(model, FullyShardedDataParallel):
+            return
+        device = next(model.parameters()).device
+        with torch.no_grad(), evaluating(model):
+            logits = model(input_ids=torch.tensor([[0, 1]], device=device)).logits
+        if not torch.isfinite(logits).all():
+            raise self.broken_logits(state)
+
+    def broken_logits(self, state) -> FloatingPointError:
+        """What to raise where the model says nothing that is a number any more, or never did."""
+        said = f"{self.label}: the model's logits are not finite"
+        if not state.global_step:
+            return FloatingPointError(
+                f"{said} before the first update; raise the temperature, or use another model"
+            )
+        return FloatingPointError(f"{said} {self._after(-(-state.global_step // self.updates))}; {ADVICE}")
 
 
 def _trained(model: torch.nn.Module) -> list[torch.Tensor]:

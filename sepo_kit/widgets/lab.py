@@ -18,7 +18,7 @@ from sepo_kit.evaluation.reference import Reference, reference
 from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, passes, ranking, steady
 from sepo_kit.evaluation.statistics import between
 from sepo_kit.figures.lab import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
-from sepo_kit.games import GAMES, get_game
+from sepo_kit.games import GAMES, get_game, registered_game
 from sepo_kit.games.base import GameSpec, Weights
 from sepo_kit.pipeline.notebooks import training_lines
 from sepo_kit.pipeline.profiles import PROFILES
@@ -58,7 +58,7 @@ class PenaltyLab(widgets.VBox):
     Raises
     ------
     ValueError
-        Unknown game.
+        Unknown game, or one that was not registered.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class PenaltyLab(widgets.VBox):
         run: str | None = None,
         weights: Weights | None = None,
     ) -> None:
-        spec = get_game(game).spec
+        spec = registered_game(game).spec
         self.runs = Path(runs) if runs else PROJECT / "runs"
         self.trained: Reference | None = None
         self._held = False

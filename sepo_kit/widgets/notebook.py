@@ -19,8 +19,8 @@ from sepo_kit.widgets.markup import number
 
 
 def begin(profile: str, runs: Path | str = "") -> tuple[float, Path]:
-    """Check ``profile``, set the look of figures and say what the notebook is run with; now (seconds since 1970) and
-    the folder of its runs: ``runs``, else the project's for the profile.
+    """Check ``profile``, set the look of figures and say what the notebook is run with; now, by the monotonic
+    clock, and the folder of its runs: ``runs``, else the project's for the profile.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def begin(profile: str, runs: Path | str = "") -> tuple[float, Path]:
     made = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     print(f"sepo_kit {made['commit']}, Python {made['python']}, {made['machine']}\n{versions}")
-    return time.time(), Path(runs) if runs else PROJECT / "runs" / profile
+    return time.monotonic(), Path(runs) if runs else PROJECT / "runs" / profile
 
 
 def readable(frame: pd.DataFrame | pd.Series, digits: int | None = 3) -> Styler:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.match import opponent, opponents, score, transcript
-from sepo_kit.games import GAMES, get_game
+from sepo_kit.games import GAMES, get_game, registered_game
 from sepo_kit.games.base import GameSpec
 from sepo_kit.widgets.common import busy, escaped, friendly, message
 from sepo_kit.widgets.markup import STYLE, cell, html_table, number
@@ -43,7 +43,7 @@ class Table(widgets.VBox):
     Raises
     ------
     ValueError
-        Unknown game.
+        Unknown game, or one that was not registered.
     """
 
     def __init__(self, runs: Path | str | None = None, game: str = "kuhn", seed: int = 0) -> None:
@@ -51,7 +51,7 @@ class Table(widgets.VBox):
         self.seed = seed
         self.sitting: Sitting | None = None
         titles = {get_game(name).spec.title: name for name in GAMES}
-        self.game = _chooser("Game", "270px", options=titles, value=get_game(game).spec.id)
+        self.game = _chooser("Game", "270px", options=titles, value=registered_game(game).spec.id)
         self.opponent = _chooser("Against", "325px")
         self.seat = _chooser("You take the", "190px", options=SEATS)
         self.again = widgets.Button(

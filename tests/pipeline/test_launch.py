@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from sepo_kit.games import Weights
-from sepo_kit.pipeline.launch import TrainingFailed, command, launch
+from sepo_kit.pipeline.launch import TrainingFailed, command, launch, require_trained
 from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.runs import read_lines, read_manifest
 from sepo_kit.training.sft import train_sft
@@ -172,6 +172,16 @@ def test_bad_input_is_refused_before_anything_is_written(tmp_path):
     ):
         launch("sepo", "smoke", replace(SMOKE, seeds=(1,)), tmp_path, [0])
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_to_be_evaluated_must_be_trained_first(root):
+    require_trained(SMOKE, root, ("base", "sft"))
+    with pytest.raises(
+        ValueError, match=r"sepo-seed-0 is missing: train it first, by notebook 05 with the same"
+    ):
+        require_trained(SMOKE, root, ("base", "sft", "sepo"))
+    with pytest.raises(ValueError, match="sft-seed-0 is missing: train it first, by notebook 04"):
+        require_trained(SMOKE, root / "elsewhere", SMOKE.stages)
 
 
 def _processes_on(folder) -> list[str]:

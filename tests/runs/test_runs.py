@@ -159,6 +159,14 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
     )
 
 
+def test_a_clock_that_jumps_changes_no_duration(tmp_path, monkeypatch):
+    began, run = time.monotonic(), Run(tmp_path / "run", REQUEST)
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    run.finish()
+    told = runs.notebook_provenance(began, {})
+    assert 0 <= told["wall_seconds"] < 60 and 0 <= run.manifest["wall_seconds"] < 60
+
+
 def test_provenance_says_what_made_a_number():
     import torch
 

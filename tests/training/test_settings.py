@@ -119,3 +119,17 @@ def test_the_request_is_plain_and_tells_settings_apart():
 def test_credit_and_limits_are_checked_at_once(changes, message):
     with pytest.raises(ValueError, match=message):
         replace(SEPO, **changes)
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "lora_alpha", "beta", "clip", "temperature"])
+def test_numbers_that_float32_cannot_take_are_refused(name):
+    value = 10**7 if name == "lora_alpha" else 1e7
+    for settings in (each for each in (SFT, SEPO) if hasattr(each, name)):
+        with pytest.raises(ValueError, match=rf"^{name} must be <= 1e\+06, got {value}$"):
+            replace(settings, **{name: value})
+
+
+def test_a_temperature_that_scores_cannot_be_divided_by_is_refused():
+    assert replace(SEPO, temperature=1e-6).temperature == 1e-6
+    with pytest.raises(ValueError, match=r"^temperature must be >= 1e-06, got 1e-40$"):
+        replace(SEPO, temperature=1e-40)

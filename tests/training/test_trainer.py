@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from math import nan
 from pathlib import Path
@@ -15,6 +16,7 @@ import tiny
 import torch
 
 from sepo_kit.games import get_game
+from sepo_kit.games.base import Weights
 from sepo_kit.models.loading import LoadedModel, load_model
 from sepo_kit.runs import Run
 from sepo_kit.training import grpo, sft
@@ -368,3 +370,20 @@ def test_a_warm_start_that_breaks_names_its_demonstrations(warm_start):
     ) as error:
         trainer.train()
     assert "assistant" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_weights_beyond_all_numbers_are_what_is_blamed(made):
+    trainer = made(weights=Weights(1e308, 1e308, 1e308))
+    with pytest.raises(
+        FloatingPointError, match=r"^kuhn: what decisions earn under Weights\(.*; lower the wei"
+    ):
+        step(trainer)
+
+
+def test_a_step_without_anything_to_learn_from_is_said_once_in_a_run(made):
+    trainer = made(temperature=1e-3)
+    with pytest.warns(UserWarning, match=r"step 1 had nothing to train on: .*temperature \(now 0\.001\)"):
+        step(trainer)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*had nothing to train on")
+        step(trainer)

@@ -19,7 +19,7 @@ import peft
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import Trainer, TrainerControl, TrainerState
+from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
 from sepo_kit.games import get_game
 from sepo_kit.models.loading import load_model
@@ -54,8 +54,8 @@ class Stage:
     settings: SFTSettings | SEPOSettings
     records: tuple[str, ...] = ()  # what it leaves beside the files of every stage
 
-    def __call__(self, base: Path, folder: Path, seed: int = 0, **changes) -> Run:
-        return self.train(base, "kuhn", folder, replace(self.settings, **changes), seed)
+    def __call__(self, base: Path, folder: Path, seed: int = 0, callbacks=(), **changes) -> Run:
+        return self.train(base, "kuhn", folder, replace(self.settings, **changes), seed, callbacks)
 
 
 STAGES = [
@@ -444,22 +444,141 @@ def test_a_seed_is_checked_before_anything_is_written(stage, tiny_folder, tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+def test_the_weights_of_limits_go_on_from_the_checkpoint_whatever_became_of_the_log(tiny_folder, tmp_path):
+    """Lines that were lost are named; those before the last need not be there for the weights to go on."""
+    limited = {"limits": {"exploit": 0.0}, "steps": 3}
+    whole = STAGES[1](tiny_folder, tmp_path / "whole", **limited)
+    weights = [row["sepo/weight_exploit"] for row in read_lines(whole.path / METRICS)]
+    assert weights[1] != get_game("kuhn").spec.weights.exploit
+    with stopped_after(2):
+        STAGES[1](tiny_folder, tmp_path / "run", **limited)
+    log = tmp_path / "run" / METRICS
+    first, second = log.read_text().splitlines()[:2]
+    for left, said in ((first + "\n", "ends with step 1"), ("", "is empty")):
+        log.write_text(left)
+        with pytest.raises(
+            RunError, match=f"{said} and checkpoint-2 is of step 2: lines were lost; "
+        ) as error:
+            STAGES[1](tiny_folder, tmp_path / "run", **limited)
+        message(error)
+    log.write_text(second + "\n")
+    again = STAGES[1](tiny_folder, tmp_path / "run", **limited)
+    assert [row["sepo/weight_exploit"] for row in read_lines(log)] == weights[1:]
+    assert_same_weights(again, whole)
+
+
 # --- numbers and disks that give out --------------------------------------------------------------
 
 
-def test_a_loss_that_is_no_number_stops_the_run(stage, tiny_folder, tmp_path):
-    """One broken weight makes every loss NaN."""
+@pytest.mark.parametrize("number", [nan, inf])
+def test_a_base_with_a_broken_weight_is_refused_before_anything_is_written(
+    stage, tiny_folder, tmp_path, number
+):
     base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
     broken = load_model(tiny_folder).model
     with torch.no_grad():
-        broken.model.layers[0].mlp.up_proj.weight[0, 0] = nan
+        broken.model.layers[0].mlp.up_proj.weight[0, 0] = number
     broken.save_pretrained(base)
-    with pytest.raises(FloatingPointError, match="not finite") as error:
+    with pytest.raises(
+        FloatingPointError, match=r"has weights that are not finite, in model\.layers\.0\.mlp"
+    ) as error:
         stage(base, tmp_path / "run")
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("weight", "said"),
+    [(inf, "the weights are not finite after the update"), (1e30, "logits are not finite after the update")],
+)
+def test_an_update_that_breaks_the_model_is_not_saved(
+    stage, whole, tiny_folder, tmp_path, monkeypatch, weight, said
+):
+    """The fourth update does; a checkpoint is due then."""
+    step = torch.optim.AdamW.step
+
+    def breaks(self, *args, **kwargs):
+        step(self, *args, **kwargs)
+        breaks.updates += 1
+        if breaks.updates == 4:
+            with torch.no_grad():
+                for group in self.param_groups:
+                    for parameter in group["params"]:
+                        parameter.fill_(weight)
+
+    breaks.updates = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", breaks)
+        with pytest.raises(FloatingPointError, match=said) as error:
+            stage(tiny_folder, tmp_path / "run")
+    assert message(error).endswith("of step 4; lower the learning rate; the last checkpoint is kept")
+    # What was saved before is good: from there the run comes to the end it would have come to.
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
+def test_where_memory_runs_out_the_limit_is_named_and_the_run_goes_on(
+    stage, whole, tiny_folder, tmp_path, monkeypatch
+):
+    """In the fourth update, which no smaller pieces help."""
+    step = torch.optim.AdamW.step
+
+    def fails(self, *args, **kwargs):
+        fails.updates += 1
+        if fails.updates == 4:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 512 bytes.")
+        step(self, *args, **kwargs)
+
+    fails.updates = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.optim.AdamW, "step", fails)
+        patch.setattr("sepo_kit.runs.limits.allowed_memory", lambda: "0.5 GiB, by ulimit -v")
+        with pytest.raises(MemoryError) as error:
+            stage(tiny_folder, tmp_path / "run")
+    said = message(error)
+    assert said.startswith(
+        f"{stage.name} kuhn: memory ran out (asked for 512 bytes more; allowed: 0.5 GiB, by "
+    )
+    assert said.endswith("run the same command again: it goes on from the last checkpoint")
+    assert_same_weights(stage(tiny_folder, tmp_path / "run"), whole[stage.name])
+
+
+class Ends(TrainerCallback):
+    """As early stopping does."""
+
+    def __init__(self, step: int, event: str) -> None:
+        self.step = step
+        setattr(self, event, self._end)
+
+    def _end(self, args, state, control, **kwargs) -> None:
+        if state.global_step == self.step:
+            control.should_training_stop = True
+
+
+@pytest.mark.parametrize("event", ["on_step_end", "on_log"])
+def test_a_training_that_a_callback_stops_is_not_done_and_goes_on(
+    stage, whole, tiny_folder, tmp_path, capsys, event
+):
+    run = stage(tiny_folder, tmp_path / "run", callbacks=[Ends(3, event)])
+    assert not run.done and len(read_lines(run.path / METRICS)) == 3
+    (said,) = [line for line in capsys.readouterr().err.splitlines() if "callback" in line]
+    assert said.startswith(
+        f"{run.path}: a callback stopped the training at step 3 of 5, which is saved (run:"
+    )
+    load_model(run.path, step=3)
+    again = stage(tiny_folder, run.path)
+    assert again.done and len(read_lines(run.path / METRICS)) == 5
+    assert_same_weights(again, whole[stage.name])
+
+
+def test_within_a_step_of_several_updates_it_is_taken_to_its_end(tiny_folder, tmp_path):
+    run = STAGES[1](tiny_folder, tmp_path / "run", steps=2, updates=2, callbacks=[Ends(1, "on_step_end")])
+    assert not run.done and [row["step"] for row in read_lines(run.path / METRICS)] == [1]
+    assert STAGES[1](tiny_folder, run.path, steps=2, updates=2).done
+
+
+def test_more_steps_than_a_finished_run_took_are_another_run(stage, whole, tiny_folder):
+    with pytest.raises(RunError, match="to train on what it has learned, name it as the base of") as error:
+        stage(tiny_folder, whole[stage.name].path, learning_rate=1e-3)
     message(error)
-    assert read_manifest(tmp_path / "run")["status"] == "started"
-    assert not read_lines(tmp_path / "run" / METRICS)
-    assert "adapter" not in names(tmp_path / "run")
 
 
 def test_training_that_diverges_keeps_the_last_checkpoint(stage, whole, tiny_folder, tmp_path, monkeypatch):

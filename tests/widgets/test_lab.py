@@ -6,6 +6,7 @@ import html
 import io
 import re
 import shlex
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from sepo_kit.evaluation.reference import reference
 from sepo_kit.evaluation.reweigh import ranking
 from sepo_kit.pipeline.notebooks import check_parameters
 from sepo_kit.widgets.lab import ALL, NONE, PenaltyLab
+from sepo_kit.widgets.table import Table
 from sepo_kit.widgets.weight_slider import LOG_STEPS, WeightSlider
 
 CELL = re.compile(r'data-agent="([^"]*)" data-metric="([^"]*)" data-value="([^"]*)"')
@@ -233,6 +235,15 @@ def test_hostile_names_are_shown_as_text(tmp_path):
     for view in (lab.table, lab.flips, lab.says, lab.trained_view):
         assert "<img" not in view.value
     assert all(Image.open(io.BytesIO(p.value)).width > 300 for p in lab.pictures.values())
+
+
+def test_a_game_that_was_not_registered_is_an_error():
+    own = copy(sk.get_game("ipd"))
+    with pytest.raises(ValueError, match=r"^game 'ipd' is not registered; sk\.register\(GAME\) first$"):
+        PenaltyLab(game=own)
+    with pytest.raises(ValueError, match="is not registered"):
+        Table(game=own)
+    assert Table(game=sk.get_game("ipd")).game.value == "ipd"
 
 
 def test_an_unknown_game_is_an_error():
