@@ -149,11 +149,13 @@ def pool_and_worst_case(summary: pd.DataFrame) -> Figure:
             axis.errorbar(
                 places[drawn], values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
             )
-            for place, value in zip(places, values, strict=True):
+            tops = values + np.where(drawn, errors[1], 0.0)
+            for place, value, top in zip(places, values, tops, strict=True):
                 if np.isfinite(value):
                     axis.annotate(
-                        f"{value:.3f}", (place, value), ha="center", va="bottom", fontsize="x-small"
-                    )
+                        f"{value:.3f}", (place, top), (0, 2), textcoords="offset points", ha="center",
+                        va="bottom", fontsize="x-small",
+                    )  # fmt: skip
         axis.axhline(0, color="black", linewidth=0.8)
         axis.set_xticks(range(len(stages)), [STAGE_NAMES[stage].replace(" ", "\n") for stage in stages])
         axis.set_title(f"{model}, {get_game(game).spec.title.split(' (')[0]}", fontsize="medium")

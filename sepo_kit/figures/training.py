@@ -56,7 +56,9 @@ def training_curves(
             axis.set_xlim(0.5, steps + 0.5)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("training step")
-        axis.set_ylabel(CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit))
+        axis.set_ylabel(
+            CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit), fontsize="small"
+        )
     seeds = metrics["seed"].nunique()
     against = " against best responses" if stage == "worst-case" else " training"
     figure.suptitle(
