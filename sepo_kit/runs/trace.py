@@ -17,6 +17,9 @@ PICTURES = (".png", ".svg")
 # Tables of several files that one JSON file tells of: the beginning of their names, and the command that writes them.
 STUDIES = {"credit": "sepo-kit study {agent}", "exploiters": "sepo-kit study {agent} --exploiters"}
 
+# What the names of files end with that a result or a table comes with.
+OF_TABLE = (".rounds", "-policies", "-differences")
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -107,7 +110,9 @@ def _told_by(file: Path) -> Path:
     project, ``data/results/NAME.json``, whose agents its data names; of several such tables the one it is named after
     or whose numbers are in its data."""
     path = file.absolute()
-    stem = path.name.removesuffix(path.suffix).removesuffix(".rounds").removesuffix("-policies")
+    stem = path.name.removesuffix(path.suffix)
+    for part in OF_TABLE:
+        stem = stem.removesuffix(part)
     beside = path.parent / f"{stem}.json"
     told = read_json(beside, dict) if beside.exists() else {}
     if "label" in told or "chains" in told or "command" in told:

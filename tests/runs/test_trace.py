@@ -93,6 +93,12 @@ def test_rows_of_tables_beside_the_main_one():
     assert list(found.chains) == ["pico on kuhn, SFT, seed 2"] and len(found.rows) == 2
 
 
+def test_paired_differences_are_of_the_table_they_are_named_after():
+    row = {"model": "pico", "game": "ipd", "stage": "sepo", "minus": "sft", "metric": "safety"}
+    found = trace(RESULTS / "quick-differences.csv", row=row)
+    assert len(found.rows) == 1 and {"pico on ipd, SEPO, seed 0"} <= set(found.chains)
+
+
 def test_the_table_of_one_game_is_a_part_of_its_profile():
     again = "make reproduce PROFILE=worst-case ARGS='--models pico --games leduc'"
     assert trace(RESULTS / "worst-case-leduc.csv").remade_by == again
