@@ -14,6 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from sepo_kit.evaluation.results import by_reason
+from sepo_kit.runs import read_lines
+
 ROOT = Path(__file__).parents[1]
 SMOLLM2 = "smollm2-135m"
 Numbers = Callable[[], Sequence[float]]
@@ -114,6 +117,35 @@ def sampled_cfr() -> list[float]:
     return extremes(where(benchmark("leduc"), what="MCCFR, a table")["worst_case"].tolist())
 
 
+REASONED = ROOT / "data" / "results" / "reasoned" / SMOLLM2 / "kuhn"
+
+
+def reasoned(stage: str, metric: str) -> float:
+    return mean("reasoned", SMOLLM2, "kuhn", stage, metric)
+
+
+@lru_cache
+def readings() -> pd.DataFrame:
+    return by_reason(sorted((REASONED / "results").glob("s*.json")))
+
+
+def reasons(stage: str, reading: str = "true, for its action") -> list[float]:
+    """In per cent of the replies of each seed: how many were read so."""
+    rows = where(readings(), stage=stage, reading=reading)
+    return (100 * rows.sort_values("seed")["share"]).tolist()
+
+
+def different_replies() -> list[float]:
+    """In a step of SEPO, the mean of each seed."""
+    logs = [read_lines(REASONED / f"sepo-seed-{seed}" / "metrics.jsonl") for seed in range(3)]
+    return extremes([sum(row["sepo/replies"] for row in log) / len(log) for log in logs])
+
+
+def changed_by_sepo() -> list[float]:
+    found = where(table("reasoned-differences"), stage="sepo", minus="sft", metric="safety")
+    return found[["value", "low", "high"]].iloc[0].tolist()
+
+
 # --- results --------------------------------------------------------------------------------------
 
 KUHN = ("worst-case", SMOLLM2, "kuhn")
@@ -203,6 +235,20 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ),
         ("the corpus of the paper's games, # records", lambda: [corpus()]),
         (
+            "of the base model's replies # % cannot be read, after 320 demonstrations # %, and Safety goes from # to #",
+            lambda: [
+                *(100 * reasoned(stage, "fallback") for stage in ("base", "sft")),
+                *(reasoned(stage, "safety") for stage in ("base", "sft")),
+            ],
+        ),
+        ("adds nothing that can be told from noise, # (# to #)", changed_by_sepo),
+        ("leaves little to choose from, # to # different replies", different_replies),
+        ("In its three seeds #, # and # % of the replies give a reason", lambda: reasons("SFT")),
+        (
+            "after SEPO #, # and # %, and at most # % one that speaks for another",
+            lambda: [*reasons("SEPO"), max(reasons("SEPO", "true, for another action"))],
+        ),
+        (
             "payoffs only | # to # times the matches/s of Axelrod's library, # times OpenSpiel's",
             lambda: (
                 extremes(where(benchmark("simulation"), how="simulated", peer="Axelrod")["ratio"].tolist())
@@ -253,7 +299,8 @@ NO_RESULTS = {
 CONSTANTS: dict[str, list[str]] = {
     "README.md": [
         r"within 0\.03 chips of unexploitable",  # a bound that is generous to three seeds; held below
-        r"\(100 episodes per opponent\)",  # settings
+        r"\(100 episodes per opponent\)|20 episodes per opponent",  # settings
+        r"some 2,300 decisions of a step",  # 320 matches of six hands, one or two decisions each
         r"on one 48 GB GPU|one 48 GB GPU and access|n = 8|n = 4",
         r"`reasoned`, 24 tokens",
         r"24 GB, Python 3\.11",  # the machine
@@ -261,7 +308,6 @@ CONSTANTS: dict[str, list[str]] = {
         r"\| 2\.4 s",
         # Measured by hand on that machine, in no file: the lines of installing, testing and reproducing.
         r"from nothing \| 86 s", r"23 min, 4,160 tests", r"29 min 58 s",
-        r"pico 0\.11 s \(Kuhn poker\) to 0\.39 s \(negotiation v2\), SmolLM2 with 32 groups 2\.9 s",
     ],
     "docs/method.md": [
         r"\bsection 13\b",

@@ -9,6 +9,7 @@ import pytest
 import stated
 from stated import CONSTANTS, EVERYWHERE, NO_RESULTS, ROOT, STATED, mean, seeds, table, where
 
+from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.results import STAGE_NAMES
 
 DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md") if "games" not in path.parts)
@@ -128,6 +129,22 @@ def test_every_number_that_is_a_result_is_in_a_file(page):
 def test_the_tables_of_agents_are_those_of_their_file():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert len(agents(text)) == 32 and not wrong_agents(text)
+
+
+def test_the_match_in_words_is_as_it_was_recorded():
+    played = []
+    for name in ("base", "sepo-seed-1"):
+        episodes = archive.read_episodes(stated.REASONED / "results" / f"{name}.parquet")
+        match = archive.read_match(episodes, "exploit", "nash")
+        played.append(match[match["reply"] != ""])
+    lines = []
+    for before, after in zip(*(frame.itertuples() for frame in played), strict=True):
+        said = [" / ".join(filter(str.strip, row.reply.split("\n"))) for row in (before, after)]
+        acted = [row.action + " (unread)" * bool(row.fallback) for row in (before, after)]
+        told = {row.prompt.strip().split("\n")[-1] for row in (before, after)}
+        assert len(told) == 1, "the same deals"
+        lines.append(f"| {before.round} | {told.pop()} | {said[0]} | {acted[0]} | {said[1]} | {acted[1]} |")
+    assert "\n".join(lines) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_bound_is_one():
