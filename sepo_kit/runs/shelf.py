@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, read_json, sweep
-from sepo_kit.runs.folder import MANIFEST, PROGRESS, base_of, is_aside, read_manifest
+from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, read_json, sweep, write_json
+from sepo_kit.runs.folder import ADAPTER, MANIFEST, PROGRESS, base_of, is_aside, read_manifest
 from sepo_kit.runs.lock import Lock, is_held
-from sepo_kit.runs.seals import SEAL, problems
+from sepo_kit.runs.seals import SEAL, problems, sealed
 
 
 def run_folders(root: Path | str, aside: bool = False) -> list[Path]:
@@ -127,6 +127,32 @@ def move(source: Path | str, target: Path | str) -> Path:
     finally:
         lock.release()
     shutil.move(source, target)
+    return target
+
+
+def record_of(folder: Path | str, target: Path | str) -> Path:
+    """Copy a finished run to ``target`` without its weights: what is small enough to publish, its matches and curves.
+    The manifest there keeps the hashes of what was left out, as ``left_out``.
+
+    Raises
+    ------
+    RunError
+        The run is not finished or has changed, or ``target`` is there.
+    """
+    folder, target = Path(folder), Path(target)
+    manifest = read_manifest(folder)
+    if manifest["status"] != "done" or problems(folder / MANIFEST):
+        raise RunError(f"{folder} is not finished or has changed since; see sepo-kit runs verify {folder}")
+    if target.exists():
+        raise RunError(f"{target} is there; name another folder")
+    files = manifest.pop("files")
+    left_out = {name: sha256 for name, sha256 in files.items() if name.startswith(ADAPTER)}
+    kept = {name: sha256 for name, sha256 in files.items() if name not in left_out}
+    for name in kept:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(folder / name, target / name)
+    manifest.pop(SEAL)
+    write_json(target / MANIFEST, sealed({**manifest, "files": kept, "left_out": left_out}))
     return target
 
 

@@ -51,7 +51,7 @@ def test_what_there_was_to_win_in_kuhn_poker(tmp_path):
     best = table[table["kind"] == OPTIMUM].iloc[0]
     assert best["safety"] == pytest.approx(0.125) == table["safety"].max()
     nash = table[table["agent"] == "nash"].iloc[0]
-    assert nash["safety"] == pytest.approx(1.5 * nash["payoff"]) and nash["exploit"] == 0
+    assert nash["safety"] == pytest.approx(1.5 * nash["payoff"]) and abs(nash["exploit"]) < 1e-9
     kept = read_evidence().reference
     assert kept[kept["game"] == "kuhn"]["safety"].to_numpy() == pytest.approx(table["safety"].to_numpy())
     assert '"command": "sepo-kit reference"' in (tmp_path / "reference.json").read_text()

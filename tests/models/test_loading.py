@@ -451,6 +451,7 @@ def quick_pico(monkeypatch, tmp_path):
     monkeypatch.setenv("SEPO_KIT_CACHE", str(tmp_path))
     monkeypatch.setattr(loading, "PICO_STEPS", 2)
     monkeypatch.setattr(pico, "EPISODES_PER_GAME", 4)
+    monkeypatch.setitem(pico.SPELLING, "steps", 2)
     return tmp_path
 
 

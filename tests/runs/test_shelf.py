@@ -14,8 +14,20 @@ import pytest
 from sepo_kit import figures
 from sepo_kit.cli import main
 from sepo_kit.evaluation.results import read_results, write_table
-from sepo_kit.runs import MANIFEST, Lock, Run, RunError, append_line, problems, sealed, write_json
-from sepo_kit.runs.shelf import clean, move, verify
+from sepo_kit.runs import (
+    MANIFEST,
+    WEIGHTS,
+    Lock,
+    Run,
+    RunError,
+    append_line,
+    file_hash,
+    problems,
+    read_json,
+    sealed,
+    write_json,
+)
+from sepo_kit.runs.shelf import clean, move, record_of, verify
 
 
 def trained(folder, base="pico", done=True, code="one"):
@@ -143,6 +155,19 @@ def test_a_run_moves_unless_another_rests_on_it(tmp_path):
     with pytest.raises(RunError, match="is being written by"):
         move(sft, tmp_path / "elsewhere")
     lock.release()
+
+
+def test_a_record_has_all_but_the_weights(tmp_path):
+    folder = trained(tmp_path / "runs" / "sft-seed-0")
+    record = record_of(folder, tmp_path / "published" / "sft-seed-0")
+    assert not problems(record / MANIFEST) and not (record / "adapter").exists()
+    assert (record / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    left_out = read_json(record / MANIFEST, dict)["left_out"]
+    assert left_out == {"adapter/adapter_model.safetensors": file_hash(folder / "adapter" / WEIGHTS)}
+    with pytest.raises(RunError, match="is there; name another folder"):
+        record_of(folder, record)
+    with pytest.raises(RunError, match="is not finished or has changed since"):
+        record_of(trained(tmp_path / "runs" / "half", done=False), tmp_path / "published" / "half")
 
 
 def test_what_is_published_is_as_it_was_written():
