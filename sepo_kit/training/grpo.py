@@ -101,17 +101,11 @@ def train_sepo(
     ConnectionError
         Another process of the run has ended.
     """
-
     seed = checked_seed(seed)
-
-    def build(loaded: LoadedModel, game: Game, run: Run) -> SepoTrainer:
-        trainer = sepo_trainer(loaded, game, run, settings, seed, opponents)
-        for callback in callbacks:
-            trainer.add_callback(callback)
-        return trainer
-
     return run_stage(
-        "worst-case" if settings.best_responses else "sepo", base, game, run_folder, settings, seed, build,
+        "worst-case" if settings.best_responses else "sepo", base, game, run_folder, settings, seed,
+        lambda loaded, game, run: sepo_trainer(loaded, game, run, settings, seed, opponents),
+        callbacks=callbacks,
         check=lambda loaded, game: Rollouts(game, None, settings, seed),
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},

@@ -73,15 +73,10 @@ def train_sft(
         Another process of the run has ended.
     """
     seed = checked_seed(seed)
-
-    def build(loaded: LoadedModel, game: Game, run: Run) -> WarmStart:
-        trainer = _trainer(loaded, game, run, settings, seed)
-        for callback in callbacks:
-            trainer.add_callback(callback)
-        return trainer
-
     return run_stage(
-        "sft", base, game, run_folder, settings, seed, build,
+        "sft", base, game, run_folder, settings, seed,
+        lambda loaded, game, run: _trainer(loaded, game, run, settings, seed),
+        callbacks=callbacks,
         check=lambda loaded, game: _check(loaded, game, settings, seed),
         results=_results,
     )  # fmt: skip

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PrinterCallback, Trainer
+from transformers import PrinterCallback, Trainer, TrainerCallback
 
 from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
@@ -59,6 +59,7 @@ def run_stage(
     seed: int,
     build: Build,
     *,
+    callbacks: Sequence[TrainerCallback] = (),
     check: Callable[[LoadedModel, Game], None] = lambda loaded, game: None,
     resume: Callable[[Trainer, Path], None] = lambda trainer, checkpoint: None,
     results: Callable[[Trainer], dict[str, Any]] = lambda trainer: {},
@@ -95,6 +96,8 @@ def run_stage(
                 chain = _chain(base, loaded, run)
             with lost_processes_named(), full_disks_named(run.path), quiet():
                 trainer = build(loaded, game, run)
+                for callback in callbacks:
+                    trainer.add_callback(callback)
                 trainer.remove_callback(PrinterCallback)  # the run folder keeps what it would print
                 # A checkpoint is sealed last: a step that is not done again has left all it leaves.
                 trainer.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
