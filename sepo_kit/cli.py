@@ -557,8 +557,8 @@ def _figures(options: argparse.Namespace) -> None:
 
 
 def _reference(options: argparse.Namespace) -> None:
-    from sepo_kit.evaluation.evidence import PAPER_GAMES
     from sepo_kit.evaluation.published_pools import write_reference
+    from sepo_kit.games import PAPER_GAMES
     from sepo_kit.runs.project import PROJECT
 
     folder = options.results or PROJECT / "data" / "results"

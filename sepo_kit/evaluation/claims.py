@@ -13,7 +13,8 @@ import pandas as pd
 
 from sepo_kit.evaluation.credit_claims import causing_episodes, late_collapse, shared_penalty
 from sepo_kit.evaluation.evidence import (
-    PAPER_GAMES,
+    P1,
+    P2,
     Evidence,
     change,
     level,
@@ -35,13 +36,13 @@ from sepo_kit.evaluation.verdicts import (
     told,
     verdict,
 )
+from sepo_kit.games import PAPER_GAMES
 
 COLUMNS = ("claim", "P1", "P2", "this kit", "verdict", "how sure, and why", "what is missing", "to check")
 NEAR_ZERO = 0.01  # chips per hand, a hundredth of the ante
 PENALTIES = ("exploit", "collusion", "externality")
 MOST_GAMES = 4  # of the paper's five
 LARGE_MODELS = "4B models, which want a GPU: `make reproduce PROFILE=paper`"
-P1, P2 = "`data/paper/p1_results.csv`", "`data/paper/p2_results.csv`"
 
 
 def judge(evidence: Evidence) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from sepo_kit.evaluation.evidence import Evidence
+from sepo_kit.evaluation.evidence import P2, Evidence
 from sepo_kit.evaluation.statistics import Estimate, over_seeds
 from sepo_kit.evaluation.verdicts import (
     HELD,
@@ -26,7 +26,6 @@ NOTABLE = 5.0  # percent by which penalties must fall
 NEGLIGIBLE = 1e-9  # a shorter mean update is rounding
 RIGHT = 0.5  # the cosine from which a direction counts as right
 MIXED = "shared"  # the mode whose penalty is common to a group
-P2 = "`data/paper/p2_results.csv`"
 TRAINING, ESTIMATES = "`data/results/credit-training-*.parquet`", "`data/results/credit-estimates-*.csv`"
 
 

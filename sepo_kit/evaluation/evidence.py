@@ -16,6 +16,7 @@ from sepo_kit.evaluation.paper import PAPER, published
 from sepo_kit.evaluation.published_pools import REFERENCE
 from sepo_kit.evaluation.results import KEYS
 from sepo_kit.evaluation.statistics import Estimate, over_seeds, reach
+from sepo_kit.games import PAPER_GAMES
 from sepo_kit.runs.project import PROJECT
 
 RESULTS = PROJECT / "data" / "results"
@@ -24,7 +25,7 @@ PROFILES = ("quick", "worst-case", "reasoned", "smollm2", "paper")
 IN_WORDS = "reasoned"  # its agents answer in words: others than those of the same model that do not
 ESTIMATES = ("agent", "game", "mode", "part", "cosine", "norm", "common_random_numbers", "horizon")
 TRAINING = ("agent", "game", "mode", "horizon", "common_random_numbers", "seed", "step", "payoff", "safety")
-PAPER_GAMES = ("ipd", "auction", "negotiation_v1", "negotiation_v2", "kuhn")
+P1, P2 = "`data/paper/p1_results.csv`", "`data/paper/p2_results.csv`"  # what ``published`` reads, for a page
 
 
 @dataclass(frozen=True)

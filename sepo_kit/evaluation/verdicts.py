@@ -33,7 +33,7 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return "-" if pd.isna(value) else f"{round(value, 3) + 0.0:.3f}"
+        return "-" if pd.isna(value) else number(value)
     return str(value).replace("|", "\\|").replace("\n", "<br>")
 
 

@@ -11,6 +11,7 @@ import pytest
 from sepo_kit.evaluation import claims, credit_claims, evidence
 from sepo_kit.evaluation.evidence import read_evidence
 from sepo_kit.evaluation.verdicts import HELD, NOT_HELD, ONLY_FOR, UNTESTABLE, markdown, told, verdict
+from sepo_kit.games import PAPER_GAMES
 
 KEYS = ["model", "game", "stage", "seed", "metric", "value"]
 
@@ -80,7 +81,7 @@ def five_games(better: int) -> pd.DataFrame:
     """One model in the paper's five games, safer than its base in so many of them."""
     return pd.concat(
         rows("a", game, base={"safety": [0.0]}, sepo={"safety": [1.0, 1.1] if place < better else [-1.0, 1.1]})
-        for place, game in enumerate(evidence.PAPER_GAMES)
+        for place, game in enumerate(PAPER_GAMES)
     )  # fmt: skip
 
 
