@@ -53,17 +53,15 @@ class Watch(TrainerCallback):
         self.clock = time.perf_counter()
         self.cosine = math.nan
         self.begun = False  # a step: what a checkpoint holds has been read
+        self._broken = False  # the weights, by the last update: said once it is known whether the loss was
         self._stopping = False  # a callback asked for it within a step
         self._weights: torch.Tensor | None = None
         self._update: torch.Tensor | None = None
 
-    def _update_cosine(self, model: torch.nn.Module, step: int) -> float:
+    def _update_cosine(self, model: torch.nn.Module) -> float:
         """Cosine of this update and the one before; near 1 steady progress, near 0 noise, below 0 oscillation."""
         weights = torch.cat(_trained(model))
-        if not torch.isfinite(weights).all():
-            raise FloatingPointError(
-                f"{self.label}: the weights are not finite {self._after(step)}; {ADVICE}"
-            )
+        self._broken = not torch.isfinite(weights).all()
         update = weights - self._weights if self._weights is not None else None
         cosine = math.nan
         if update is not None and self._update is not None:
@@ -125,6 +123,11 @@ class Watch(TrainerCallback):
                 f"{self.label}: loss {row.get('loss')} and gradient norm {row.get('grad_norm')} at step "
                 f"{self._step(state)} are not finite; {ADVICE}"
             )
+        if self._broken:
+            step = -(-state.global_step // self.updates)
+            raise FloatingPointError(
+                f"{self.label}: the weights are not finite {self._after(step)}; {ADVICE}"
+            )
         if not state.is_world_process_zero:
             return
         now = time.perf_counter()
@@ -136,7 +139,7 @@ class Watch(TrainerCallback):
 
     def on_step_end(self, args, state, control, model=None, **kwargs) -> None:
         number, part = divmod(state.global_step, self.updates)
-        self.cosine = self._update_cosine(model, number + (part > 0))
+        self.cosine = self._update_cosine(model)
         self._save_where_it_stops(state, control)
         if state.is_world_process_zero and part == 0:
             self.run.progress(number, state.max_steps // self.updates, self.label)
