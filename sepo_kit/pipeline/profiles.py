@@ -309,6 +309,7 @@ REASONED = EvaluationSettings(
     style="reasoned",
     max_new_tokens=48,  # twice what demonstrations take
     worst_case="quick",
+    replies=200,  # ours: in each of Kuhn poker's 12 information states, so that Safety is known to about 0.02
 )
 SEVERAL_SEEDS = ("ipd", "kuhn")  # in quick; one seed elsewhere
 BOTH_WAYS = ("ipd", "kuhn")  # games that smoke also trains against best responses; quick: Kuhn poker
