@@ -135,6 +135,11 @@ def _parser() -> argparse.ArgumentParser:
         "--control-variate", action="store_true", help="take out what the luck of nature's draws explains"
     )
     evaluate.add_argument(
+        "--replies", type=int, metavar="N",
+        help="ask an agent that answers in words N times in every information state, where those are few, and sum over "
+        "nature and opponents",
+    )  # fmt: skip
+    evaluate.add_argument(
         "--width", type=float, help="print how many episodes per opponent give intervals this wide, too"
     )
     evaluate.add_argument(
@@ -383,6 +388,7 @@ def _notebook(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     import sepo_kit as sk
     from sepo_kit.adversaries.opponents import resolve_agent, resolve_all
+    from sepo_kit.evaluation.asked import ask, asked_report
     from sepo_kit.evaluation.cross_play import against
     from sepo_kit.evaluation.precision import episodes_needed, require_width
 
@@ -401,7 +407,18 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ValueError(
             "--width asks how many episodes the game's pools need; leave out --exact and --opponent"
         )
-    if options.opponent:
+    if options.replies is not None and (
+        named or options.exact or options.opponent or options.width is not None
+    ):
+        raise ValueError(
+            "--replies asks the agent itself and sums over the game's own pools; leave out --exact, --width, "
+            "--opponent and the pools"
+        )
+    if options.replies is not None:
+        found = asked_report(
+            ask(agent, game, options.replies, options.seed), weights, options.seed
+        ).to_frame()
+    elif options.opponent:
         found = against(
             agent, resolve_all(game, options.opponent, agent), game, options.episodes, options.seed
         )
