@@ -1,7 +1,7 @@
 """Files of run folders, results and tables, damaged in thousands of ways, and what those who read them say.
 
 Allowed is one line: a ``RunError``, another ``ValueError`` or an ``OSError``. Anything else is a stack trace to a user.
-``--smoke``: a few of each, nothing written. The whole takes a few minutes.
+It takes some minutes; stopped, it goes on where it was. ``--smoke``: a few of each, nothing written.
 """
 
 from __future__ import annotations
@@ -43,11 +43,23 @@ from sepo_kit.evaluation.results import read_results, text_table, write_table  #
 from sepo_kit.evaluation.statistics import resampled  # noqa: E402
 from sepo_kit.models.loading import load_model  # noqa: E402
 from sepo_kit.pipeline.settings_file import read_settings, write_settings  # noqa: E402
-from sepo_kit.runs import Run, last_checkpoint, read_manifest, seal  # noqa: E402
+from sepo_kit.runs import (  # noqa: E402
+    Run,
+    append_line,
+    code_fingerprint,
+    keep_lines,
+    last_checkpoint,
+    read_lines,
+    read_manifest,
+    seal,
+)
 from sepo_kit.training.selection import best_step  # noqa: E402
 from sepo_kit.training.settings import SEPOSettings  # noqa: E402
 from sepo_kit.training.watch import resume_point  # noqa: E402
 
+LOG = PROJECT / "runs" / "corrupt.jsonl"  # what was tried, by this code
+COUNT = 20  # damaged files of one kind between two lines of it
+CODE = code_fingerprint(("",), Path(__file__))
 Reader = Callable[[Path], object]
 ODD = (
     None, [], {}, "", "x", "\ud800", "\x00", True, -1, 0.5, 1e308, 10**400, [[]], [1], {"": 0}, "1e999",
@@ -67,6 +79,7 @@ def made(root: Path) -> Path:
     for stage, seed in (("base", None), ("sft", 0), ("sepo", 0)):
         finished.evaluation(root / "runs" / "quick", "kuhn", stage, "nash", seed, episodes=2)
     finished.evaluation(root / "exact", "kuhn", "sepo", "nash", 0, exact=True)
+    finished.evaluation(root / "sampled", "kuhn", "sft", "nash", 0, episodes=2)
     files = sorted((pico / "results").glob("*.json"))
     write_table(read_results(files), root / "data" / "results", "quick", files)
     write_settings(root / "settings.json", several.SEPO)
@@ -102,6 +115,7 @@ def match_by_match(file: str) -> Reader:
 KUHN = "runs/quick/pico/kuhn"
 SEPO, SFT = f"{KUHN}/sepo-seed-0", f"{KUHN}/sft-seed-0"
 RESULTS = f"{KUHN}/results"
+SAMPLED = "sampled/pico/kuhn/results/sft-seed-0"
 
 
 def folders(root: Path) -> list[Path]:
@@ -160,11 +174,11 @@ READERS: dict[str, list[Reader]] = {
         lambda root: policies.policy_frame([root / "exact/pico/kuhn/results/sepo-seed-0.json"]),
         lambda root: contenders.stored([root / "exact"], "kuhn"),
     ],
-    f"{RESULTS}/sft-seed-0.parquet": [
-        match_by_match(f"{RESULTS}/sft-seed-0.parquet"), lambda root: contenders.stored(folders(root), "kuhn")
+    f"{SAMPLED}.parquet": [
+        match_by_match(f"{SAMPLED}.parquet"), lambda root: contenders.stored([root / "sampled"], "kuhn")
     ],
-    f"{RESULTS}/sft-seed-0.rounds.parquet": [
-        match_by_match(f"{RESULTS}/sft-seed-0.parquet"), lambda root: contenders.stored(folders(root), "kuhn")
+    f"{SAMPLED}.rounds.parquet": [
+        match_by_match(f"{SAMPLED}.parquet"), lambda root: contenders.stored([root / "sampled"], "kuhn")
     ],
     "data/results/quick.json": [commands("trace ROOT/data/results/quick.csv", "runs verify ROOT/data")],
     "data/results/quick.csv": [commands("trace ROOT/data/results/quick.csv", "runs verify ROOT/data")],
@@ -289,13 +303,13 @@ def said_by(reader: Reader, root: Path) -> str:
 
 
 def tried(root: Path, name: str, count: int, rng: np.random.Generator, traces: Counter) -> dict:
-    """Damage the file ``name`` of ``root`` ``count`` times and have all its readers read it; what users would see as
-    stack traces goes into ``traces``."""
+    """Damage the file ``name`` of ``root`` ``count`` times and have all its readers read it: how often they read it
+    all the same, and how often one said why not. What users would see as stack traces goes into ``traces``."""
     before = kept(root)
     said: Counter = Counter()
     damaged = damages(root / name, rng)
     with _quick():
-        for _ in tqdm(range(count), desc=name, leave=False, disable=None):
+        for _ in range(count):
             content = next(damaged)
             heard = set()
             for reader in READERS[name]:
@@ -351,18 +365,34 @@ def _written(file: Path, content: bytes) -> None:
 
 def run() -> None:
     smoke = options(__doc__).smoke
-    count = 5 if smoke else 5_000 // len(READERS) + 1
+    parts, count = (1, 5) if smoke else (-(-5_000 // len(READERS) // COUNT), COUNT)
+    todo = [
+        (name, part) for part in range(parts) for name in READERS
+    ]  # in turns: stopped, there are some of each
+    rows: list[dict] = []
+    if not smoke:
+        LOG.parent.mkdir(exist_ok=True)
+        keep_lines(LOG, lambda row: row["code"] == CODE)
+        rows += read_lines(LOG)
+    done = {(row["file"], row["part"]) for row in rows}
     warnings.simplefilter("ignore")
-    traces: Counter = Counter()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         tokenizer = tiny.tokenizer()
         tiny.model(tokenizer).save_pretrained(root / "model")
         tokenizer.save_pretrained(root / "model")
         made(root)
-        rng = np.random.default_rng(0)
-        rows = [tried(root, name, count, rng, traces) for name in tqdm(READERS, unit="file", disable=None)]
-    conclude("corrupt", rows, smoke)
+        for name, part in tqdm(todo, desc=f"{count} damaged files each", disable=None):
+            if (name, part) not in done:
+                traces: Counter = Counter()
+                rng = np.random.default_rng([list(READERS).index(name), part])
+                found = tried(root, name, count, rng, traces)
+                rows.append({**found, "part": part, "code": CODE, "traces": traces})
+                if not smoke:
+                    append_line(LOG, rows[-1])
+    frame = pd.DataFrame(rows).drop(columns=["part", "code", "traces"])
+    conclude("corrupt", frame.groupby("file", sort=False).sum().reset_index().to_dict("records"), smoke)
+    traces = sum((Counter(row["traces"]) for row in rows), Counter())
     for line, times in traces.most_common():
         print(f"{times} x {line}", file=sys.stderr)
     if traces:
