@@ -140,14 +140,18 @@ def _resources(how: How) -> dict[str, int]:
     return {"runtime": round(how.limit_minutes + 1)} if how.limit_minutes else {}
 
 
+def cores(how: How) -> int:
+    """Of this machine, that its notebooks share: where their threads need more, fewer run at a time. On GPUs they need
+    few."""
+    return max(os.cpu_count() or 1, how.workers * (MOST_THREADS if how.gpus else 1))
+
+
 def engine(root: Path, how: How) -> list[str]:
     """The command line that runs what ``write_batch`` wrote."""
     line = [*_snakemake(root), "--rerun-incomplete", "--keep-incomplete", "--keep-going", "--retries", str(how.retries),
             "--forceall", "--scheduler", "greedy"]  # fmt: skip
     if how.on is None:
-        # Where notebooks need more cores than there are, fewer run at a time; on GPUs they need few.
-        cores = max(os.cpu_count() or 1, how.workers * (MOST_THREADS if how.gpus else 1))
-        return [*line, "--cores", str(cores), "--resources", f"{NODE}={how.workers}"]
+        return [*line, "--cores", str(cores(how)), "--resources", f"{NODE}={how.workers}"]
     line += ["--profile", str(CONFIGS / how.on), "--jobs", str(how.workers)]
     return [*line, "--slurm-jobname-prefix", prefix(root)] if on_slurm(how) else line
 

@@ -22,6 +22,7 @@ from sepo_kit.pipeline.record import (
     fingerprint,
     library,
     log,
+    made,
     marker,
     output,
     standing,
@@ -90,7 +91,11 @@ def main(arguments: Sequence[str]) -> int:
             unfinished(task, root).replace(output(task, root))
             write_json(
                 marker(name, root),
-                {"fingerprint": made_from, **{k: stands[k] for k in ("batch", "seconds", "host")}},
+                {
+                    "fingerprint": made_from,
+                    "made": made(task),
+                    **{k: stands[k] for k in ("batch", "seconds", "host")},
+                },
             )
         write_json(standing(task, root), stands)
         if stands["state"] == "failed":

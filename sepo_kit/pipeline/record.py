@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs import RunError, read_json
+from sepo_kit.runs import RunError, file_hash, read_json
 from sepo_kit.runs.project import PACKAGE, PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -101,7 +101,18 @@ def _reason(task: Task, root: Path, code: str) -> str | None:
     if missing:
         return f"{missing.name} is missing"
     try:
-        same = read_json(marker(task.name, root))["fingerprint"] == fingerprint(task, root, code)
-    except (OSError, RunError, KeyError, TypeError):
+        kept = read_json(marker(task.name, root))
+        same = kept["fingerprint"] == fingerprint(task, root, code)
+        changed = next(
+            (path for path, sha256 in made(task).items() if kept["made"].get(path) != sha256), None
+        )
+    except (OSError, RunError, KeyError, TypeError, AttributeError):
         return "its record is damaged"
-    return None if same else "its parameters, its notebook or the library changed"
+    if not same:
+        return "its parameters, its notebook or the library changed"
+    return f"{Path(changed).name} has changed since" if changed else None
+
+
+def made(task: Task) -> dict[str, str]:
+    """SHA-256 of the files that a task made, by their paths."""
+    return {str(path): file_hash(path) for path in task.makes if path.exists()}

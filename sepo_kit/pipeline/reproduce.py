@@ -24,6 +24,7 @@ from sepo_kit.pipeline.batch import (
     How,
     cancel,
     cluster,
+    cores,
     engine,
     on_slurm,
     report_lines,
@@ -125,7 +126,14 @@ class Reproduction:
         waiting = reasons(self.todo, self.root)
         batch = write_batch(self.todo, waiting, self.root, how)
         progress = self.progress = Progress(
-            self.todo, waiting, self.root, batch, how.retries, how.workers, self.stream
+            self.todo,
+            waiting,
+            self.root,
+            batch,
+            how.retries,
+            how.workers,
+            float("inf") if how.on else cores(how),
+            self.stream,
         )
         progress.say(
             f"profile {'; '.join(part.profile.name for part in self.parts)}: "

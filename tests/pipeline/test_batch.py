@@ -80,6 +80,8 @@ def test_what_has_lost_its_files_is_done_again_and_all_behind_it_the_longest_cha
     # The second go was cut short before it came to what is behind b.
     assert reasons(todo, tmp_path) == {"c": "its parameters, its notebook or the library changed"}
     assert made.read_text() == "made" and not (tmp_path / "notebooks" / "b.unfinished.ipynb").exists()
+    made.write_text("another")
+    assert reasons(todo, tmp_path) == {"b": "result.json has changed since", "c": "behind b"}
 
 
 def test_what_does_not_need_a_failed_notebook_runs_all_the_same_and_a_kill_is_tried_again(tmp_path):
@@ -259,7 +261,7 @@ def test_nodes_load_nothing_slow():
 def test_the_line_has_counts_steps_and_time_left(tmp_path):
     watched = tmp_path / "pico"
     todo = [Task("a", "", {}, minutes=1), Task("b", "", {}, ("a",), 2, watched), Task("c", "", {}, minutes=4)]
-    progress = Progress(todo, ["b", "c"], tmp_path, "this", 2, 1, io.StringIO())
+    progress = Progress(todo, ["b", "c"], tmp_path, "this", 2, 1, 2, io.StringIO())
     write_json(
         standing(todo[1], tmp_path), {"batch": "this", "state": "running", "started": 50.0, "attempt": 1}
     )
@@ -275,6 +277,12 @@ def test_the_line_has_counts_steps_and_time_left(tmp_path):
     )
     progress.look()
     assert progress.line().endswith("| b"), "an older report is not its own"
+    for odd in ("[]", '{"step": 1, "total": 2, "note": "", "time": "now"}', "1e999", "[" * 100_000):
+        (watched / "sft-seed-0" / "progress.json").write_text(odd)
+        assert progress.line().endswith("| b"), "one of another shape tells nothing, and stops nothing"
+    both = [Task(name, "", {}, minutes=1, threads=2) for name in "ab"]
+    alone = Progress(both, ["a", "b"], tmp_path, "this", 2, 2, 2, io.StringIO())
+    assert alone.seconds_left() == 120, "two of two threads do not run at once on two cores"
 
 
 def test_a_report_tells_what_ran_and_has_figures_and_tables(tmp_path):
