@@ -313,6 +313,10 @@ SMOLLM2_REASONED_SEPO = replace(
     max_new_tokens=48,
     save_every=10,
 )
+# Best responses are fitted to what the agent said in the step before.
+SMOLLM2_REASONED_WORST_CASE = replace(
+    SMOLLM2_REASONED_SEPO, **SETTLING, exploiters="worst-case", save_every=5
+)
 REASONED = EvaluationSettings(
     episodes=20,  # paper
     exact=False,
@@ -405,7 +409,10 @@ def _smollm2_plan(model: str, game: str) -> Plan:
 
 
 def _reasoned_plan(model: str, game: str) -> Plan:
-    return Plan(model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, SMOLLM2_REASONED_SEPO, REASONED, minutes=60)
+    guarded = SMOLLM2_REASONED_WORST_CASE if _few(game) else None
+    return Plan(
+        model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, SMOLLM2_REASONED_SEPO, REASONED, minutes=60, worst_case=guarded
+    )  # fmt: skip
 
 
 def _paper_plan(model: str, game: str) -> Plan:
