@@ -1,7 +1,7 @@
 """Files of run folders, results and tables, damaged in thousands of ways, and what those who read them say.
 
 Allowed is one line: a ``RunError``, another ``ValueError`` or an ``OSError``. Anything else is a stack trace to a user.
-``--smoke``: a few of each, nothing written.
+It takes some minutes; stopped, it goes on where it was. ``--smoke``: a few of each, nothing written.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -33,17 +36,30 @@ import several  # noqa: E402
 import tiny  # noqa: E402
 from common import conclude, options  # noqa: E402
 
-from sepo_kit.cli import EXPECTED, main  # noqa: E402
+from sepo_kit import cli  # noqa: E402
 from sepo_kit.evaluation import archive, contenders, policies, worst_cases  # noqa: E402
 from sepo_kit.evaluation.agents import games_of  # noqa: E402
 from sepo_kit.evaluation.results import read_results, text_table, write_table  # noqa: E402
+from sepo_kit.evaluation.statistics import resampled  # noqa: E402
 from sepo_kit.models.loading import load_model  # noqa: E402
 from sepo_kit.pipeline.settings_file import read_settings, write_settings  # noqa: E402
-from sepo_kit.runs import Run, last_checkpoint, read_manifest, seal  # noqa: E402
+from sepo_kit.runs import (  # noqa: E402
+    Run,
+    append_line,
+    code_fingerprint,
+    keep_lines,
+    last_checkpoint,
+    read_lines,
+    read_manifest,
+    seal,
+)
 from sepo_kit.training.selection import best_step  # noqa: E402
 from sepo_kit.training.settings import SEPOSettings  # noqa: E402
 from sepo_kit.training.watch import resume_point  # noqa: E402
 
+LOG = PROJECT / "runs" / "corrupt.jsonl"  # what was tried, by this code
+COUNT = 20  # damaged files of one kind between two lines of it
+CODE = code_fingerprint(("",), Path(__file__))
 Reader = Callable[[Path], object]
 ODD = (
     None, [], {}, "", "x", "\ud800", "\x00", True, -1, 0.5, 1e308, 10**400, [[]], [1], {"": 0}, "1e999",
@@ -63,6 +79,7 @@ def made(root: Path) -> Path:
     for stage, seed in (("base", None), ("sft", 0), ("sepo", 0)):
         finished.evaluation(root / "runs" / "quick", "kuhn", stage, "nash", seed, episodes=2)
     finished.evaluation(root / "exact", "kuhn", "sepo", "nash", 0, exact=True)
+    finished.evaluation(root / "sampled", "kuhn", "sft", "nash", 0, episodes=2)
     files = sorted((pico / "results").glob("*.json"))
     write_table(read_results(files), root / "data" / "results", "quick", files)
     write_settings(root / "settings.json", several.SEPO)
@@ -79,7 +96,7 @@ def commands(*lines: str) -> Reader:
     def read(root: Path) -> None:
         for line in lines:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
-                status = main([word.replace("ROOT", str(root)) for word in line.split()])
+                status = cli.main([word.replace("ROOT", str(root)) for word in line.split()])
             if status not in (0, 2):
                 raise AssertionError(f"{line}: status {status}, {said.getvalue()}")
 
@@ -98,6 +115,7 @@ def match_by_match(file: str) -> Reader:
 KUHN = "runs/quick/pico/kuhn"
 SEPO, SFT = f"{KUHN}/sepo-seed-0", f"{KUHN}/sft-seed-0"
 RESULTS = f"{KUHN}/results"
+SAMPLED = "sampled/pico/kuhn/results/sft-seed-0"
 
 
 def folders(root: Path) -> list[Path]:
@@ -156,11 +174,11 @@ READERS: dict[str, list[Reader]] = {
         lambda root: policies.policy_frame([root / "exact/pico/kuhn/results/sepo-seed-0.json"]),
         lambda root: contenders.stored([root / "exact"], "kuhn"),
     ],
-    f"{RESULTS}/sft-seed-0.parquet": [
-        match_by_match(f"{RESULTS}/sft-seed-0.parquet"), lambda root: contenders.stored(folders(root), "kuhn")
+    f"{SAMPLED}.parquet": [
+        match_by_match(f"{SAMPLED}.parquet"), lambda root: contenders.stored([root / "sampled"], "kuhn")
     ],
-    f"{RESULTS}/sft-seed-0.rounds.parquet": [
-        match_by_match(f"{RESULTS}/sft-seed-0.parquet"), lambda root: contenders.stored(folders(root), "kuhn")
+    f"{SAMPLED}.rounds.parquet": [
+        match_by_match(f"{SAMPLED}.parquet"), lambda root: contenders.stored([root / "sampled"], "kuhn")
     ],
     "data/results/quick.json": [commands("trace ROOT/data/results/quick.csv", "runs verify ROOT/data")],
     "data/results/quick.csv": [commands("trace ROOT/data/results/quick.csv", "runs verify ROOT/data")],
@@ -269,36 +287,38 @@ def said_by(reader: Reader, root: Path) -> str:
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             reader(root)
-    except EXPECTED as error:
+    except cli.EXPECTED as error:
         return (
             "one line"
             if len(str(error).splitlines()) == 1
             else f"{type(error).__name__} of several lines: {error}"
         )
     except Exception as error:
+        frames = traceback.extract_tb(error.__traceback__)
         at = [
-            f for f in traceback.extract_tb(error.__traceback__) if f"{os.sep}sepo_kit{os.sep}" in f.filename
+            frame for frame in frames if f"{os.sep}sepo_kit{os.sep}" in frame.filename or frame is frames[0]
         ][-1]
         return f"{type(error).__name__} at {Path(at.filename).name}:{at.lineno}: {error}"
     return "read"
 
 
 def tried(root: Path, name: str, count: int, rng: np.random.Generator, traces: Counter) -> dict:
-    """Damage the file ``name`` of ``root`` ``count`` times and have all its readers read it; what users would see as
-    stack traces goes into ``traces``."""
+    """Damage the file ``name`` of ``root`` ``count`` times and have all its readers read it: how often they read it
+    all the same, and how often one said why not. What users would see as stack traces goes into ``traces``."""
     before = kept(root)
     said: Counter = Counter()
     damaged = damages(root / name, rng)
-    for _ in tqdm(range(count), desc=name, leave=False, disable=None):
-        content = next(damaged)
-        heard = set()
-        for reader in READERS[name]:
-            (root / name).write_bytes(content)
-            heard.add(said_by(reader, root))
-            put_back(root, before)
-        odd = heard - {"read", "one line"}
-        traces.update(f"{name}: {each}" for each in odd)
-        said["stack traces" if odd else "one line" if "one line" in heard else "read"] += 1
+    with _quick():
+        for _ in range(count):
+            content = next(damaged)
+            heard = set()
+            for reader in READERS[name]:
+                _written(root / name, content)
+                heard.add(said_by(reader, root))
+                put_back(root, before)
+            odd = heard - {"read", "one line"}
+            traces.update(f"{name}: {each}" for each in odd)
+            said["stack traces" if odd else "one line" if "one line" in heard else "read"] += 1
     return {
         "file": name,
         "damaged": count,
@@ -306,43 +326,73 @@ def tried(root: Path, name: str, count: int, rng: np.random.Generator, traces: C
     }
 
 
-def kept(root: Path) -> dict[Path, bytes]:
+@contextmanager
+def _quick() -> Iterator[None]:
+    """Leave out what takes long and reads no file: the command line is made once, intervals have two resamples."""
+    with (
+        mock.patch.object(cli, "_parser", cache(cli._parser)),
+        mock.patch.object(contenders, "resampled", partial(resampled, resamples=2)),
+    ):
+        yield
+
+
+def kept(root: Path) -> dict[str, bytes]:
     """All files under ``root``."""
-    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    return {str(path): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def put_back(root: Path, kept: dict[Path, bytes]) -> None:
+def put_back(root: Path, kept: dict[str, bytes]) -> None:
     """The folder as it was before a reader that moves, deletes or writes."""
-    for path in [p for p in root.rglob("*") if p.is_file() and p not in kept]:
-        path.unlink()
+    found = {os.path.join(folder, file) for folder, _, files in os.walk(root) for file in files}
+    for path in found - kept.keys():
+        os.unlink(path)
     for path, content in kept.items():
-        if (
-            not path.exists()
-            or path.stat().st_size != len(content)
-            or path.stat().st_mtime_ns != STAMPS.get(path)
-        ):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-            STAMPS[path] = path.stat().st_mtime_ns
+        stands = os.stat(path) if path in found else None
+        if stands is None or stands.st_size != len(content) or stands.st_mtime_ns != STAMPS.get(path):
+            _written(Path(path), content)
+            STAMPS[path] = os.stat(path).st_mtime_ns
 
 
-STAMPS: dict[Path, int] = {}
+STAMPS: dict[str, int] = {}
+
+
+def _written(file: Path, content: bytes) -> None:
+    """A new file: some file systems wait for the disk where one is cut to nothing and written again."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.unlink(missing_ok=True)
+    file.write_bytes(content)
 
 
 def run() -> None:
     smoke = options(__doc__).smoke
-    count = 5 if smoke else 5_000 // len(READERS) + 1
+    parts, count = (1, 5) if smoke else (-(-5_000 // len(READERS) // COUNT), COUNT)
+    todo = [
+        (name, part) for part in range(parts) for name in READERS
+    ]  # in turns: stopped, there are some of each
+    rows: list[dict] = []
+    if not smoke:
+        LOG.parent.mkdir(exist_ok=True)
+        keep_lines(LOG, lambda row: row["code"] == CODE)
+        rows += read_lines(LOG)
+    done = {(row["file"], row["part"]) for row in rows}
     warnings.simplefilter("ignore")
-    traces: Counter = Counter()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         tokenizer = tiny.tokenizer()
         tiny.model(tokenizer).save_pretrained(root / "model")
         tokenizer.save_pretrained(root / "model")
         made(root)
-        rng = np.random.default_rng(0)
-        rows = [tried(root, name, count, rng, traces) for name in READERS]
-    conclude("corrupt", rows, smoke)
+        for name, part in tqdm(todo, desc=f"{count} damaged files each", disable=None):
+            if (name, part) not in done:
+                traces: Counter = Counter()
+                rng = np.random.default_rng([list(READERS).index(name), part])
+                found = tried(root, name, count, rng, traces)
+                rows.append({**found, "part": part, "code": CODE, "traces": traces})
+                if not smoke:
+                    append_line(LOG, rows[-1])
+    frame = pd.DataFrame(rows).drop(columns=["part", "code", "traces"])
+    conclude("corrupt", frame.groupby("file", sort=False).sum().reset_index().to_dict("records"), smoke)
+    traces = sum((Counter(row["traces"]) for row in rows), Counter())
     for line, times in traces.most_common():
         print(f"{times} x {line}", file=sys.stderr)
     if traces:

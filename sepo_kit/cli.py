@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     reproduce.add_argument(
         "--profile",
         default="quick",
-        help="smoke, quick (default), worst-case, study, smollm2 or paper; with changes: quick,steps=50",
+        help="smoke, quick (default), worst-case, study, reasoned, smollm2 or paper; with changes: quick,steps=50",
     )
     reproduce.add_argument("--runs", type=Path, help="where runs go (default: runs/PROFILE)")
     reproduce.add_argument(

@@ -1,12 +1,19 @@
 """The command line: what it prints, and one clear line for every mistake."""
 
+import re
+
 import pytest
 
 from sepo_kit.cli import main
+from sepo_kit.pipeline.profiles import PROFILES
 
 MISTAKES = {
     "unknown game": (["evaluate", "chess", "nash"], "unknown game 'chess'; known: ipd"),
     "unknown strategy or model": (["evaluate", "kuhn", "nsh"], "or a strategy of kuhn: nash"),
+    "a run folder that is not there": (
+        ["evaluate", "kuhn", "runs/nothing"],
+        "unknown model 'runs/nothing'; allowed: 'pico', 'smollm2-135m', an existing folder",
+    ),
     "unknown opponent": (
         ["evaluate", "kuhn", "nash", "--opponent", "nsh"],
         "unknown strategy 'nsh' in kuhn; known: nash",
@@ -73,6 +80,13 @@ def test_a_mistake_is_one_clear_line_and_a_status(arguments, message, capsys, tm
     assert message in printed.err
     assert printed.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_help_names_every_profile(capsys):
+    with pytest.raises(SystemExit):
+        main(["reproduce", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert not [name for name in PROFILES if not re.search(rf"[ ,]{name}[ ,;]", said)]
 
 
 def test_evaluate_prints_what_an_agent_answers(capsys):

@@ -34,6 +34,7 @@ def write_tables(file: Path | str, decisions: pd.DataFrame, rounds: pd.DataFrame
 NUMBERS = (
     "group", "index", "seed", "round", "own", "their", "collusion", "externality", "seat", "move", "step",
 )  # fmt: skip
+WHOLE = ("group", "index", "seed", "round", "seat", "move", "step")
 OPEN = ("log_prob", "reward", "advantage")  # numbers that may be undefined
 WORDS = ("game", "pool", "opponent", "information", "action")
 
@@ -55,6 +56,11 @@ def read_table(file: Path | str, needed: Iterable[str] = ()) -> pd.DataFrame:
         raise RunError(f"{file} cannot be read ({first_line(error)}); delete it") from None
     missing = sorted(set(needed) - set(frame))
     wrong = [name for name in NUMBERS if name in frame and not _reckonable(frame[name])]
+    wrong += [
+        name
+        for name in WHOLE
+        if name in frame and name not in wrong and (frame[name].to_numpy(float) % 1).any()
+    ]
     wrong += [name for name in OPEN if name in frame and not _reckonable(frame[name], undefined=True)]
     wrong += [
         name for name in WORDS if name in frame and not all(isinstance(value, str) for value in frame[name])

@@ -293,7 +293,7 @@ def _again(decisions: pd.DataFrame, rounds: pd.DataFrame, match: Match) -> Sitti
             step=int(first["step"]) - 1 if training else 0, common_random_numbers=training,
         )  # fmt: skip
         own = sitting.episode().own
-        same = own == rounds["own"].tolist() and [own[r] for r in mine["round"]] == mine["own"].tolist()
+        same = own == rounds["own"].tolist() and [own[int(r)] for r in mine["round"]] == mine["own"].tolist()
     except (ValueError, IndexError):
         same = False
     if not same:

@@ -28,6 +28,8 @@ BATCH, FILE = ".batch.json", "config.yaml"
 LEAST_MINUTES = 60.0  # that any notebook may take
 LONGER = 30  # times its first guess: no machine is that slow, so it hangs
 CONFIGS = PROJECT / "configs"
+NODE = "node"  # a resource of this machine's: there are as many as notebooks may run at a time
+MOST_THREADS = 2  # of a notebook
 CLUSTER_JOBS = 100  # in the queue at a time
 CARRIED = (KEEP, VARIABLE, "SEPO_KIT_CACHE", "HF_HUB_OFFLINE")  # variables that reach jobs elsewhere too
 GONE_SECONDS = 120  # for cancelled jobs
@@ -41,8 +43,6 @@ class How:
     ----------
     workers
         Notebooks at a time, jobs in the queue on a cluster.
-    threads
-        Of each notebook.
     gpus
         GPUs of this machine, one for each notebook that runs; empty on a cluster, which has its own way.
     retries
@@ -54,14 +54,13 @@ class How:
     """
 
     workers: int
-    threads: int = 1
     gpus: tuple[str, ...] = ()
     retries: int = 2
     limit_minutes: float | None = None
     on: str | None = None
 
     def __post_init__(self) -> None:
-        for name, least in (("workers", 1), ("threads", 1), ("retries", 0)):
+        for name, least in (("workers", 1), ("retries", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
         if self.limit_minutes is not None and not self.limit_minutes > 0:
@@ -84,11 +83,6 @@ def cluster(name: str) -> dict[str, Any]:
     if not isinstance(settings, dict) or not isinstance(settings.get("executor"), str):
         raise ValueError(f"{file} must name an executor, as in executor: slurm")
     return settings
-
-
-def cluster_threads(settings: dict[str, Any]) -> int:
-    """Threads of a notebook there."""
-    return int((settings.get("default-resources") or {}).get("cpus_per_task", 1))
 
 
 def write_batch(
@@ -115,6 +109,7 @@ def write_batch(
             "inputs": [str(output(each, root)) for each in todo if each.name in task.after and each.name in waiting],
             "output": str(output(task, root)),
             "command": command(task.notebook, task.parameters, unfinished(task, root)),
+            "threads": task.threads,
             "limit_minutes": how.limit_minutes or max(LEAST_MINUTES, LONGER * task.minutes),
             "priority": round(100 * chain[task.name]),
         }
@@ -126,10 +121,8 @@ def write_batch(
         "root": str(root),
         "python": sys.executable,
         "workers": how.workers,
-        "threads": how.threads,
         "gpus": how.gpus,
-        # On a cluster its settings say how long a job may take, unless the command line does.
-        "resources": {"runtime": round(how.limit_minutes + 1)} if how.on and how.limit_minutes else {},
+        "resources": _resources(how),
         "environment": {name: os.environ[name] for name in CARRIED if name in os.environ},
         "report": {str(path): name for path, name in (report or {}).items()},
         "nodes": nodes,
@@ -139,12 +132,26 @@ def write_batch(
     return number
 
 
+def _resources(how: How) -> dict[str, int]:
+    """What every node asks for beside its threads. On a cluster its settings say how long a job may take, unless the
+    command line does."""
+    if how.on is None:
+        return {NODE: 1}
+    return {"runtime": round(how.limit_minutes + 1)} if how.limit_minutes else {}
+
+
+def cores(how: How) -> int:
+    """Of this machine, that its notebooks share: where their threads need more, fewer run at a time. On GPUs they need
+    few."""
+    return max(os.cpu_count() or 1, how.workers * (MOST_THREADS if how.gpus else 1))
+
+
 def engine(root: Path, how: How) -> list[str]:
     """The command line that runs what ``write_batch`` wrote."""
     line = [*_snakemake(root), "--rerun-incomplete", "--keep-incomplete", "--keep-going", "--retries", str(how.retries),
             "--forceall", "--scheduler", "greedy"]  # fmt: skip
     if how.on is None:
-        return [*line, "--cores", str(how.workers * how.threads)]
+        return [*line, "--cores", str(cores(how)), "--resources", f"{NODE}={how.workers}"]
     line += ["--profile", str(CONFIGS / how.on), "--jobs", str(how.workers)]
     return [*line, "--slurm-jobname-prefix", prefix(root)] if on_slurm(how) else line
 

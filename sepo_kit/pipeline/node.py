@@ -22,6 +22,7 @@ from sepo_kit.pipeline.record import (
     fingerprint,
     library,
     log,
+    made,
     marker,
     output,
     standing,
@@ -44,6 +45,8 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(16 * 2**30),
     "MALLOC_TOP_PAD_": str(256 * 2**20),
 }
+# By what libraries are told how many threads to compute with. Snakemake sets them too, to no more than there are cores.
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # Whatever the user's own backend is: figures go into the executed notebooks.
 DRAWING = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}
 
@@ -63,6 +66,7 @@ def main(arguments: Sequence[str]) -> int:
         node["parameters"],
         tuple(node["after"]),
         makes=tuple(map(Path, node["makes"])),
+        threads=node["threads"],
     )
     with _held(root / "notebooks" / f".{node['slug']}.lock", name), _gpu(batch, root) as card:
         before = _before(task, root, batch["id"])
@@ -79,6 +83,7 @@ def main(arguments: Sequence[str]) -> int:
         write_json(standing(task, root), stands)
         made_from = fingerprint(task, root, library())  # of the code that runs, not of an edit meanwhile
         environment = {**ENVIRONMENT, **os.environ, **DRAWING, **batch["environment"]}
+        environment |= dict.fromkeys(THREADS, str(node["threads"]))
         if card is not None:
             environment["CUDA_VISIBLE_DEVICES"] = card
         stands |= _run(node["command"], log(task, root), environment, node["limit_minutes"])
@@ -86,7 +91,11 @@ def main(arguments: Sequence[str]) -> int:
             unfinished(task, root).replace(output(task, root))
             write_json(
                 marker(name, root),
-                {"fingerprint": made_from, **{k: stands[k] for k in ("batch", "seconds", "host")}},
+                {
+                    "fingerprint": made_from,
+                    "made": made(task),
+                    **{k: stands[k] for k in ("batch", "seconds", "host")},
+                },
             )
         write_json(standing(task, root), stands)
         if stands["state"] == "failed":

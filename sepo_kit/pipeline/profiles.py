@@ -91,6 +91,16 @@ class Plan:
         return ("base", *self.trained)
 
     @property
+    def threads(self) -> int:
+        """CPU threads of each of its notebooks. A sum in two halves is rounded otherwise than in one piece, so how many
+        there are decides the last digits of a run: not the machine, nor what else runs there, but the plan says it.
+
+        Ours: one for pico, whose products are too small to be shared; two for larger models, as the smallest machine
+        has.
+        """
+        return 1 if self.model == PICO else 2
+
+    @property
     def name(self) -> str:
         """Folder and label: model and game."""
         return f"{self.model.replace('/', '--')}/{self.game}"

@@ -32,6 +32,8 @@ class Progress:
         More attempts that a task gets.
     workers
         Notebooks at a time.
+    cores
+        That all of them share.
     stream
         Where lines go; on a terminal the last is written over.
     """
@@ -44,6 +46,7 @@ class Progress:
         batch: str,
         retries: int,
         workers: int,
+        cores: float,
         stream: TextIO,
     ) -> None:
         self.todo = list(todo)
@@ -52,6 +55,7 @@ class Progress:
         self.batch = batch
         self.retries = retries
         self.workers = workers
+        self.cores = cores
         self.stream = stream
         self.live = stream.isatty() if hasattr(stream, "isatty") else False
         self.began = time.monotonic()
@@ -130,7 +134,8 @@ class Progress:
         )
 
     def seconds_left(self) -> float:
-        """The longest chain, or all work over the workers, whichever is longer, at the pace seen so far."""
+        """The longest chain, or all work over the workers or the cores, whichever is longest, at the pace seen so
+        far."""
         expected = sum(task.minutes * 60 for task in self.todo if self.seconds(task))
         seen = sum(map(self.seconds, self.todo))
         pace = seen / expected if seen > 30 else 1.0
@@ -140,7 +145,11 @@ class Progress:
             chain[task.name] = left[task.name] + max(
                 (chain.get(name, 0.0) for name in task.after), default=0.0
             )
-        return max(max(chain.values(), default=0.0), sum(left.values()) / self.workers)
+        shared = (
+            sum(left.values()) / self.workers,
+            sum(left[t.name] * t.threads for t in self.todo) / self.cores,
+        )
+        return max(*chain.values(), *shared, 0.0)
 
     def _left(self, task: Task, pace: float) -> float:
         """Seconds a task still needs, as far as can be told."""
@@ -159,12 +168,10 @@ class Progress:
         reports = []
         for file in task.watched.glob(f"*/{PROGRESS}"):
             try:
-                report = read_json(file)
-                reports.append(
-                    (report["time"], f" ({report['note']}, step {report['step']}/{report['total']})")
-                )
-            except (RunError, KeyError, TypeError):
+                report = read_json(file, dict, {"time": float, "note": str, "step": int, "total": int})
+            except (RunError, OSError):
                 continue
+            reports.append((report["time"], f" ({report['note']}, step {report['step']}/{report['total']})"))
         when, said = max(reports, default=(float("-inf"), ""))
         return said if when >= self.stands[task.name]["started"] else ""
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs import RunError, read_json
+from sepo_kit.runs import RunError, file_hash, read_json
 from sepo_kit.runs.project import PACKAGE, PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -20,7 +20,8 @@ NOTEBOOKS = PROJECT / "notebooks"
 @dataclass(frozen=True)
 class Task:
     """One notebook run. ``after``: names of tasks that must be done; ``minutes``: a first guess of its time;
-    ``watched``: folder under which its stages report progress; ``makes``: files without which it is not done."""
+    ``watched``: folder under which its stages report progress; ``makes``: files without which it is not done;
+    ``threads``: CPU threads that it computes with."""
 
     name: str
     notebook: str
@@ -29,6 +30,7 @@ class Task:
     minutes: float = 0.3
     watched: Path | None = None
     makes: tuple[Path, ...] = ()
+    threads: int = 1
 
 
 def slug(name: str) -> str:
@@ -70,9 +72,10 @@ def library() -> str:
 
 
 def fingerprint(task: Task, root: Path, code: str) -> str:
-    """What a task's outcome depends on: its parameters, its notebook, the library's ``code``, and that what it needs
-    was done when it ran and has not been done again since."""
-    digest = hashlib.sha256(json.dumps([task.name, task.parameters, code], sort_keys=True).encode())
+    """What a task's outcome depends on: its parameters and threads, its notebook, the library's ``code``, and that what
+    it needs was done when it ran and has not been done again since."""
+    asked = [task.name, task.parameters, task.threads, code]
+    digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     digest.update((NOTEBOOKS / f"{task.notebook}.ipynb").read_bytes())
     for name in sorted(task.after):
         digest.update(marker(name, root).read_bytes())
@@ -98,7 +101,18 @@ def _reason(task: Task, root: Path, code: str) -> str | None:
     if missing:
         return f"{missing.name} is missing"
     try:
-        same = read_json(marker(task.name, root))["fingerprint"] == fingerprint(task, root, code)
-    except (OSError, RunError, KeyError, TypeError):
+        kept = read_json(marker(task.name, root))
+        same = kept["fingerprint"] == fingerprint(task, root, code)
+        changed = next(
+            (path for path, sha256 in made(task).items() if kept["made"].get(path) != sha256), None
+        )
+    except (OSError, RunError, KeyError, TypeError, AttributeError):
         return "its record is damaged"
-    return None if same else "its parameters, its notebook or the library changed"
+    if not same:
+        return "its parameters, its notebook or the library changed"
+    return f"{Path(changed).name} has changed since" if changed else None
+
+
+def made(task: Task) -> dict[str, str]:
+    """SHA-256 of the files that a task made, by their paths."""
+    return {str(path): file_hash(path) for path in task.makes if path.exists()}

@@ -24,7 +24,7 @@ from sepo_kit.pipeline.batch import (
     How,
     cancel,
     cluster,
-    cluster_threads,
+    cores,
     engine,
     on_slurm,
     report_lines,
@@ -87,12 +87,13 @@ def reproduce(
     root, stream = Path(root), stream or sys.stdout
     cards = () if on else tuple(gpus())
     if on:
-        how = How(workers or CLUSTER_JOBS, cluster_threads(cluster(on)), (), retries, limit_minutes, on)
+        cluster(on)  # whether there is one
+        how = How(workers or CLUSTER_JOBS, (), retries, limit_minutes, on)
     else:
         workers = workers or max(
             1, min(len(cards) or os.cpu_count() or 1, sum(len(part.profile.plans) for part in parts))
         )
-        how = How(workers, max(1, (os.cpu_count() or 1) // workers), cards, retries, limit_minutes)
+        how = How(workers, cards, retries, limit_minutes)
     todo = all_tasks(parts)
     if names:
         todo = only(todo, names)
@@ -125,12 +126,19 @@ class Reproduction:
         waiting = reasons(self.todo, self.root)
         batch = write_batch(self.todo, waiting, self.root, how)
         progress = self.progress = Progress(
-            self.todo, waiting, self.root, batch, how.retries, how.workers, self.stream
+            self.todo,
+            waiting,
+            self.root,
+            batch,
+            how.retries,
+            how.workers,
+            float("inf") if how.on else cores(how),
+            self.stream,
         )
         progress.say(
             f"profile {'; '.join(part.profile.name for part in self.parts)}: "
             f"{len(self.todo)} notebooks, {how.workers} at a time, "
-            + (f"on {how.on}, " if how.on else f"{how.threads} thread{'s' if how.threads > 1 else ''} each, ")
+            + (f"on {how.on}, " if how.on else "")
             + f"runs in {self.root}"
         )
         for part in self.parts:

@@ -82,6 +82,7 @@ def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str) -> list[Ta
                 plan.minutes * share,
                 plan.folder(root),
                 _made(plan, root, notebook),
+                plan.threads,
             )
         )
     return chain

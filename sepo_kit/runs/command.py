@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 from sepo_kit.runs import shelf
@@ -75,6 +76,8 @@ def _in_words(folder: Path) -> str:
 def _show(options: argparse.Namespace) -> None:
     found = trace(options.folder)
     print(f"{options.folder}: {_in_words(options.folder)}")
+    with suppress(RunError, OSError):  # broken, as has just been said
+        print(f"  made on {shelf.described(options.folder)['machine'] or 'an unknown machine'}")
     if is_held(options.folder):
         print(f"  held by {holder(options.folder)}")
     print("\n".join(found.lines()[1:]))

@@ -193,7 +193,9 @@ def _is(value: Any, kind: type) -> bool:
     if kind in (int, float) and isinstance(value, bool):
         return False
     if kind is float:
-        return isinstance(value, int | float) and math.isfinite(value) and abs(value) < 1e300
+        return (
+            isinstance(value, int | float) and abs(value) < 1e300
+        )  # NaN is not, and an int may be too large to convert
     return isinstance(value, kind)
 
 

@@ -87,6 +87,10 @@ class Run:
             if not self.done:
                 self._hold(writes)
                 self.manifest = self._own_manifest()  # as the holder before left it
+                if self._lock and self._lock.follows_dead and not self.done:
+                    print(
+                        f"{self.path} {died(self.path)}; it goes on from its last checkpoint", file=sys.stderr
+                    )
         else:
             self._hold(writes)
             self.manifest = {"format": FORMAT, "request": self.request, "status": "started", **provenance()}
@@ -143,6 +147,8 @@ class Run:
         """Mark the stage as done, with what it found and the hashes of its files, and let others in."""
         seconds = self.manifest.get("wall_seconds", 0.0) + time.monotonic() - self._clock
         self.manifest |= {"status": "done", "wall_seconds": round(seconds, 1), **results}
+        if (ended := provenance()["machine"]) != (begun := self.manifest.get("machine", ended)):
+            self.manifest["machine"] = f"{begun}; ended on {ended}"
         self.manifest["files"] = hashes_of(self.path)
         write_json(self.path / MANIFEST, sealed(self.manifest))
         self.release()
@@ -154,6 +160,30 @@ class Run:
             {"step": step, "total": total, "note": note, "time": time.time(), "started": self.started},
             durable=False,  # it is written every step, and says nothing that a run goes on from
         )
+
+
+def step_of(folder: Path | str) -> str:
+    """Where the run in ``folder`` stands, "12 of 100"; "" where no step was taken.
+
+    Raises
+    ------
+    RunError
+        It is damaged.
+    """
+    if not (Path(folder) / PROGRESS).exists():
+        return ""
+    progress = read_json(Path(folder) / PROGRESS, dict, {"step": int, "total": int})
+    return f"{progress['step']} of {progress['total']}"
+
+
+def died(folder: Path | str) -> str:
+    """What is known of how the writer of the run in ``folder`` ended that said nothing, in words."""
+    try:
+        step = step_of(folder)
+    except RunError:
+        step = ""
+    when = f"after step {step}" if step else "before its first step"
+    return f"was stopped without saying why (killed, or out of memory?) {when}"
 
 
 def base_of(folder: Path | str, request: dict[str, Any]) -> str:
@@ -286,7 +316,7 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
 
 
 # What a manifest and its request hold, where they hold it.
-KINDS = {"status": str, "commit": str, "versions": dict, "files": dict, "adapter_sha256": str}
+KINDS = {"status": str, "commit": str, "machine": str, "versions": dict, "files": dict, "adapter_sha256": str}
 ASKED = {
     "stage": str,
     "game": str,

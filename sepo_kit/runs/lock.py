@@ -48,6 +48,9 @@ class Lock:
                     f"{folder} is being written by {holder(folder)}; wait for it, stop it, or choose another folder"
                 )
             time.sleep(random.uniform(0.001, 0.02))  # two that wait do not meet again and again
+        self.follows_dead = (
+            self.path.stat().st_size > 0
+        )  # who held it before did not let go, as all do who live on
         try:
             self._file.truncate(0)
             self._file.write(json.dumps(_myself()) + "\n")
@@ -93,6 +96,20 @@ def is_held(folder: Path | str) -> bool:
         with open(Path(folder) / LOCK) as file:
             return not locked(file, fcntl.LOCK_SH)
     except OSError:  # no lock there, or none that may be read
+        return False
+
+
+def left_by_dead(folder: Path | str) -> bool:
+    """Whether the process that held ``folder`` last ended without letting it go: killed, or crashed."""
+    try:
+        with open(Path(folder) / LOCK) as file:
+            known = os.fstat(file.fileno())
+            return (
+                known.st_size > 0
+                and locked(file, fcntl.LOCK_SH)
+                and os.path.samestat(known, os.stat(file.name))
+            )
+    except OSError:  # no lock there, or let go this moment
         return False
 
 

@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from functools import cache
@@ -24,9 +25,17 @@ def provenance() -> dict[str, Any]:
     return {
         "commit": commit(),
         "python": platform.python_version(),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores{_threads()}",
         "versions": {name: metadata.version(name) for name in LIBRARIES},
     }
+
+
+def _threads() -> str:
+    """How many threads torch computes with, on which the last digits depend; nothing where it is not loaded."""
+    if "torch" not in sys.modules:
+        return ""
+    count = sys.modules["torch"].get_num_threads()
+    return f", {count} thread{'' if count == 1 else 's'}"
 
 
 def commit() -> str:

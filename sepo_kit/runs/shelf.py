@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, read_json, sweep, write_json
-from sepo_kit.runs.folder import ADAPTER, MANIFEST, PROGRESS, base_of, is_aside, read_manifest
-from sepo_kit.runs.lock import Lock, is_held
+from sepo_kit.runs.folder import ADAPTER, MANIFEST, base_of, is_aside, read_manifest, step_of
+from sepo_kit.runs.lock import Lock, is_held, left_by_dead
 from sepo_kit.runs.seals import SEAL, problems, sealed
 
 
@@ -165,14 +165,16 @@ def _rests_on(folder: Path, base: Path) -> bool:
 
 
 def described(folder: Path | str) -> dict[str, Any]:
-    """What there is to say of a run: stage, game, seed, status, step, size, who holds it."""
+    """What there is to say of a run: stage, game, seed, status, step, size, commit, the machine and its threads."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     request = manifest["request"]
     told = {name: request.get(name) for name in ("stage", "game", "seed")}
     status = "being written" if is_held(folder) else manifest["status"]
-    if (folder / PROGRESS).exists():
-        progress = read_json(folder / PROGRESS, dict, {"step": int, "total": int})
-        told["step"] = f"{progress['step']} of {progress['total']}"
+    if status not in ("being written", "done") and left_by_dead(folder):
+        status = "stopped without saying why (killed, or out of memory?)"
+    if step := step_of(folder):
+        told["step"] = step
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return {**told, "status": status, "MB": round(size / 1e6, 1), "commit": manifest.get("commit")}
+    known = {name: manifest.get(name) for name in ("commit", "machine")}
+    return {**told, "status": status, "MB": round(size / 1e6, 1), **known}

@@ -15,6 +15,7 @@ from batches import alive, driver, parts, stand_in, todo_of, wait_for
 
 from sepo_kit.pipeline import batch
 from sepo_kit.pipeline.batch import How, write_batch
+from sepo_kit.pipeline.node import THREADS
 from sepo_kit.pipeline.node import main as run_node
 from sepo_kit.pipeline.notebooks import NotebookFailed
 from sepo_kit.pipeline.profiles import get_profile
@@ -79,6 +80,8 @@ def test_what_has_lost_its_files_is_done_again_and_all_behind_it_the_longest_cha
     # The second go was cut short before it came to what is behind b.
     assert reasons(todo, tmp_path) == {"c": "its parameters, its notebook or the library changed"}
     assert made.read_text() == "made" and not (tmp_path / "notebooks" / "b.unfinished.ipynb").exists()
+    made.write_text("another")
+    assert reasons(todo, tmp_path) == {"b": "result.json has changed since", "c": "behind b"}
 
 
 def test_what_does_not_need_a_failed_notebook_runs_all_the_same_and_a_kill_is_tried_again(tmp_path):
@@ -258,7 +261,7 @@ def test_nodes_load_nothing_slow():
 def test_the_line_has_counts_steps_and_time_left(tmp_path):
     watched = tmp_path / "pico"
     todo = [Task("a", "", {}, minutes=1), Task("b", "", {}, ("a",), 2, watched), Task("c", "", {}, minutes=4)]
-    progress = Progress(todo, ["b", "c"], tmp_path, "this", 2, 1, io.StringIO())
+    progress = Progress(todo, ["b", "c"], tmp_path, "this", 2, 1, 2, io.StringIO())
     write_json(
         standing(todo[1], tmp_path), {"batch": "this", "state": "running", "started": 50.0, "attempt": 1}
     )
@@ -274,6 +277,12 @@ def test_the_line_has_counts_steps_and_time_left(tmp_path):
     )
     progress.look()
     assert progress.line().endswith("| b"), "an older report is not its own"
+    for odd in ("[]", '{"step": 1, "total": 2, "note": "", "time": "now"}', "1e999", "[" * 100_000):
+        (watched / "sft-seed-0" / "progress.json").write_text(odd)
+        assert progress.line().endswith("| b"), "one of another shape tells nothing, and stops nothing"
+    both = [Task(name, "", {}, minutes=1, threads=2) for name in "ab"]
+    alone = Progress(both, ["a", "b"], tmp_path, "this", 2, 2, 2, io.StringIO())
+    assert alone.seconds_left() == 120, "two of two threads do not run at once on two cores"
 
 
 def test_a_report_tells_what_ran_and_has_figures_and_tables(tmp_path):
@@ -295,15 +304,41 @@ for folder, name in (({str(figures)!r}, "safety.png"), ({str(results)!r}, "smoke
 
 def test_workers_follow_the_gpus_and_else_the_cores(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        Reproduction, "run", lambda self, report: asked.append((self.how.workers, self.how.threads))
-    )
+    monkeypatch.setattr(Reproduction, "run", lambda self, report: asked.append(self.how.workers))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     for cards in (["0", "1", "2"], []):
         monkeypatch.setattr("sepo_kit.pipeline.reproduce.gpus", lambda cards=cards: cards)
         reproduce(parts(tmp_path), tmp_path)
     reproduce(parts(tmp_path), tmp_path, workers=1)
-    assert asked == [(3, 1), (4, 1), (1, 4)]
+    assert asked == [3, 4, 1]
+
+
+def test_threads_are_the_plans_whatever_runs_beside(tmp_path, monkeypatch):
+    """They decide the last digits: as many jobs as there may be, the table has the same bytes."""
+    todo = all_tasks([replace(parts(tmp_path)[0], profile=get_profile("quick"))])
+    seen = []
+    for how in (How(1), How(2), How(16), How(2, ("0", "1")), How(8, on="slurm")):
+        write_batch(todo, {task.name for task in todo}, tmp_path, how)
+        seen.append({node["name"]: node["threads"] for node in read_json(tmp_path / batch.BATCH)["nodes"]})
+    assert all(threads == seen[0] for threads in seen)
+    assert seen[0]["05_sepo_training smollm2-135m/kuhn"] == 2 and seen[0]["05_sepo_training pico/kuhn"] == 1
+    file = tmp_path / "threads.txt"
+    code = f"import os; pathlib.Path({str(file)!r}).write_text(' '.join(os.environ[n] for n in {THREADS}))"
+    task = Task("a", "01_games", {"code": code}, threads=3)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    for jobs in (1, 2):
+        assert node([task], tmp_path / str(jobs), "a", How(jobs))[0] == 0
+        assert file.read_text() == "3 3 3"
+
+
+def test_two_notebooks_of_two_threads_do_not_run_at_once_on_two_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    alone = (
+        "import fcntl, time; lock = open({file!r}, 'w'); fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB); "
+        "time.sleep(0.5)"
+    ).format(file=str(tmp_path / "lock"))
+    todo = [Task(name, "01_games", {"code": alone}, threads=2) for name in ("a", "b")]
+    assert sorted(ran(todo, tmp_path, 2)[0]) == ["a", "b"]
 
 
 @pytest.mark.parametrize("wrong", [{"workers": 0}, {"retries": -1}, {"limit_minutes": 0}])

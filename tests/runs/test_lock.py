@@ -12,7 +12,9 @@ import time
 
 import pytest
 
-from sepo_kit.runs import LOCK, Lock, Run, RunError, holder, is_held, read_manifest
+from sepo_kit.cli import main
+from sepo_kit.runs import LOCK, PROGRESS, Lock, Run, RunError, holder, is_held, read_manifest
+from sepo_kit.runs.shelf import described
 
 REQUEST = {"stage": "sft", "seed": 0}
 HOLDS = """
@@ -49,6 +51,34 @@ def test_a_second_writer_is_told_who_writes_and_a_killed_one_holds_nothing(tmp_p
         assert f"process {os.getpid()} " in holder(run.path)
         run.finish()
     assert not (tmp_path / "run" / LOCK).exists()
+
+
+def test_what_a_killed_process_cannot_say_is_said_by_the_next(tmp_path, capsys):
+    killed = "stopped without saying why (killed, or out of memory?)"
+    folder = tmp_path / "run"
+    with Run(folder, REQUEST, writes=True) as run:
+        run.progress(12, 100)
+    assert described(folder)["status"] == "started", "stopped by an error, which was said"
+    process = subprocess.Popen([sys.executable, "-c", HOLDS, folder], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout.readline() == "held\n"
+        assert described(folder)["status"] == "being written"
+        process.send_signal(signal.SIGSEGV)
+    assert killed not in capsys.readouterr().err
+    assert main(["runs", "list", str(tmp_path)]) == main(["runs", "show", str(folder)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert [f"{killed}, step 12 of 100" in line for line in said[:2]] == [True, True]
+    (folder / PROGRESS).unlink()
+    Run(folder, REQUEST)  # a reader says nothing
+    assert capsys.readouterr().err == ""
+    with Run(folder, REQUEST, writes=True):
+        assert capsys.readouterr().err == (
+            f"{folder} was {killed} before its first step; it goes on from its last checkpoint\n"
+        )
+    assert described(folder)["status"] == "started"
+    with Run(folder, REQUEST, writes=True) as run:
+        run.finish()
+    assert capsys.readouterr().err == ""
 
 
 def test_readers_keep_no_writer_out(tmp_path):

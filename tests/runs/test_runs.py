@@ -174,6 +174,19 @@ def test_provenance_says_what_made_a_number():
     assert told["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
     assert set(told) == {"commit", "python", "machine", "versions"}
     assert json.loads(json.dumps(told)) == told
+    threads = torch.get_num_threads()
+    assert told["machine"].endswith(f" cores, {threads} thread{'s' if threads > 1 else ''}")
+
+
+def test_a_run_that_ended_with_other_threads_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.get_num_threads", lambda: 1)
+    with Run(tmp_path / "run", REQUEST, writes=True) as run:
+        begun = run.manifest["machine"]
+    monkeypatch.setattr("torch.get_num_threads", lambda: 2)
+    with Run(tmp_path / "run", REQUEST, writes=True) as run:
+        run.finish()
+    ended = read_manifest(tmp_path / "run")["machine"]
+    assert ended == f"{begun}; ended on {begun.removesuffix('1 thread')}2 threads"
 
 
 def test_commit_marks_changes(monkeypatch):
