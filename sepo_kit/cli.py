@@ -135,6 +135,11 @@ def _parser() -> argparse.ArgumentParser:
         "--control-variate", action="store_true", help="take out what the luck of nature's draws explains"
     )
     evaluate.add_argument(
+        "--replies", type=int, metavar="N",
+        help="ask an agent that answers in words N times in every information state, where those are few, and sum over "
+        "nature and opponents",
+    )  # fmt: skip
+    evaluate.add_argument(
         "--width", type=float, help="print how many episodes per opponent give intervals this wide, too"
     )
     evaluate.add_argument(
@@ -231,16 +236,25 @@ def _parser() -> argparse.ArgumentParser:
     push.add_argument("--public", action="store_true", help="for all to see (default: a new one is private)")
     push.set_defaults(run=_push)
 
-    study = commands.add_parser("study", help="the mechanism study: every credit mode, several seeds (hours)")
+    study = commands.add_parser(
+        "study", help="the studies: every credit mode and more, several seeds (hours)"
+    )
     study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
     study.add_argument("--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME")
     study.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    instead = study.add_mutually_exclusive_group()
+    for name, about in (
+        ("exploiters", "who is trained against, each judged by the worst case (tables first, models after)"),
+        ("ablations", "as trained, and with one setting changed at a time (models)"),
+        ("late", "four times the published steps (models)"),
+    ):
+        instead.add_argument(
+            f"--{name}", dest="rivals_of", action="store_const", const=name, help=f"instead: {about}"
+        )
     study.add_argument(
-        "--exploiters", action="store_true",
-        help="instead: who is trained against, each judged by the worst case (tables first, models after)",
-    )  # fmt: skip
-    study.add_argument(
-        "--steps", type=int, help="SEPO steps of a trial (default: 400; --exploiters: 300 or 150 of a model)"
+        "--steps",
+        type=int,
+        help="SEPO steps of a trial (default: 400; of a model, those of its profile or study)",
     )
     study.add_argument("--samples", type=int, default=400, help="sampled gradients (default: 400)")
     study.add_argument(
@@ -249,12 +263,17 @@ def _parser() -> argparse.ArgumentParser:
         help="only the first so many of the 16; 4: the modes as proposed, 8: all with common draws",
     )
     study.add_argument(
-        "--rivals", nargs="+", metavar="NAME", help="with --exploiters: only these, such as pool, worst-case"
+        "--rivals",
+        nargs="+",
+        metavar="NAME",
+        help="with --exploiters and its like: only these, as in: pool worst-case",
     )
-    study.add_argument("--profile", help="whose hyperparameters (default: study; --exploiters: quick)")
+    study.add_argument(
+        "--profile", help="whose hyperparameters (default: study; of --exploiters and its like: quick)"
+    )
     study.add_argument("--workers", type=int, default=1, help="trials at a time (default: 1)")
     study.add_argument(
-        "--folder", type=Path, help="where trials go (default: runs/study; --exploiters: runs/exploiters)"
+        "--folder", type=Path, help="where trials go (default: runs/study, runs/exploiters, ...)"
     )
     study.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
     study.set_defaults(run=_study)
@@ -369,6 +388,7 @@ def _notebook(options: argparse.Namespace) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     import sepo_kit as sk
     from sepo_kit.adversaries.opponents import resolve_agent, resolve_all
+    from sepo_kit.evaluation.asked import ask, asked_report
     from sepo_kit.evaluation.cross_play import against
     from sepo_kit.evaluation.precision import episodes_needed, require_width
 
@@ -387,7 +407,18 @@ def _evaluate(options: argparse.Namespace) -> None:
         raise ValueError(
             "--width asks how many episodes the game's pools need; leave out --exact and --opponent"
         )
-    if options.opponent:
+    if options.replies is not None and (
+        named or options.exact or options.opponent or options.width is not None
+    ):
+        raise ValueError(
+            "--replies asks the agent itself and sums over the game's own pools; leave out --exact, --width, "
+            "--opponent and the pools"
+        )
+    if options.replies is not None:
+        found = asked_report(
+            ask(agent, game, options.replies, options.seed), weights, options.seed
+        ).to_frame()
+    elif options.opponent:
         found = against(
             agent, resolve_all(game, options.opponent, agent), game, options.episodes, options.seed
         )
@@ -491,11 +522,11 @@ def _study(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be >= 1, got {value}")
-    if options.exploiters:
-        _study_exploiters(options)
+    if options.rivals_of:
+        _study_rivals(options)
         return
     if options.rivals:
-        raise ValueError("--rivals are those of the study of exploiters; add --exploiters")
+        raise ValueError("--rivals are those of another study; add --exploiters, --ablations or --late")
     folder, profile = options.folder or PROJECT / "runs" / "study", get_profile(options.profile or "study")
     steps = options.steps or 400
     for agent in options.agents:
@@ -511,34 +542,37 @@ def _study(options: argparse.Namespace) -> None:
             print(f"written: {path}")
 
 
-def _study_exploiters(options: argparse.Namespace) -> None:
+def _study_rivals(options: argparse.Namespace) -> None:
+    from importlib import import_module
+
     from sepo_kit import figures
     from sepo_kit.pipeline.children import die_with_parent
     from sepo_kit.pipeline.profiles import get_profile
     from sepo_kit.runs.project import PROJECT
-    from sepo_kit.study.exploiters import exploiter_trials, of_models, run_exploiters, write_exploiters
     from sepo_kit.study.mechanism import TABULAR, warm_starts
+    from sepo_kit.study.rivals import run_rivals, write_rivals
 
-    folder = options.folder or PROJECT / "runs" / "exploiters"
+    study = import_module(f"sepo_kit.study.{options.rivals_of}")
+    folder = options.folder or PROJECT / "runs" / study.NAME
     profile = get_profile(options.profile or "quick")
     results = options.results or PROJECT / "data" / "results"
     pictures = options.results or PROJECT / "figures"
     for agent in options.agents:
         like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
-        sepo = {game: of_models(plan.sepo, game) for game, plan in like.items()}
+        sepo = {game: plan.sepo for game, plan in like.items()}
         chosen = agent, options.games, range(options.seeds), options.steps, options.rivals
-        exploiter_trials(
+        study.trials(
             *chosen, dict.fromkeys(like, agent), sepo
         )  # refuses what is unknown, before anything trains
         bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
-        todo = exploiter_trials(*chosen, bases, sepo)
-        logs = run_exploiters(todo, folder, options.workers, die_with_parent)
-        for path in write_exploiters(logs, todo, folder, results):
+        todo = study.trials(*chosen, bases, sepo)
+        logs = run_rivals(todo, folder, options.workers, die_with_parent)
+        for path in write_rivals(study.NAME, logs, todo, folder, results):
             print(f"written: {path}")
         figures.style()
         for game in options.games:
-            drawn = figures.exploiter_curves(logs, game, agent)
-            path = figures.save(drawn, logs[logs["game"] == game], pictures, f"exploiters-{agent}-{game}")
+            drawn = figures.STUDIES[study.NAME](logs, game, agent)
+            path = figures.save(drawn, logs[logs["game"] == game], pictures, f"{study.NAME}-{agent}-{game}")
             print(f"written: {path}")
 
 

@@ -55,6 +55,12 @@ MISTAKES = {
         "rival must be one of pool, worst-case",
     ),
     "a rival without a model": (["study", "gpt", "--exploiters"], "has no plan for 'gpt'"),
+    "a study of a table that is one of models": (
+        ["study", "tabular", "--late"],
+        "one of language models, got 'tabular'",
+    ),
+    "few replies": (["evaluate", "kuhn", "nash", "--replies", "3"], "replies must be even and >= 4, got 3"),
+    "replies and episodes": (["evaluate", "kuhn", "nash", "--replies", "4", "--exact"], "leave out --exact"),
     "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--jobs must be >= 1"),
 }
 
@@ -67,6 +73,14 @@ def test_a_mistake_is_one_clear_line_and_a_status(arguments, message, capsys, tm
     assert message in printed.err
     assert printed.err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_evaluate_prints_what_an_agent_answers(capsys):
+    assert main(["evaluate", "kuhn", "nash", "--replies", "40"]) == 0
+    header, payoff, *_ = capsys.readouterr().out.splitlines()
+    assert header.split()[2:] == ["metric", "value", "low", "high", "n"] and payoff.split()[-1] == str(
+        40 * 12
+    )
 
 
 def test_evaluate_prints_the_exact_table(capsys):

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from sepo_kit.engine.tables import read_table, rounds_file
+from sepo_kit.evaluation.asked import Asked, metrics_resampled
 from sepo_kit.evaluation.episode_means import EpisodeMeans
 from sepo_kit.evaluation.evaluate import METRICS, metrics_of
 from sepo_kit.evaluation.results import INTERVALS, ROUNDING, STAGES, read_result
@@ -123,7 +125,8 @@ def p_value(value: float, spread: float, seeds: int, reach: float, episodes: int
 class _Result:
     """One evaluation: its numbers, shape (K,) in the order of ``COMPARED``, and those of each bootstrap resample of its
     episodes, shape (R, K), None where they are exact; the same draws give the same resamples, so that two agents' go in
-    pairs. ``met``: what they were dealt; ``episodes``: of the opponent with the fewest."""
+    pairs. ``met``: what they were dealt; ``episodes``: of the opponent with the fewest. Of an agent that was asked in
+    every information state, replies stand for episodes, and no two share any."""
 
     label: dict
     values: np.ndarray
@@ -147,6 +150,13 @@ def _read(file: Path) -> _Result:
         values[[COMPARED.index(name) for name in BOUNDED]] = np.nan
     if settings["exact"]:
         return _Result(label, values, None, (), 0)
+    if settings.get("replies") and result["policy"]:
+        asked = Asked.of_policy(spec.id, result["policy"], settings["replies"])
+        drawn = metrics_resampled(
+            asked, spec.eval_weights, crc32(repr(label).encode())
+        )  # no two share their chance
+        drawn = drawn[:, [METRICS.index(name) for name in COMPARED]]
+        return _Result(label, values, drawn, ("asked", settings["replies"]), settings["replies"])
     table = file.with_suffix(".parquet")
     for stored in (table, rounds_file(table)):
         if not stored.exists():

@@ -145,7 +145,7 @@ def evaluate(
         )
         found = replace(found, worst_case=known.value)
         estimates = {k: exactly(v) for k, v in metrics_of(spec, found, weights, 0.0).items()}
-        estimates |= _worst_case(spec, found, weights, known)
+        estimates |= with_worst_case(spec, found, weights, known)
         return Report(agent.name, game.spec.id, found, estimates, weights, [], known)
     played = play_matches(
         game,
@@ -229,11 +229,11 @@ def report(
         )
         for (metric, value), end in zip(values.items(), ends, strict=True)
     }
-    estimates |= _worst_case(spec, found, weights, known, estimates["guaranteed"])
+    estimates |= with_worst_case(spec, found, weights, known, estimates["guaranteed"])
     return Report(name, game.spec.id, found, estimates, weights, list(episodes), known)
 
 
-def _worst_case(
+def with_worst_case(
     spec: GameSpec, terms: Terms, weights: Weights, known: KnownWorstCase, sampled: Estimate | None = None
 ) -> dict[str, Estimate]:
     """The worst case and guaranteed Safety with all that is not known of them: how far the worst case may be from its

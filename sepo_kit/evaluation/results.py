@@ -16,10 +16,12 @@ from sepo_kit import exact as enumeration
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
 from sepo_kit.engine.tables import read_table, rounds_file, write_tables
 from sepo_kit.evaluation.archive import read_episodes, reasons_in
+from sepo_kit.evaluation.asked import ask, asked_report
 from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.reasons import shares
 from sepo_kit.evaluation.statistics import over_seeds, reach
 from sepo_kit.games import get_game
+from sepo_kit.games.base import Game
 from sepo_kit.runs import RunError, file_hash, is_chain, provenance, read_json, sealed, write_csv, write_json
 
 STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "worst-case SEPO"}
@@ -36,8 +38,9 @@ class EvaluationSettings:
     """How agents are evaluated.
 
     ``episodes`` per opponent at ``temperature``; ``exact``: take the table's numbers from enumeration, where
-    game and agent allow it; ``worst_case``: how far to look for it, as in ``find_worst_case``; ``seed`` is never a
-    training seed.
+    game and agent allow it; ``replies``: of an agent that answers in words, take them from so many replies in each
+    information state, where those are few (``asked.py``; 0: from the episodes); ``worst_case``: how far to look for it,
+    as in ``find_worst_case``; ``seed`` is never a training seed.
     """
 
     episodes: int
@@ -47,6 +50,11 @@ class EvaluationSettings:
     max_new_tokens: int = 512
     worst_case: str = "search"
     seed: int = 10_000
+    replies: int = 0
+
+    def asks(self, game: Game) -> bool:
+        """Whether agents are asked for replies in every information state of ``game``."""
+        return bool(self.replies) and self.style != "direct" and not self.exact and game.spec.few_states
 
 
 def evaluate_stage(
@@ -74,7 +82,7 @@ def evaluate_stage(
         max_new_tokens=settings.max_new_tokens,
         name=f"{label['model']} {label['stage']}",
     )
-    effort = "none" if settings.exact else settings.worst_case
+    effort = "none" if settings.exact or settings.asks(game) else settings.worst_case
     found = evaluate(agent, game, settings.episodes, settings.seed, worst_case=effort)
     episodes = found.episodes
     policy = None
@@ -83,6 +91,12 @@ def evaluate_stage(
         found = evaluate(agent, game, exact=True, worst_case=settings.worst_case)
         found = replace(found, estimates={**found.estimates, "fallback": fallback})
         policy = enumeration.policy_table(game, agent)
+    if settings.asks(game):
+        asked = ask(agent, game, settings.replies, settings.seed)
+        found, policy = (
+            asked_report(asked, seed=settings.seed),
+            enumeration.policy_table(game, asked.policy()),
+        )
     write_result(folder, label, settings, found, episodes, policy, origin(model))
     return found
 
@@ -99,8 +113,9 @@ def write_result(
     """Write ``STAGE-seed-N.json`` (``base.json`` without a seed) with its decisions and rounds into ``folder``; the
     JSON's path.
 
-    ``episodes``: the sampled ones, also where ``found`` is exact; ``policy``: the agent's whole table, where it
-    has one; ``chain``: what it came from, base, SFT and SEPO, each with commit, code and adapter.
+    ``episodes``: the sampled ones, also where ``found`` is not from them; ``policy``: the agent's whole table, where it
+    has one, or the shares of what it answered; ``chain``: what it came from, base, SFT and SEPO, each with commit, code
+    and adapter.
     """
     name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
     write_tables(Path(folder) / f"{name}.parquet", decision_frame(episodes), round_frame(episodes))

@@ -9,6 +9,7 @@ from sepo_kit.exact.bounds import WorstCaseBounds, worst_case_bounds
 from sepo_kit.exact.enumeration import (
     advantages_over,
     against,
+    each_against,
     information_states,
     policy_table,
     results,
@@ -27,6 +28,7 @@ __all__ = [
     "WorstCaseBounds",
     "advantages_over",
     "against",
+    "each_against",
     "gradient",
     "gradient_parts",
     "information_states",

@@ -6,7 +6,7 @@ question about a game builds its trees (``tree.py``), later ones reuse them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -68,10 +68,20 @@ def against(
     >>> against(ipd, scripted(ipd, "always-cooperate"), "always-defect").advantage
     5.0
     """
+    return each_against(game, [agent], opponent, max_states)[0]
+
+
+def each_against(
+    game: Game | str,
+    agents: Iterable[Policy],
+    opponent: str | Strategy | Policy,
+    max_states: int = MAX_STATES,
+) -> list[Against]:
+    """``against`` of each of ``agents``, by one tree: much faster where they are many."""
     game = get_game(game)
     known = arena(game)
-    opponent = game.strategy(opponent) if isinstance(opponent, str) else opponent
-    return _against(known.against(opponent), Answers(known.seen, agent), max_states)
+    tree = known.against(game.strategy(opponent) if isinstance(opponent, str) else opponent)
+    return [_against(tree, Answers(known.seen, agent), max_states) for agent in agents]
 
 
 def advantages_over(game: Game, agent: Policy, pool: str = "exploit") -> dict[str, float]:

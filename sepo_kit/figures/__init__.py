@@ -4,6 +4,7 @@ Colour-blind-safe colours, units on axes, intervals drawn. ``save`` writes the p
 beside it as CSV.
 """
 
+from sepo_kit.figures.ablations import STUDIES, ablation_ends, late_curves
 from sepo_kit.figures.credit import credit_curves, credit_ends, dual_ascent, gradient_cosines
 from sepo_kit.figures.exploiters import exploiter_curves, exploiter_ends
 from sepo_kit.figures.lab import payoff_and_penalty, safety_over_weights, safety_ranking, terms_over_weights
@@ -55,6 +56,9 @@ __all__ = [
     "credit_curves",
     "credit_ends",
     "dual_ascent",
+    "STUDIES",
+    "ablation_ends",
+    "late_curves",
     "exploiter_curves",
     "exploiter_ends",
     "safety_ranking",

@@ -90,6 +90,12 @@ def values_and_errors(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.nd
     return values, errors, np.isfinite(low) & np.isfinite(high) & (high - low > NO_INTERVAL)
 
 
+def seeds_of(rows: pd.DataFrame) -> str:
+    """How many seeds there are in ``rows``, for a title."""
+    count = rows["seed"].nunique()
+    return f"{count} seed{'s' if count != 1 else ''}"
+
+
 def label(metric: str, game: str) -> str:
     """Axis label of a metric, with its unit in ``game``."""
     spec = get_game(game).spec

@@ -23,7 +23,7 @@ from sepo_kit.evaluation.evidence import RESULTS, read_evidence, result_files
 from sepo_kit.evaluation.policies import policies_of
 from sepo_kit.evaluation.results import summary, table
 from sepo_kit.evaluation.verdicts import markdown
-from sepo_kit.figures import exploiters, look, play, results, training, wordings, worst_case
+from sepo_kit.figures import ablations, look, play, results, training, wordings, worst_case
 from sepo_kit.games import GAMES
 from sepo_kit.runs import RunError, read_json, replacing
 from sepo_kit.runs.project import PROJECT
@@ -113,9 +113,9 @@ def kuhn_agents(policies: Mapping[tuple, TabularPolicy]) -> dict[str, Policy]:
     return {"nash": scripted("kuhn", "nash"), **{policy.name: policy for policy in policies.values()}}
 
 
-def _exploiters(source: Source, agent: str, game: str) -> Drawn:
-    logs = source.read(f"exploiters-training-{agent}.parquet")
-    return exploiters.exploiter_curves(logs, game, agent), logs[logs["game"] == game]
+def _study(source: Source, study: str, agent: str, game: str) -> Drawn:
+    logs = source.read(f"{study}-training-{agent}.parquet")
+    return ablations.STUDIES[study](logs, game, agent), logs[logs["game"] == game]
 
 
 def _self_play(source: Source, profile: str) -> Drawn:
@@ -167,7 +167,7 @@ DRAWN_BY: tuple[tuple[str, Callable[..., Drawn]], ...] = (
     (rf"training-(.+?)-{GAME}(|-worst-case)", _training),
     ("kuhn-policies", _kuhn_policies),
     ("kuhn-frequencies-paper", _kuhn_frequencies),
-    (rf"exploiters-(.+)-{GAME}", _exploiters),
+    (rf"({'|'.join(ablations.STUDIES)})-(.+)-{GAME}", _study),
     ("self-play-(.+)", _self_play),
     ("market-(.+)", _market),
     (rf"wordings-(.+)-{GAME}-(.+)", _wordings),

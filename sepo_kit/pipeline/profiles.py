@@ -303,12 +303,17 @@ SMOLLM2_REASONED_SEPO = replace(
     max_new_tokens=48,
     save_every=10,
 )
+# Best responses are fitted to what the agent said in the step before.
+SMOLLM2_REASONED_WORST_CASE = replace(
+    SMOLLM2_REASONED_SEPO, **SETTLING, exploiters="worst-case", save_every=5
+)
 REASONED = EvaluationSettings(
     episodes=20,  # paper
     exact=False,
     style="reasoned",
     max_new_tokens=48,  # twice what demonstrations take
     worst_case="quick",
+    replies=200,  # ours: in each of Kuhn poker's 12 information states, so that Safety is known to about 0.02
 )
 SEVERAL_SEEDS = ("ipd", "kuhn")  # in quick; one seed elsewhere
 BOTH_WAYS = ("ipd", "kuhn")  # games that smoke also trains against best responses; quick: Kuhn poker
@@ -394,7 +399,10 @@ def _smollm2_plan(model: str, game: str) -> Plan:
 
 
 def _reasoned_plan(model: str, game: str) -> Plan:
-    return Plan(model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, SMOLLM2_REASONED_SEPO, REASONED, minutes=60)
+    guarded = SMOLLM2_REASONED_WORST_CASE if _few(game) else None
+    return Plan(
+        model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, SMOLLM2_REASONED_SEPO, REASONED, minutes=60, worst_case=guarded
+    )  # fmt: skip
 
 
 def _paper_plan(model: str, game: str) -> Plan:

@@ -15,7 +15,10 @@ from sepo_kit.runs.table_rows import chosen, in_words, is_of, read_rows
 
 PICTURES = (".png", ".svg")
 # Tables of several files that one JSON file tells of: the beginning of their names, and the command that writes them.
-STUDIES = {"credit": "sepo-kit study {agent}", "exploiters": "sepo-kit study {agent} --exploiters"}
+STUDIES = {
+    "credit": "sepo-kit study {agent}",
+    **{name: f"sepo-kit study {{agent}} --{name}" for name in ("exploiters", "ablations", "late")},
+}
 
 # What the names of files end with that a result or a table comes with.
 OF_TABLE = (".rounds", "-policies", "-differences")

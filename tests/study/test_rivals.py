@@ -1,4 +1,4 @@
-"""The study of exploiters: its trials, what each is judged by, and that it goes on where it was stopped."""
+"""The studies of rivals: their trials, what each is judged by, and that they go on where they were stopped."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ import pandas as pd
 import pytest
 
 from sepo_kit import exact
+from sepo_kit.games import get_game
 from sepo_kit.models.loading import language_model, load_model
 from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.runs import RunError, read_json
-from sepo_kit.study import exact_curve, exploiters
+from sepo_kit.study import ablations, exact_curve, exploiters, late, rivals
 from sepo_kit.study.estimators import settings_for, start_of
-from sepo_kit.study.exploiters import (
-    COLUMNS,
-    RIVALS,
-    ExploiterTrial,
-    ends,
-    exploiter_trials,
-    of_models,
-    read_exploiters,
-    run_exploiter_trial,
-    run_exploiters,
-    write_exploiters,
-)
+from sepo_kit.study.exploiters import RIVALS, of_models
+from sepo_kit.study.rivals import COLUMNS, RivalTrial, ends, read_rivals, run_rival, run_rivals, write_rivals
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings
 
@@ -34,14 +25,14 @@ SEPO = SEPOSettings(steps=3, rollouts=2, learning_rate=1e-3, beta=0.0, lora_drop
 @pytest.mark.parametrize("rival", RIVALS)
 @pytest.mark.parametrize("game", ["ipd", "kuhn"])
 def test_every_rival_trains_a_table(rival, game):
-    settings = ExploiterTrial("tabular", game, rival, 0, steps=1).settings()
+    settings = exploiters.trials("tabular", [game], [0], 1, [rival])[0].settings
     log = train_tabular(game, settings, 0, start_of(game)).log
     assert log["step"].to_list() == [0, 1] and log["worst_case"].notna().all()
     assert settings.schedule == ("constant" if rival in ("constant step", "self-play renewal") else "linear")
 
 
 def test_a_tables_trial_is_its_training_run_judged_exactly(tmp_path):
-    found = run_exploiters(exploiter_trials("tabular", ["kuhn"], [3], 4, ["worst-case"]), tmp_path)
+    found = run_rivals(exploiters.trials("tabular", ["kuhn"], [3], 4, ["worst-case"]), tmp_path)
     settings = settings_for("kuhn", steps=4, schedule="linear", exploiters="worst-case")
     expected = train_tabular("kuhn", settings, seed=3)
     pd.testing.assert_frame_equal(found[list(COLUMNS[:-2])], expected.log[list(COLUMNS[:-2])])
@@ -50,28 +41,29 @@ def test_a_tables_trial_is_its_training_run_judged_exactly(tmp_path):
 
 
 def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
-    todo = exploiter_trials("tabular", ["kuhn"], [0, 1], 2, ["pool", "population"])
+    todo = exploiters.trials("tabular", ["kuhn"], [0, 1], 2, ["pool", "population"])
     assert [(t.seed, t.rival) for t in todo] == [
         (0, "pool"),
         (0, "population"),
         (1, "pool"),
         (1, "population"),
     ]
-    run_exploiter_trial(todo[0], tmp_path)
-    found = run_exploiters(todo, tmp_path)
-    monkeypatch.setattr(exploiters, "run_exploiter_trial", lambda *_: pytest.fail("ran again"))
-    pd.testing.assert_frame_equal(run_exploiters(todo, tmp_path), found)
+    run_rival(todo[0], tmp_path)
+    found = run_rivals(todo, tmp_path)
+    monkeypatch.setattr(rivals, "run_rival", lambda *_: pytest.fail("ran again"))
+    pd.testing.assert_frame_equal(run_rivals(todo, tmp_path), found)
     assert found.groupby(["rival", "seed"]).ngroups == 4
 
 
 def test_an_unknown_rival_is_named():
     with pytest.raises(ValueError, match=r"rival must be one of pool, worst-case, .* got 'fate'"):
-        exploiter_trials("tabular", ["kuhn"], [0], 2, ["fate"])
+        exploiters.trials("tabular", ["kuhn"], [0], 2, ["fate"])
 
 
 def test_a_language_models_trial_is_judged_apart_from_its_training(tiny_folder, tmp_path):
-    trial = ExploiterTrial("tiny", "kuhn", "worst-case", 1, 3, str(tiny_folder), SEPO)
-    found = run_exploiters([trial], tmp_path)
+    settings = replace(SEPO, exploiters="worst-case", schedule="linear")
+    trial = RivalTrial("tiny", "kuhn", "worst-case", 1, settings, str(tiny_folder))
+    found = run_rivals([trial], tmp_path)
     assert found["step"].to_list() == [0, 3]
     for row, source in ((0, tiny_folder), (-1, trial.folder(tmp_path))):
         agent = language_model(load_model(source), "kuhn", temperature=SEPO.temperature)
@@ -83,16 +75,16 @@ def test_a_language_models_trial_is_judged_apart_from_its_training(tiny_folder, 
     manifest = read_json(trial.folder(tmp_path) / "manifest.json")
     settings = manifest["request"]["settings"]
     assert (settings["exploiters"], settings["schedule"], settings["steps"]) == ("worst-case", "linear", 3)
-    *_, source = write_exploiters(found, [trial], tmp_path, tmp_path)
+    *_, source = write_rivals("exploiters", found, [trial], tmp_path, tmp_path)
     assert read_json(source)["commits"] == [manifest["commit"]]
 
 
 def test_where_states_are_many_the_worst_case_has_bounds(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(exact_curve, "EPISODES", 2)
     monkeypatch.setattr(exact_curve, "SEARCH", 2)
-    trial = ExploiterTrial("tiny", "ipd", "pool", 0, 1, str(tiny_folder), replace(SEPO, exploiters_every=2))
-    run_exploiter_trial(trial, tmp_path)  # in this process, which searches less far than the study does
-    found = run_exploiters([trial], tmp_path)
+    trial = RivalTrial("tiny", "ipd", "pool", 0, replace(SEPO, steps=1), str(tiny_folder))
+    run_rival(trial, tmp_path)  # in this process, which searches less far than the study does
+    found = run_rivals([trial], tmp_path)
     assert found["step"].to_list() == [0, 1]
     # Equal where the search proves it.
     assert (found["worst_case"] > 0).all() and (found["worst_case"] <= found["worst_case_upper"] + 1e-9).all()
@@ -106,10 +98,10 @@ def test_a_profiles_settings_become_those_of_the_study():
     assert (many.steps, many.learning_rate, many.beta, many.exploiters_every) == (
         150, plan.learning_rate, plan.beta, 5
     )  # fmt: skip
-    todo = exploiter_trials(
-        "pico", ["ipd", "kuhn"], [0], None, None, {"ipd": "a", "kuhn": "b"}, {"ipd": many, "kuhn": few}
+    todo = exploiters.trials(
+        "pico", ["ipd", "kuhn"], [0], None, None, {"ipd": "a", "kuhn": "b"}, {"ipd": plan, "kuhn": plan}
     )
-    assert [(t.game, t.rival, t.base, t.steps) for t in todo] == [
+    assert [(t.game, t.rival, t.base, t.settings.steps) for t in todo] == [
         ("ipd", "pool", "a", 150), ("ipd", "pool and worst-case", "a", 150),
         ("kuhn", "pool", "b", 300), ("kuhn", "worst-case", "b", 300),
     ]  # fmt: skip
@@ -127,15 +119,55 @@ def test_ends_tell_the_best_and_the_late_peak_of_each_curve():
 
 
 def test_the_table_says_what_it_was_made_with(tmp_path):
-    todo = exploiter_trials("tabular", ["kuhn"], [0, 1], 2, ["pool", "self-play renewal"])
-    logs = run_exploiters(todo, tmp_path / "study")
-    data, table, source = write_exploiters(logs, todo, tmp_path / "study", tmp_path)
+    todo = exploiters.trials("tabular", ["kuhn"], [0, 1], 2, ["pool", "self-play renewal"])
+    logs = run_rivals(todo, tmp_path / "study")
+    data, table, source = write_rivals("exploiters", logs, todo, tmp_path / "study", tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(data), logs)
     assert len(pd.read_csv(table)) == 4
     made = read_json(source)
     assert (made["trials"], made["seeds"]) == (4, [0, 1]) and made["provenance"]["commit"]
     assert made["settings"]["kuhn"]["self-play renewal"]["pools"]["train"] == ["self"]
     assert made["settings"]["kuhn"]["pool"]["exploiters"] == "pool"
-    pd.testing.assert_frame_equal(read_exploiters(tmp_path), logs)
-    with pytest.raises(RunError, match="make one with: sepo-kit study tabular --exploiters"):
-        read_exploiters(tmp_path / "elsewhere")
+    pd.testing.assert_frame_equal(read_rivals("exploiters", tmp_path), logs)
+    with pytest.raises(RunError, match="make one with: sepo-kit study pico --exploiters"):
+        read_rivals("exploiters", tmp_path / "elsewhere")
+
+
+# --- ablations and late training ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("game", ["ipd", "kuhn"])
+def test_an_ablation_differs_from_the_training_in_what_it_says(game):
+    plan = get_profile("quick").plan("pico", game).sepo
+    todo = {
+        trial.rival: trial
+        for trial in ablations.trials("pico", [game], [0], None, None, {game: "warm"}, {game: plan})
+    }
+    assert todo[ablations.AS_TRAINED].settings == plan
+    assert todo["no warm start"].settings == plan
+    for name, trial in todo.items():
+        assert trial.base == ("pico" if name == "no warm start" else "warm")
+        changed = {key for key, value in vars(trial.settings).items() if value != getattr(plan, key)}
+        assert len(changed) == (
+            2 if "to the end" in name else name not in (ablations.AS_TRAINED, "no warm start")
+        )
+    assert todo["weights x 2"].settings.weights.exploit == 2 * get_game(game).spec.weights.exploit
+    assert todo["no KL"].settings.beta == 0 < todo["KL as published"].settings.beta
+    assert ("own round only" in todo) == (game == "ipd")  # no hand of Kuhn poker depends on another
+
+
+def test_late_training_is_four_times_as_long_and_three_rivals():
+    plans = {game: get_profile("quick").plan("pico", game).sepo for game in ("auction", "kuhn")}
+    todo = late.trials("pico", ["auction", "kuhn"], [0], None, None, {"auction": "a", "kuhn": "b"}, plans)
+    assert [(trial.game, trial.rival) for trial in todo] == [
+        ("auction", "credited"), ("auction", "grouped"), ("auction", "pool and worst-case"),
+        ("kuhn", "credited"), ("kuhn", "grouped"), ("kuhn", "worst-case"),
+    ]  # fmt: skip
+    assert {trial.settings.steps for trial in todo} == {400}
+    assert todo[1].settings.mode == "grouped" and todo[5].settings.exploiters == "worst-case"
+
+
+@pytest.mark.parametrize("study", [ablations, late])
+def test_tables_have_no_such_study(study):
+    with pytest.raises(ValueError, match="is one of language models, got 'tabular'"):
+        study.trials("tabular", ["kuhn"], [0])

@@ -1,0 +1,68 @@
+"""Where training with one setting changed ends, and four times as long; beside the training as it is."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+
+from sepo_kit.figures.exploiters import exploiter_curves
+from sepo_kit.figures.look import label, seeds_of
+from sepo_kit.games import get_game
+
+SHOWN = ("safety", "payoff", "worst_case")
+COLORS = sns.color_palette("colorblind")
+
+
+def ablation_ends(logs: pd.DataFrame, game: str, agent: str = "pico") -> Figure:
+    """Safety, payoff and the worst case where each run ended: small, seeds; large, their mean; a line through the mean
+    of the first rival, from which the others differ in one setting.
+
+    ``logs``: ``study.rivals.read_rivals``. Where the worst case has bounds only, a line joins them.
+    """
+    part = logs[(logs["game"] == game) & (logs["agent"] == agent)]
+    last = part[part["step"] == part.groupby(["rival", "seed"])["step"].transform("max")]
+    rivals = list(dict.fromkeys(last["rival"]))
+    places = dict(zip(rivals, range(len(rivals))[::-1], strict=True))
+    figure, axes = plt.subplots(
+        1, len(SHOWN), figsize=(12, 1.2 + 0.3 * len(rivals)), sharey=True, layout="constrained"
+    )
+    rows = last["rival"].map(places)
+    for axis, metric in zip(axes, SHOWN, strict=True):
+        means = last.groupby("rival", sort=False)[metric].mean()
+        axis.axvline(means[rivals[0]], color="0.6", linewidth=1)
+        if metric == "worst_case":
+            axis.hlines(rows, last[metric], last["worst_case_upper"], color=COLORS[0], linewidth=1, alpha=0.4)
+        axis.plot(last[metric], rows, "o", color=COLORS[0], alpha=0.5, markersize=4)
+        axis.plot(means, means.index.map(places), "D", color=COLORS[1], markersize=7, markeredgecolor="white")
+        axis.set_xlabel(label(metric, game))
+    axes[0].set_yticks(np.arange(len(rivals))[::-1], rivals)
+    figure.suptitle(f"{get_game(game).spec.title}: {agent}, {seeds_of(part)}, one setting changed at a time")
+    return figure
+
+
+def late_curves(logs: pd.DataFrame, game: str, agent: str = "pico") -> Figure:
+    """Safety and the worst case over four times the published steps, by rival: mean over seeds, and each seed.
+
+    ``logs``: ``study.rivals.read_rivals``. A vertical line: where the published training ends.
+    """
+    part = logs[(logs["game"] == game) & (logs["agent"] == agent)]
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    for color, (rival, rows) in zip(COLORS, part.groupby("rival", sort=False), strict=False):
+        for axis, metric in zip(axes, ("safety", "worst_case"), strict=True):
+            wide = rows.pivot(index="step", columns="seed", values=metric)
+            axis.plot(wide.index, wide, color=color, linewidth=1, alpha=0.35)
+            axis.plot(wide.index, wide.mean(axis=1), color=color, linewidth=2, label=rival)
+    for axis, metric in zip(axes, ("safety", "worst_case"), strict=True):
+        axis.axvline(part["step"].max() / 4, color="0.6", linewidth=1, linestyle="--")
+        axis.set_xlabel("training step")
+        axis.set_ylabel(label(metric, game))
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.suptitle(f"{get_game(game).spec.title}: {agent}, {seeds_of(part)}, four times the published steps")
+    return figure
+
+
+# How ``sepo-kit study`` draws what it has run, by the study's name.
+STUDIES = {"exploiters": exploiter_curves, "ablations": ablation_ends, "late": late_curves}

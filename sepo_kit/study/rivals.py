@@ -1,0 +1,209 @@
+"""Studies of rivals: trainings of one agent on one game that differ in a setting or two, all judged alike.
+
+Judged are the terms against the game's own pools and the worst case, whatever a rival trains with. What the rivals are
+is said by the studies: ``exploiters.py``, ``ablations.py``, ``late.py``. A trial is one training run; every finished
+one lies in a file of its own, so a stopped study goes on where it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sepo_kit.games import get_game
+from sepo_kit.runs import RunError, provenance, read_manifest, replacing, write_json
+from sepo_kit.study.estimators import settings_for, start_of
+from sepo_kit.study.mechanism import EVERY, TABULAR, TERMS, run_all
+from sepo_kit.study.tabular import TabularSettings, train_tabular
+from sepo_kit.training.settings import SEPOSettings
+
+WORST = "worst_case"
+COLUMNS = ("step", *TERMS, WORST, "worst_case_upper", "guaranteed")
+BASE = "base"  # in a rival's changes: the model it starts from
+LABELS = ("agent", "game", "rival", "seed")
+
+
+@dataclass(frozen=True)
+class RivalTrial:
+    """One training run of a study.
+
+    ``base``: "tabular", or whatever ``load_model`` takes; ``agent`` is its label. ``every``: steps between two
+    judgements, where information states are many; elsewhere it is judged every ten.
+    """
+
+    agent: str
+    game: str
+    rival: str
+    seed: int
+    settings: TabularSettings | SEPOSettings
+    base: str = TABULAR
+    every: int | None = None
+
+    def folder(self, root: Path) -> Path:
+        """Where the trial lies under the study's folder."""
+        return Path(root) / self.agent / self.game / f"{self.rival.replace(' ', '-')}-seed-{self.seed}"
+
+    def file(self, root: Path) -> Path:
+        """Its log."""
+        folder = self.folder(root)
+        return folder.with_name(f"{folder.name}.parquet")
+
+
+def table_settings(
+    game: str, rivals: Mapping[str, Mapping[str, Any]], rival: str, **more: Any
+) -> TabularSettings:
+    """What a table is trained with by one of ``rivals``."""
+    return settings_for(game, log_every=EVERY, **{**more, **_of(rivals, rival)})
+
+
+def model_trials(
+    agent: str,
+    games: Sequence[str],
+    seeds: Sequence[int],
+    known: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    chosen: Sequence[str] | None,
+    bases: Mapping[str, str] | None,
+    sepo: Mapping[str, SEPOSettings] | None,
+    more: Mapping[str, Any],
+    every: int | None = None,
+) -> list[RivalTrial]:
+    """The trials of a language model, those of a seed together.
+
+    Parameters
+    ----------
+    known
+        By game and rival: what is changed of ``sepo``; BASE in it: where to start instead.
+    chosen
+        Rivals to run; None: all.
+    bases, sepo
+        By game: the warm starts, and the settings that are changed.
+    more
+        What all rivals change, unless they say otherwise themselves.
+
+    Raises
+    ------
+    ValueError
+        A rival is unknown, or the agent is no language model.
+    """
+    if not bases or not sepo:
+        raise ValueError(
+            f"this study is one of language models, got {agent!r}; give a model of the profile, as pico"
+        )
+    found = []
+    for seed in seeds:
+        for game in games:
+            for rival in chosen or known[game]:
+                changes = {**more, **_of(known[game], rival)}
+                base = changes.pop(BASE, bases[game])
+                found.append(
+                    RivalTrial(agent, game, rival, seed, replace(sepo[game], **changes), base, every)
+                )
+    return found
+
+
+def _of(rivals: Mapping[str, Mapping[str, Any]], rival: str) -> Mapping[str, Any]:
+    if rival not in rivals:
+        raise ValueError(f"rival must be one of {', '.join(rivals)}, got {rival!r}")
+    return rivals[rival]
+
+
+def run_rivals(
+    todo: Sequence[RivalTrial],
+    root: Path | str,
+    workers: int = 1,
+    first: Callable[[], None] | None = None,
+) -> pd.DataFrame:
+    """Run the trials that have not run yet, ``workers`` processes at a time; the logs of all of them.
+
+    Returns
+    -------
+    DataFrame
+        Columns agent, game, rival, seed and ``COLUMNS``. A table's numbers are exact, and a language model's where
+        information states are few; elsewhere its terms are means over fresh episodes against the game's own pools and
+        its worst case lies between ``worst_case`` and ``worst_case_upper``.
+    """
+    root = Path(root)
+    run_all(run_rival, [trial for trial in todo if not trial.file(root).exists()], root, workers, first)
+    return pd.concat([_read(trial, root) for trial in todo], ignore_index=True)
+
+
+def run_rival(trial: RivalTrial, root: Path) -> None:
+    """Train, and write the log."""
+    if trial.base == TABULAR:
+        log = train_tabular(trial.game, trial.settings, trial.seed, start_of(trial.game)).log
+        log = log.assign(worst_case_upper=log[WORST])
+    else:
+        log = _train_model(trial, trial.folder(root))
+    with replacing(trial.file(root)) as temporary:
+        log[list(COLUMNS)].to_parquet(temporary, index=False)
+
+
+def _train_model(trial: RivalTrial, folder: Path) -> pd.DataFrame:
+    from sepo_kit.study.exact_curve import ExactCurve, read_exact_curve  # torch, which tables do without
+    from sepo_kit.training.grpo import train_sepo
+
+    few, settings = get_game(trial.game).spec.few_states, trial.settings
+    every = EVERY if few else trial.every or settings.steps  # bounds take as long as many a step
+    watch = ExactCurve(get_game(trial.game), folder, settings.temperature, every)
+    train_sepo(trial.base, trial.game, folder, settings, trial.seed, callbacks=[watch])
+    return read_exact_curve(folder)
+
+
+def _read(trial: RivalTrial, root: Path) -> pd.DataFrame:
+    labels = {name: getattr(trial, name) for name in LABELS}
+    return pd.read_parquet(trial.file(root)).assign(**labels)[[*labels, *COLUMNS]]
+
+
+def ends(logs: pd.DataFrame) -> pd.DataFrame:
+    """Each trial at its last step; the rows of ``run_rivals`` with the least worst case of the whole curve beside it
+    as ``best`` and the largest of the curve's second half as ``late_peak``: how far it still swings."""
+    by = list(LABELS)
+    last = logs.sort_values("step", kind="stable").groupby(by, sort=False).tail(1).set_index(by)
+    late = logs[logs["step"] >= logs.groupby(by)["step"].transform("max") / 2]
+    least, peak = logs.groupby(by)[WORST].min(), late.groupby(by)[WORST].max()
+    return last.assign(best=least, late_peak=peak).reset_index()
+
+
+def write_rivals(
+    study: str, logs: pd.DataFrame, todo: Sequence[RivalTrial], root: Path | str, folder: Path | str
+) -> list[Path]:
+    """Write the logs as STUDY-training-AGENT.parquet, where they end as STUDY-ends-AGENT.csv, and what they were made
+    with as STUDY-study-AGENT.json; the three paths. ``root``: where the trials ran."""
+    agent = todo[0].agent
+    kinds = (("training", "parquet"), ("ends", "csv"), ("study", "json"))
+    data, table, source = (Path(folder) / f"{study}-{kind}-{agent}.{end}" for kind, end in kinds)
+    with replacing(data) as temporary:
+        logs.to_parquet(temporary, index=False)
+    with replacing(table) as temporary:
+        ends(logs).to_csv(temporary, index=False, float_format="%.6g")
+    settings: dict[str, dict] = {}
+    for trial in todo:
+        settings.setdefault(trial.game, {})[trial.rival] = asdict(trial.settings)
+    runs = [trial.folder(Path(root)) for trial in todo if trial.base != TABULAR]
+    commits = sorted({read_manifest(run)["commit"] for run in runs})
+    made = {
+        "provenance": provenance(), "trials": len(todo), "seeds": sorted({trial.seed for trial in todo}),
+        "settings": settings, **({"commits": commits} if commits else {}),
+    }  # fmt: skip
+    write_json(source, made)
+    return [data, table, source]
+
+
+def read_rivals(study: str, folder: Path | str) -> pd.DataFrame:
+    """The logs that ``write_rivals`` wrote of a study into ``folder``, of all agents, tables first.
+
+    Raises
+    ------
+    RunError
+        There is no such study.
+    """
+    files = sorted(Path(folder).glob(f"{study}-training-*.parquet"), reverse=True)
+    if not files:
+        raise RunError(
+            f"there is no study of {study} in {folder}; make one with: sepo-kit study pico --{study}"
+        )
+    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
