@@ -36,24 +36,24 @@ def train(folder: str, steps: int, rollouts: int = SETTINGS.rollouts, rounds: in
     sk.train_sepo("pico", game, folder, replace(SETTINGS, steps=steps, rollouts=rollouts))
 
 
-def launch(folder: str, steps: int, processes: int) -> None:
+def launch(folder: str, steps: int, rollouts: int, processes: int) -> None:
     """The same in several processes, which find themselves in ``main``."""
     threads = max(1, (os.cpu_count() or 1) // processes)
     subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(LAUNCH), "--num_processes",
-         str(processes), __file__, folder, str(steps)],
+         str(processes), __file__, folder, str(steps), str(rollouts)],
         env={**os.environ, "OMP_NUM_THREADS": str(threads)}, check=True,
     )  # fmt: skip
 
 
-def measure(kind: str, number: int, steps: int) -> dict:
+def measure(kind: str, number: int, steps: int = SETTINGS.steps, rollouts: int = SETTINGS.rollouts) -> dict:
     """One row: ``number`` of what ``kind`` says."""
     with tempfile.TemporaryDirectory() as base:
         folder = str(Path(base) / "run")
         if kind == "processes":
-            launch(folder, steps, number)
+            launch(folder, steps, rollouts, number)
         else:
-            train(folder, steps, **{kind: number})
+            train(folder, steps, **{"rollouts": rollouts, kind: number})
         rows = read_lines(Path(folder) / METRICS)
     return {
         "kind": kind,
@@ -66,7 +66,7 @@ def measure(kind: str, number: int, steps: int) -> dict:
 
 def main() -> None:
     if "RANK" in os.environ:  # started by ``launch``
-        train(sys.argv[1], int(sys.argv[2]))
+        train(sys.argv[1], *map(int, sys.argv[2:]))
         return
     smoke = options(__doc__).smoke
     kinds = {"rollouts": (2, 4, 8, 16), "rounds": (4, 8, 16), "processes": (1, 2)}
@@ -77,7 +77,9 @@ def main() -> None:
         1, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
     ) as pool:
         for kind, numbers in kinds.items():
-            found = [pool.submit(measure, kind, n, 2 if smoke else SETTINGS.steps).result() for n in numbers]
+            found = [
+                measure(kind, n, 2, 2) if smoke else pool.submit(measure, kind, n).result() for n in numbers
+            ]
             rows += [{**row, "times": row["seconds"] / found[0]["seconds"]} for row in found]
     conclude("scaling", rows, smoke)
 

@@ -96,7 +96,7 @@ def main() -> None:
     with ProcessPoolExecutor(
         1, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
     ) as pool:
-        rows = [pool.submit(measure, *case).result() for case in cases(smoke)]
+        rows = [measure(*case) if smoke else pool.submit(measure, *case).result() for case in cases(smoke)]
     conclude("step", rows, smoke)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 
 # Before torch, transformers and TRL are imported: by tests in this process and by notebooks started from one.
@@ -14,6 +16,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+
+# A shell's background job ignores it, and so does all that its tests start: nobody could be interrupted.
+if (
+    signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    and threading.current_thread() is threading.main_thread()
+):
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples every time: a failure here is a failure for everyone.
 settings.register_profile("sepo_kit", deadline=None, derandomize=True, max_examples=60)
@@ -40,6 +49,25 @@ def cache_folder(tmp_path_factory) -> Path:
         del os.environ["SEPO_KIT_CACHE"]
     else:
         os.environ["SEPO_KIT_CACHE"] = before
+
+
+@pytest.fixture(scope="session")
+def ready_pico(cache_folder) -> Path:
+    """pico where this process and those it starts look for it, after a few steps instead of minutes: it reads the same
+    words, and has learned little of them."""
+    from sepo_kit.models import loading, pico
+
+    build = pico.build_pico
+
+    def build_soon(steps: int):
+        with pytest.MonkeyPatch.context() as few:
+            few.setattr(pico, "EPISODES_PER_GAME", 8)
+            few.setitem(pico.SPELLING, "steps", 2)
+            return build(3)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pico, "build_pico", build_soon)
+        return loading._built_pico()
 
 
 @pytest.fixture(autouse=True)

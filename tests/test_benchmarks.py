@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -30,14 +29,14 @@ def written() -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in (BENCHMARKS / "results").glob("*")}
 
 
+@pytest.mark.usefixtures("ready_pico")
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_the_smoke_form_runs_and_writes_nothing(script):
+def test_the_smoke_form_runs_and_writes_nothing(script, tmp_path):
     before = written()
-    found = subprocess.run(
-        [sys.executable, BENCHMARKS / f"{script}.py", "--smoke"],
-        env={**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr
+    program, said = BENCHMARKS / f"{script}.py", tmp_path / "said"
+    environment = {**os.environ, "PYTHONPATH": str(BENCHMARKS.parent)}
+    running = forked.Program(forked.script, program, "--smoke", log=said, environment=environment)
+    assert running.wait(600) == 0, said.read_text()
     for shown in SHOWN[script]:
-        assert shown in found.stdout
+        assert shown in said.read_text()
     assert written() == before

@@ -193,9 +193,9 @@ def paper_games() -> tuple[str, ...]:
     return PAPER_GAMES
 
 
-def _paper_and_own_games() -> tuple[str, ...]:
-    """``paper_games`` and whatever a user has registered that has demonstrations."""
-    return tuple(game for game in demonstrated() if game in PAPER_GAMES or game not in KIT_GAMES)
+def _smoke_games() -> tuple[str, ...]:
+    """A game that is solved exactly, one that is not, and whatever a user has registered that has demonstrations."""
+    return tuple(game for game in demonstrated() if game in BOTH_WAYS or game not in KIT_GAMES)
 
 
 def _on(games: Callable[[], tuple[str, ...]], *models: str) -> Callable[[], list[tuple[str, str]]]:
@@ -326,7 +326,10 @@ REASONED = EvaluationSettings(
     replies=200,  # ours: in each of Kuhn poker's 12 information states, so that Safety is known to about 0.02
 )
 SEVERAL_SEEDS = ("ipd", "kuhn")  # in quick; one seed elsewhere
-BOTH_WAYS = ("ipd", "kuhn")  # games that smoke also trains against best responses; quick: Kuhn poker
+BOTH_WAYS = (
+    "ipd",
+    "kuhn",
+)  # the kit's games in smoke, also trained against best responses; quick: Kuhn poker
 SAMPLED = EvaluationSettings(episodes=100, exact=False)
 EXACT = EvaluationSettings(episodes=100, exact=True)
 
@@ -432,9 +435,9 @@ PROFILES: dict[str, Profile] = {
     for profile in (
         Profile(
             "smoke",
-            "pico, 2 steps, the paper's games and a user's own: tests and CI",
+            "pico, 2 steps, Kuhn poker, the prisoner's dilemma and a user's own games: tests and CI",
             _smoke_plan,
-            _on(_paper_and_own_games, PICO),
+            _on(_smoke_games, PICO),
         ),
         Profile(
             "quick",

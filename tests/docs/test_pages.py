@@ -37,6 +37,7 @@ def run(session: str, page: Path, names: dict[str, object]) -> int:
     return len(test.examples)
 
 
+@pytest.mark.usefixtures("ready_pico")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_its_program_prints_what_it_says(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -82,6 +83,7 @@ def install(folder: Path, patch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("ready_pico")
 def test_the_tutorial_leads_to_a_trained_and_audited_agent(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "lemons")

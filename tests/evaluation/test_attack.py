@@ -74,6 +74,7 @@ def test_a_stopped_training_goes_on_to_the_same_end(tmp_path, monkeypatch):
         train_adversary(agent, "ipd", tmp_path / "half", FEW, seed=1)
 
 
+@pytest.mark.usefixtures("ready_pico")
 def test_a_language_model_learns_to_attack_too(tmp_path):
     """With an adapter of its own, through the same training; stopped after it, only the checks are done anew."""
     agent = Silent(sk.scripted("kuhn", "always-bet"))
@@ -90,6 +91,7 @@ def test_a_language_model_learns_to_attack_too(tmp_path):
     assert again.curve.equals(found.curve)
 
 
+@pytest.mark.usefixtures("ready_pico")
 def test_the_agents_of_results_are_attacked_alike(tmp_path):
     evaluation(tmp_path, "auction", "base", "uniform", model=PICO)
     files = list(tmp_path.glob("*/auction/results/*.json"))

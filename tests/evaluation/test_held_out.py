@@ -35,6 +35,7 @@ def test_the_worst_is_first():
     assert sk.held_out(Silent(agent), "ipd", given, episodes=4).worst == "always-defect"
 
 
+@pytest.mark.usefixtures("ready_pico")
 def test_agents_of_results_meet_it_and_the_worst_of_each_is_named(tmp_path):
     evaluation(tmp_path, "kuhn", "base", "uniform", model=PICO)
     files = list(tmp_path.glob("*/kuhn/results/*.json"))

@@ -82,6 +82,7 @@ def test_what_is_played_agrees_with_what_the_rules_say(name):
 # --- stored agents, and bad input -----------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("ready_pico")
 def test_an_agent_of_a_result_plays_as_it_was_evaluated(tmp_path):
     evaluation(tmp_path, "ipd", "base", "uniform", model=PICO)
     (file,) = tmp_path.glob("*/ipd/results/*.json")

@@ -82,6 +82,7 @@ def test_what_cannot_be_asked_in_other_words_is_one_line(monkeypatch):
         sk.held_out(ByLastLetter(), "kuhn", "wordings")
 
 
+@pytest.mark.usefixtures("ready_pico")
 def test_agents_of_results_are_asked_and_drawn(tmp_path):
     evaluation(tmp_path, "kuhn", "base", "uniform", model=PICO)
     found = prompt_invariance_of(list(tmp_path.glob("*/kuhn/results/*.json")))

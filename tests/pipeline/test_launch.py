@@ -12,8 +12,10 @@ import time
 from dataclasses import replace
 
 import pytest
+from forked import Program, cli
 
 from sepo_kit.games import Weights
+from sepo_kit.pipeline.children import Child
 from sepo_kit.pipeline.launch import TrainingFailed, command, launch, require_trained
 from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.runs import read_lines, read_manifest
@@ -51,12 +53,29 @@ def trained(launched, tmp_path):
     return shutil.copytree(launched, tmp_path / "runs")
 
 
+class Forked(Child):
+    """A child that has the libraries already."""
+
+    def __init__(self, command, log, *, folder, orphaned):
+        self.log = log
+        assert command[:3] == [sys.executable, "-m", "sepo_kit"]
+        self.process = Program(cli, *command[3:], log=log, folder=folder)
+
+
+@pytest.fixture
+def forked(monkeypatch):
+    """Where it matters how a training ends, and others show how it begins."""
+    monkeypatch.setattr("sepo_kit.pipeline.launch.Child", Forked)
+
+
 def stages(root, seeds):
     return [SMOKE.stage_folder(root, "sepo", seed) for seed in seeds]
 
 
 @pytest.mark.parametrize("processes", [0, 2])
-def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes):
+def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes, monkeypatch):
+    if processes < 2:
+        monkeypatch.setattr("sepo_kit.pipeline.launch.Child", Forked)
     seen = []
     folder = SMOKE.stage_folder(root, "sepo", 0)
     changes = {"beta": 0.25, "mode": "grouped", "learning_rate": 2e-4}  # once only the weights came through
@@ -72,23 +91,23 @@ def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes):
     assert seen[0] == 0 and seen[-1] == SMOKE.sepo.steps
 
 
-def test_what_was_trained_before_is_not_trained_again(trained, monkeypatch):
+def test_what_was_trained_before_is_not_trained_again(trained, monkeypatch, forked):
     other = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2)))
     with pytest.raises(TrainingFailed, match="was made for another request"):
         launch("sepo", "smoke", other, trained, [0])
-    monkeypatch.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
+    monkeypatch.setattr("sepo_kit.pipeline.launch.Child", lambda *_, **__: pytest.fail("started a process"))
     for seeds in ([0], [0, 1]):
         assert launch("sepo", "smoke", SMOKE, trained, seeds) == stages(trained, seeds)
 
 
-def test_a_run_of_other_code_is_said_so_and_trained_anew(trained, monkeypatch, capsys):
+def test_a_run_of_other_code_is_said_so_and_trained_anew(trained, monkeypatch, capsys, forked):
     [folder] = stages(trained, [0])
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["request"]["code"] = "0123"
     (folder / "manifest.json").write_text(json.dumps(manifest))
     with monkeypatch.context() as kept:
         kept.setenv("SEPO_KIT_KEEP", "1")
-        kept.setattr("subprocess.Popen", lambda *_, **__: pytest.fail("started a process"))
+        kept.setattr("sepo_kit.pipeline.launch.Child", lambda *_, **__: pytest.fail("started a process"))
         assert launch("sepo", "smoke", SMOKE, trained, [0]) == [folder]
     capsys.readouterr()
     launch("sepo", "smoke", SMOKE, trained, [0])
@@ -108,7 +127,7 @@ def test_the_warm_start_is_launched_too(root, tiny_folder, monkeypatch):
     assert read_manifest(folder)["request"]["settings"]["records"] == 16
 
 
-def test_an_error_of_the_training_is_named(root):
+def test_an_error_of_the_training_is_named(root, forked):
     """The folder belongs to another seed's run: the training's own words come through."""
     folder = SMOKE.stage_folder(root, "sepo", 0)
     folder.mkdir()
@@ -117,7 +136,7 @@ def test_an_error_of_the_training_is_named(root):
         launch("sepo", "smoke", SMOKE, root, [0])
 
 
-def test_an_interrupt_ends_the_training_and_the_next_launch_goes_on(root):
+def test_an_interrupt_ends_the_training_and_the_next_launch_goes_on(root, monkeypatch):
     def interrupted():
         if (SMOKE.stage_folder(root, "sepo", 0) / "manifest.json").exists():
             raise KeyboardInterrupt
@@ -125,6 +144,7 @@ def test_an_interrupt_ends_the_training_and_the_next_launch_goes_on(root):
     with pytest.raises(KeyboardInterrupt):
         launch("sepo", "smoke", SMOKE, root, [0], meanwhile=interrupted)
     assert not _processes_on(root)
+    monkeypatch.setattr("sepo_kit.pipeline.launch.Child", Forked)
     [folder] = launch("sepo", "smoke", SMOKE, root, [0])
     assert [row["step"] for row in read_lines(folder / "metrics.jsonl")] == [1, 2]
 
@@ -155,7 +175,7 @@ def test_several_processes_go_through_accelerate(tmp_path):
     assert json.dumps(own).count("seed-{seed}") == 2 and own[-2:] == ["3", "4"]
 
 
-def test_several_seeds_share_a_process_and_not_their_runs(launched, root):
+def test_several_seeds_share_a_process_and_not_their_runs(launched, root, forked):
     both = stages(launched, [0, 1])
     assert [read_manifest(folder)["request"]["seed"] for folder in both] == [0, 1]
     shutil.copytree(SMOKE.stage_folder(launched, "sft", 1), SMOKE.stage_folder(root, "sft", 1))

@@ -37,7 +37,7 @@ def start(root, site):
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory, commons, site):
+def smoke(tmp_path_factory, commons, site, ready_pico):
     """Output of a smoke reproduction, a user's own game among the games, that was killed at its first result and then
     run again."""
     root = tmp_path_factory.mktemp("smoke") / "runs"

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 import several
@@ -81,25 +82,12 @@ def test_whatever_a_killed_process_leaves_on_the_disk_a_run_goes_on_from(
 # --- in earnest -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def processes() -> Iterator[multiprocessing.context.BaseContext]:
-    """Starts processes that have the libraries already: forks of one that has read them."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["several"])
-    with pytest.MonkeyPatch.context() as patch:
-        paths = [str(PROJECT), *(str(PROJECT / name) for name in ("tests", "benchmarks"))]
-        patch.setenv("PYTHONPATH", os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")]))
-        yield context
-
-
-def test_killed_and_terminated_processes_hold_nothing_and_a_second_writer_is_refused(
-    processes, tiny_folder, tmp_path
-):
+def test_killed_and_terminated_processes_hold_nothing_and_a_second_writer_is_refused(tiny_folder, tmp_path):
     stage = "sepo, limits"
 
     def start(at: int | None, by: int = signal.SIGKILL) -> multiprocessing.Process:
         arguments = (stage, tiny_folder, tmp_path / "run", at, tmp_path / "count", by)
-        process = processes.Process(target=kills.train, args=arguments)
+        process = forked.context().Process(target=kills.train, args=arguments)
         process.start()
         return process
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import warnings
 from dataclasses import replace
 from math import nan
-from pathlib import Path
 
+import forked
 import large_vocabulary
 import pytest
 import tiny
@@ -267,16 +264,14 @@ def test_other_errors_are_not_repeated():
 
 
 @pytest.mark.parametrize("how", ["padded", "trees"])
-def test_a_large_vocabulary_is_never_held_for_a_whole_reply(how):
+def test_a_large_vocabulary_is_never_held_for_a_whole_reply(how, tmp_path):
     """The bounds that ``trainer`` states. Padded rows: eight float32 tiles of the row's tokens by 32,768 words, and not
     four, and more in the backward pass, of 512 tokens by 262,144 words (512 MiB each). Token trees: not even the logits
     of the whole reply once."""
-    tests = Path(large_vocabulary.__file__).parent
-    paths = [str(tests.parent), str(tests), os.environ.get("PYTHONPATH", "")]
-    told = subprocess.run(
-        [sys.executable, large_vocabulary.__file__, how],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}, capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
+    said = tmp_path / "said"
+    running = forked.Program(forked.script, large_vocabulary.__file__, how, log=said)
+    assert running.wait(600) == 0, said.read_text()
+    told = said.read_text().splitlines()[-1]
     tokens = large_vocabulary.PROMPT + large_vocabulary.REPLY
     tile = tokens * 32_768 * 4 / 2**20
     whole = large_vocabulary.REPLY * large_vocabulary.VOCABULARY * 4 / 2**20
