@@ -96,6 +96,11 @@ def killed() -> list[float]:
     return [rows["runs"].sum(), rows["kills"].sum(), rows["the same"].sum()]
 
 
+def damaged() -> list[float]:
+    rows = benchmark("corrupt")
+    return [rows["damaged"].sum(), rows["stack traces"].sum()]
+
+
 def rival(name: str) -> Numbers:
     """A row of the table of exploiters."""
 
@@ -273,7 +278,8 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             "of # trainings and batches killed # times, at operations on their files that were chosen in "
             "advance, # came to the same bytes",
             killed,
-        )
+        ),
+        ("read them read them: # damaged files, # stack traces", damaged),
     ],
     "docs/method.md": [
         (
