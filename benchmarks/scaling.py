@@ -32,8 +32,13 @@ LAUNCH = Path(__file__).parents[1] / "configs" / "accelerate" / "cpu-2.yaml"
 def train(folder: str, steps: int, rollouts: int = SETTINGS.rollouts, rounds: int = 8) -> None:
     """Train for a few steps in ``folder``, in a process of its own: it changes the game."""
     game = sk.get_game("ipd")
+    model = "pico"
+    if rounds != game.spec.rounds:  # by its name, another would be built, of the words of that game
+        loaded, model = sk.load_model("pico"), Path(folder).parent / "pico"
+        for part in (loaded.model, loaded.tokenizer):
+            part.save_pretrained(model)
     sys.modules[type(game).__module__].SPEC = game.spec = replace(game.spec, rounds=rounds)
-    sk.train_sepo("pico", game, folder, replace(SETTINGS, steps=steps, rollouts=rollouts))
+    sk.train_sepo(model, game, folder, replace(SETTINGS, steps=steps, rollouts=rollouts))
 
 
 def launch(folder: str, steps: int, rollouts: int, processes: int) -> None:
