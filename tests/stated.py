@@ -14,7 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from sepo_kit.engine.tables import read_table, rounds_file
+from sepo_kit.evaluation.episode_means import EpisodeMeans
 from sepo_kit.evaluation.results import by_reason
+from sepo_kit.games import get_game
+from sepo_kit.objective.terms import objective
 from sepo_kit.runs import read_lines
 
 ROOT = Path(__file__).parents[1]
@@ -156,6 +160,26 @@ def changed_by_sepo() -> list[float]:
     return found[["value", "low", "high"]].iloc[0].tolist()
 
 
+def risen() -> list[float]:
+    """By how much SEPO raised Safety in the first two seeds."""
+    before, after = (seeds("reasoned", SMOLLM2, "kuhn", stage, "safety") for stage in ("sft", "sepo"))
+    return [new - old for old, new in zip(before[:2], after[:2], strict=True)]
+
+
+def in_words(stage: str) -> Numbers:
+    """A row of the table of agents that answer in words."""
+    return lambda: [reasoned(stage, metric) for metric in ("payoff", "exploit", "worst_case", "safety")]
+
+
+def played_in_words(stage: str) -> float:
+    """Safety by the episodes that were played, the mean over seeds."""
+    spec, found = get_game("kuhn").spec, []
+    for file in sorted((REASONED / "results").glob(f"{stage}-seed-?.parquet")):
+        means = EpisodeMeans.of_tables(spec, read_table(rounds_file(file)), read_table(file))
+        found.append(objective(spec, means.terms()[0], spec.eval_weights))
+    return sum(found) / len(found)
+
+
 # --- results --------------------------------------------------------------------------------------
 
 KUHN = ("worst-case", SMOLLM2, "kuhn")
@@ -245,15 +269,24 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ),
         ("the corpus of the paper's games, # records", lambda: [corpus()]),
         (
-            "of the base model's replies # % cannot be read, after 320 demonstrations # %, and Safety goes from # to #",
-            lambda: [
-                *(100 * reasoned(stage, "fallback") for stage in ("base", "sft")),
-                *(reasoned(stage, "safety") for stage in ("base", "sft")),
-            ],
+            "Of the base model's replies # % cannot be read, after 320 demonstrations # %.",
+            lambda: [100 * reasoned(stage, "fallback") for stage in ("base", "sft")],
         ),
-        ("adds nothing that can be told from noise, # (# to #)", changed_by_sepo),
-        ("leaves little to choose from, # to # different replies", different_replies),
-        ("In its three seeds #, # and # % of the replies give a reason", lambda: reasons("SFT")),
+        ("| base model | # | # | # | # |", in_words("base")),
+        ("| SFT | # | # | # | # |", in_words("sft")),
+        ("| SEPO | # | # | # | # |", in_words("sepo")),
+        ("| worst-case SEPO | # | # | # | # |", in_words("worst-case")),
+        ("SEPO adds # to Safety (# to #): two seeds rise by # and #", lambda: [*changed_by_sepo(), *risen()]),
+        (
+            "lowers it in three seeds of three, to #, and not to the # of the agent",
+            lambda: [reasoned("worst-case", "worst_case"), mean(*KUHN, "worst-case", "worst_case")],
+        ),
+        (
+            "by those the Safety of the same agents is # after SFT and # after SEPO",
+            lambda: [played_in_words("sft"), played_in_words("sepo")],
+        ),
+        ("a step has # to # different replies among", different_replies),
+        ("In the three seeds of SFT #, # and # % of the replies give a reason", lambda: reasons("SFT")),
         (
             "after SEPO #, # and # %, and at most # % one that speaks for another",
             lambda: [*reasons("SEPO"), max(reasons("SEPO", "true, for another action"))],
@@ -318,7 +351,8 @@ CONSTANTS: dict[str, list[str]] = {
     "README.md": [
         r"within 0\.03 chips of unexploitable",  # a bound that is generous to three seeds; held below
         r"\(100 episodes per opponent\)|20 episodes per opponent",  # settings
-        r"some 2,300 decisions of a step",  # 320 matches of six hands, one or two decisions each
+        r"for 200 replies in each of the 12 information states",  # settings
+        r"some 2,300 decisions",  # 320 matches of six hands, one or two decisions each
         r"on one 48 GB GPU|one 48 GB GPU and access|n = 8|n = 4",
         r"`reasoned`, 24 tokens",
         r"24 GB, Python 3\.11",  # the machine

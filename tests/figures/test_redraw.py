@@ -69,7 +69,7 @@ def test_all_tables_are_one_page(tmp_path):
 
 
 def test_what_cannot_be_drawn_is_said(tmp_path):
-    with pytest.raises(RunError, match=r"no picture worst-\? in .*; there are: adversary"):
+    with pytest.raises(RunError, match=r"no picture worst-\? in .*; there are: ablations"):
         redraw.published(names=["worst-?"])
     pd.DataFrame({"a": [1]}).to_csv(tmp_path / "mine.csv")
     (tmp_path / "mine.json").write_text("{}")
