@@ -117,6 +117,11 @@ def rival(name: str) -> Numbers:
     return found
 
 
+def ablation(rival: str, metric: str) -> float:
+    """Where pico's trainings in Kuhn poker with one setting changed end, the mean over seeds."""
+    return where(table("ablations-ends-pico"), game="kuhn", rival=rival)[metric].mean()
+
+
 def leduc(stage: str) -> list[float]:
     return seeds("worst-case-leduc", "pico", "leduc", stage, "worst_case")
 
@@ -284,6 +289,17 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         (
             "by those the Safety of the same agents is # after SFT and # after SEPO",
             lambda: [played_in_words("sft"), played_in_words("sepo")],
+        ),
+        (
+            "without a warm start nothing is learned (Safety #)",
+            lambda: [ablation("no warm start", "safety")],
+        ),
+        (
+            "bring the worst case from # to # and #; no setting",
+            lambda: [
+                ablation(rival, "worst_case")
+                for rival in ("as trained", "independent draws", "four times the groups")
+            ],
         ),
         ("a step has # to # different replies among", different_replies),
         ("In the three seeds of SFT #, # and # % of the replies give a reason", lambda: reasons("SFT")),

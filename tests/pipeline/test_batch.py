@@ -303,13 +303,13 @@ for folder, name in (({str(figures)!r}, "safety.png"), ({str(results)!r}, "smoke
 
 
 def test_workers_follow_the_gpus_and_else_the_cores(tmp_path, monkeypatch):
-    asked = []
+    asked, many = [], [replace(parts(tmp_path)[0], profile=get_profile("quick"))]  # more plans than cores
     monkeypatch.setattr(Reproduction, "run", lambda self, report: asked.append(self.how.workers))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     for cards in (["0", "1", "2"], []):
         monkeypatch.setattr("sepo_kit.pipeline.reproduce.gpus", lambda cards=cards: cards)
-        reproduce(parts(tmp_path), tmp_path)
-    reproduce(parts(tmp_path), tmp_path, workers=1)
+        reproduce(many, tmp_path)
+    reproduce(many, tmp_path, workers=1)
     assert asked == [3, 4, 1]
 
 

@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import psutil
 import pytest
 import several
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 
 from sepo_kit.games import get_game
 from sepo_kit.runs import METRICS, read_json, read_lines, read_manifest
-from sepo_kit.training import grpo, processes, rollouts, sft
+from sepo_kit.training import processes, rollouts, sft
 from sepo_kit.training.processes import collected, dealt
 
 PROJECT = Path(__file__).parents[2]
@@ -48,16 +49,12 @@ def two(tiny_folder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(tiny_folder, tmp_path_factory):
-    """The same in this process."""
+    """The same in one process, which no test before has left anything in, such as accelerate's state."""
     runs = tmp_path_factory.mktemp("one")
-    import sepo_kit as sk
-
-    with pytest.MonkeyPatch.context() as patch:
-        for module in (grpo, sft):
-            patch.setattr(module, "training_dtype", module.training_dtype)
-        patch.setattr(sft, "demonstrations", sft.demonstrations)
-        patch.setattr(sk, "get_profile", sk.get_profile)
-        several.train(tiny_folder, runs)
+    process = forked.context().Process(target=several.train, args=(tiny_folder, runs))
+    process.start()
+    process.join(timeout=300)
+    assert process.exitcode == 0
     return runs
 
 
