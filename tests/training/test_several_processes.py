@@ -51,10 +51,8 @@ def two(tiny_folder, tmp_path_factory):
 def one(tiny_folder, tmp_path_factory):
     """The same in one process, which no test before has left anything in, such as accelerate's state."""
     runs = tmp_path_factory.mktemp("one")
-    process = forked.context().Process(target=several.train, args=(tiny_folder, runs))
-    process.start()
-    process.join(timeout=300)
-    assert process.exitcode == 0
+    program = forked.Program(several.train, tiny_folder, runs, log=runs / "one.log")
+    assert program.wait(300) == 0, (runs / "one.log").read_text()
     return runs
 
 
