@@ -543,17 +543,16 @@ def _study(options: argparse.Namespace) -> None:
 
 
 def _study_rivals(options: argparse.Namespace) -> None:
-    from importlib import import_module
-
     from sepo_kit import figures
     from sepo_kit.pipeline.children import die_with_parent
     from sepo_kit.pipeline.profiles import get_profile
     from sepo_kit.runs.project import PROJECT
     from sepo_kit.study.mechanism import TABULAR, warm_starts
     from sepo_kit.study.rivals import run_rivals, write_rivals
+    from sepo_kit.study.studies import STUDIES
 
-    study = import_module(f"sepo_kit.study.{options.rivals_of}")
-    folder = options.folder or PROJECT / "runs" / study.NAME
+    study = STUDIES[options.rivals_of]
+    folder = options.folder or PROJECT / "runs" / study.name
     profile = get_profile(options.profile or "quick")
     results = options.results or PROJECT / "data" / "results"
     pictures = options.results or PROJECT / "figures"
@@ -567,12 +566,12 @@ def _study_rivals(options: argparse.Namespace) -> None:
         bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
         todo = study.trials(*chosen, bases, sepo)
         logs = run_rivals(todo, folder, options.workers, die_with_parent)
-        for path in write_rivals(study.NAME, logs, todo, folder, results):
+        for path in write_rivals(study.name, logs, todo, folder, results):
             print(f"written: {path}")
         figures.style()
         for game in options.games:
-            drawn = figures.STUDIES[study.NAME](logs, game, agent)
-            path = figures.save(drawn, logs[logs["game"] == game], pictures, f"{study.NAME}-{agent}-{game}")
+            drawn = figures.STUDIES[study.name](logs, game, agent)
+            path = figures.save(drawn, logs[logs["game"] == game], pictures, f"{study.name}-{agent}-{game}")
             print(f"written: {path}")
 
 

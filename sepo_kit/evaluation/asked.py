@@ -18,8 +18,8 @@ from sepo_kit import exact
 from sepo_kit.adversaries.exploiters import best_response
 from sepo_kit.adversaries.worst_case import KnownWorstCase
 from sepo_kit.engine.policy import Policy, TabularPolicy, tabular
-from sepo_kit.evaluation.evaluate import Report, metrics_of, with_worst_case
-from sepo_kit.evaluation.statistics import RESAMPLES, Estimate, percentiles
+from sepo_kit.evaluation.evaluate import Report, numbers_of, sampled_estimates
+from sepo_kit.evaluation.statistics import RESAMPLES, percentiles
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Weights
 
@@ -52,10 +52,6 @@ class Asked:
     def policy(self, half: int | None = None) -> TabularPolicy:
         """The shares of its answers as a policy; ``half``: of that half only."""
         return self.policy_of(self.counts, half)
-
-    def fallback(self) -> float:
-        """Share of replies that could not be read."""
-        return _fallback(self.counts)
 
     def resampled(self, seed: int, resamples: int = RESAMPLES) -> list[tuple[np.ndarray, ...]]:
         """``counts`` anew, so many times: of n replies n - 1 are drawn, as in ``statistics.resampled``."""
@@ -113,21 +109,15 @@ def asked_report(
     resampled = asked.resampled(seed, resamples)
     known = worst_case_of(asked, resampled)
     found = replace(exact.terms(asked.game, asked.policy()), worst_case=known.value)
-    values = metrics_of(spec, found, weights, asked.fallback())
-    drawn = np.array([_metrics(asked, counts, weights, known.value) for counts in resampled], dtype=float)
-    n = asked.replies * len(asked.states)
-    ends = np.stack(percentiles(drawn, asked.replies), axis=1)
-    estimates = {
-        metric: Estimate(value, *((None, None) if value is None or np.isnan(end).any() else end.tolist()), n)
-        for (metric, value), end in zip(values.items(), ends, strict=True)
-    }
-    estimates |= with_worst_case(spec, found, weights, known, estimates["guaranteed"])
+    drawn = _numbers(asked, resampled, weights, known.value)
+    ends, n = percentiles(drawn, asked.replies), asked.replies * len(asked.states)
+    estimates = sampled_estimates(spec, found, weights, _fallback(asked.counts), known, ends, n)
     return Report(asked.name, spec.id, found, estimates, weights, [], known)
 
 
 def metrics_resampled(asked: Asked, weights: Weights, seed: int) -> np.ndarray:
     """The metrics of ``asked_report`` but those of the worst case, in every resample: shape (R, K)."""
-    return np.array([_metrics(asked, counts, weights, None) for counts in asked.resampled(seed)], dtype=float)
+    return _numbers(asked, asked.resampled(seed), weights, None)
 
 
 def worst_case_of(asked: Asked, resampled: list[tuple[np.ndarray, ...]]) -> KnownWorstCase:
@@ -150,13 +140,17 @@ def worst_case_of(asked: Asked, resampled: list[tuple[np.ndarray, ...]]) -> Know
     return KnownWorstCase(value, min(float(low), value), max(float(high), value), over[0].adversary, "bounds")
 
 
-def _metrics(
-    asked: Asked, counts: tuple[np.ndarray, ...], weights: Weights, worst: float | None
-) -> list[float | None]:
-    terms = replace(exact.terms(asked.game, asked.policy_of(counts)), worst_case=worst)
-    found = metrics_of(asked.game.spec, terms, weights, _fallback(counts))
-    return [np.nan if value is None else value for value in found.values()]
+def _numbers(
+    asked: Asked, resampled: list[tuple[np.ndarray, ...]], weights: Weights, worst: float | None
+) -> np.ndarray:
+    """The metrics of each resample, shape (R, K)."""
+    spec, rows = asked.game.spec, []
+    for counts in resampled:
+        terms = replace(exact.terms(asked.game, asked.policy_of(counts)), worst_case=worst)
+        rows.append(numbers_of(spec, terms, weights, _fallback(counts)))
+    return np.array(rows)
 
 
 def _fallback(counts: tuple[np.ndarray, ...]) -> float:
+    """Share of replies that could not be read."""
     return float(sum(count[..., 1].sum() for count in counts) / sum(count.sum() for count in counts))

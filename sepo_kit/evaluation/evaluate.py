@@ -145,7 +145,7 @@ def evaluate(
         )
         found = replace(found, worst_case=known.value)
         estimates = {k: exactly(v) for k, v in metrics_of(spec, found, weights, 0.0).items()}
-        estimates |= with_worst_case(spec, found, weights, known)
+        estimates |= _worst_case(spec, found, weights, known)
         return Report(agent.name, game.spec.id, found, estimates, weights, [], known)
     played = play_matches(
         game,
@@ -215,25 +215,42 @@ def report(
         means = means.controlled(control)
     found, fallback = means.terms()
     found = replace(found, worst_case=known.value)
-    values = metrics_of(spec, found, weights, fallback)
 
     def statistic(counts: np.ndarray) -> list[float]:
         terms, share = means.terms(counts)
-        terms = replace(terms, worst_case=known.value)
-        return [np.nan if v is None else v for v in metrics_of(spec, terms, weights, share).values()]
+        return numbers_of(spec, replace(terms, worst_case=known.value), weights, share)
 
-    ends = np.stack(bootstrap(means.group, statistic, seed), axis=1)  # (K, 2)
-    estimates = {
-        metric: Estimate(
-            value, *((None, None) if value is None or np.isnan(end).any() else end.tolist()), len(episodes)
-        )
-        for (metric, value), end in zip(values.items(), ends, strict=True)
-    }
-    estimates |= with_worst_case(spec, found, weights, known, estimates["guaranteed"])
+    ends = bootstrap(means.group, statistic, seed)
+    estimates = sampled_estimates(spec, found, weights, fallback, known, ends, len(episodes))
     return Report(name, game.spec.id, found, estimates, weights, list(episodes), known)
 
 
-def with_worst_case(
+def sampled_estimates(
+    spec: GameSpec,
+    terms: Terms,
+    weights: Weights,
+    fallback: float,
+    known: KnownWorstCase,
+    ends: tuple[np.ndarray, np.ndarray],
+    n: int,
+) -> dict[str, Estimate]:
+    """An estimate for each of ``METRICS`` where they come of ``n`` episodes or replies.
+
+    ``ends``: of their intervals, low and high, shapes (K,), NaN where there is none.
+    """
+    found = {}
+    for (metric, value), *end in zip(metrics_of(spec, terms, weights, fallback).items(), *ends, strict=True):
+        bounded = value is not None and not np.isnan(end).any()
+        found[metric] = Estimate(value, *(map(float, end) if bounded else (None, None)), n)
+    return found | _worst_case(spec, terms, weights, known, found["guaranteed"])
+
+
+def numbers_of(spec: GameSpec, terms: Terms, weights: Weights, fallback: float) -> list[float]:
+    """The values of ``metrics_of``, shape (K,), NaN in the place of None."""
+    return [np.nan if v is None else v for v in metrics_of(spec, terms, weights, fallback).values()]
+
+
+def _worst_case(
     spec: GameSpec, terms: Terms, weights: Weights, known: KnownWorstCase, sampled: Estimate | None = None
 ) -> dict[str, Estimate]:
     """The worst case and guaranteed Safety with all that is not known of them: how far the worst case may be from its

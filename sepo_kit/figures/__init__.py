@@ -4,7 +4,6 @@ Colour-blind-safe colours, units on axes, intervals drawn. ``save`` writes the p
 beside it as CSV.
 """
 
-from sepo_kit.figures.ablations import STUDIES, ablation_ends, late_curves
 from sepo_kit.figures.credit import credit_curves, credit_ends, dual_ascent, gradient_cosines
 from sepo_kit.figures.exploiters import exploiter_curves, exploiter_ends
 from sepo_kit.figures.lab import payoff_and_penalty, safety_over_weights, safety_ranking, terms_over_weights
@@ -24,6 +23,7 @@ from sepo_kit.figures.results import (
     stage_terms,
     worst_cases,
 )
+from sepo_kit.figures.rivals import STUDIES, ablation_ends, late_curves
 from sepo_kit.figures.training import loss_curve, run_curves, training_curves
 from sepo_kit.figures.wordings import in_other_words
 from sepo_kit.figures.worst_case import (

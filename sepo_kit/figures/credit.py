@@ -9,7 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 
 from sepo_kit.evaluation.statistics import over_seeds
-from sepo_kit.figures.look import label
+from sepo_kit.figures.look import label, seeds_of
 from sepo_kit.games import get_game
 
 MODE_COLORS = dict(
@@ -81,8 +81,7 @@ def credit_curves(
         axis.set_xlabel("training step")
         axis.set_ylabel(label(column, game))
     np.atleast_1d(axes)[-1].legend(bbox_to_anchor=(1.02, 1), loc="upper left")
-    seeds = part["seed"].nunique()
-    figure.suptitle(f"{get_game(game).spec.title}: {about}, {seeds} seed{'s' if seeds > 1 else ''}")
+    figure.suptitle(f"{get_game(game).spec.title}: {about}, {seeds_of(part)}")
     return figure
 
 

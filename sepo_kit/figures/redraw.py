@@ -23,7 +23,7 @@ from sepo_kit.evaluation.evidence import RESULTS, read_evidence, result_files
 from sepo_kit.evaluation.policies import policies_of
 from sepo_kit.evaluation.results import summary, table
 from sepo_kit.evaluation.verdicts import markdown
-from sepo_kit.figures import ablations, look, play, results, training, wordings, worst_case
+from sepo_kit.figures import look, play, results, rivals, training, wordings, worst_case
 from sepo_kit.games import GAMES
 from sepo_kit.runs import RunError, read_json, replacing
 from sepo_kit.runs.project import PROJECT
@@ -115,7 +115,7 @@ def kuhn_agents(policies: Mapping[tuple, TabularPolicy]) -> dict[str, Policy]:
 
 def _study(source: Source, study: str, agent: str, game: str) -> Drawn:
     logs = source.read(f"{study}-training-{agent}.parquet")
-    return ablations.STUDIES[study](logs, game, agent), logs[logs["game"] == game]
+    return rivals.STUDIES[study](logs, game, agent), logs[logs["game"] == game]
 
 
 def _self_play(source: Source, profile: str) -> Drawn:
@@ -167,7 +167,7 @@ DRAWN_BY: tuple[tuple[str, Callable[..., Drawn]], ...] = (
     (rf"training-(.+?)-{GAME}(|-worst-case)", _training),
     ("kuhn-policies", _kuhn_policies),
     ("kuhn-frequencies-paper", _kuhn_frequencies),
-    (rf"({'|'.join(ablations.STUDIES)})-(.+)-{GAME}", _study),
+    (rf"({'|'.join(rivals.STUDIES)})-(.+)-{GAME}", _study),
     ("self-play-(.+)", _self_play),
     ("market-(.+)", _market),
     (rf"wordings-(.+)-{GAME}-(.+)", _wordings),

@@ -7,7 +7,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from sepo_kit.figures.look import PALETTE
+from sepo_kit.figures.look import PALETTE, seeds_of
 from sepo_kit.games import get_game
 
 CURVES = ("sepo/safety", "sepo/exploit", "sepo/worst_case", "sepo/collusion", "kl", "entropy")
@@ -59,11 +59,8 @@ def training_curves(
         axis.set_ylabel(
             CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit), fontsize="small"
         )
-    seeds = metrics["seed"].nunique()
     against = " against best responses" if stage == "worst-case" else " training"
-    figure.suptitle(
-        f"{spec.title}: SEPO{against}, sampled on the training pools ({seeds} seed{'s' if seeds > 1 else ''})"
-    )
+    figure.suptitle(f"{spec.title}: SEPO{against}, sampled on the training pools ({seeds_of(metrics)})")
     return figure
 
 

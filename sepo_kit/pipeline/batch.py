@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.pipeline.notebooks import command
+from sepo_kit.pipeline.profiles import MOST_THREADS
 from sepo_kit.pipeline.record import Task, output, slug, unfinished
 from sepo_kit.pipeline.tasks import chains
 from sepo_kit.runs import KEEP, RunError, write_json
@@ -29,7 +30,6 @@ LEAST_MINUTES = 60.0  # that any notebook may take
 LONGER = 30  # times its first guess: no machine is that slow, so it hangs
 CONFIGS = PROJECT / "configs"
 NODE = "node"  # a resource of this machine's: there are as many as notebooks may run at a time
-MOST_THREADS = 2  # of a notebook
 CLUSTER_JOBS = 100  # in the queue at a time
 CARRIED = (KEEP, VARIABLE, "SEPO_KIT_CACHE", "HF_HUB_OFFLINE")  # variables that reach jobs elsewhere too
 GONE_SECONDS = 120  # for cancelled jobs

@@ -39,6 +39,12 @@ def die_with_parent(how: signal.Signals = signal.SIGKILL) -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, how)
 
 
+def _begin(orphaned: signal.Signals) -> None:
+    """In a child, before its program: what a shell's background job ignores, it can be interrupted by all the same."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    die_with_parent(orphaned)
+
+
 class Child:
     """A process in a group of its own that writes into ``log`` and does not outlive this one.
 
@@ -71,7 +77,7 @@ class Child:
             self.process = subprocess.Popen(
                 command, stdout=file, stderr=file, stdin=subprocess.DEVNULL, cwd=folder,
                 env={**os.environ, **(environment or {})}, start_new_session=True,
-                preexec_fn=partial(die_with_parent, orphaned),
+                preexec_fn=partial(_begin, orphaned),
             )  # fmt: skip
 
     def runs(self, seconds: float = 0.0) -> bool:

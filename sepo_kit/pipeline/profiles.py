@@ -19,6 +19,7 @@ from sepo_kit.models import PICO, SMOLLM2
 from sepo_kit.training.demonstrations import demonstrated
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
+MOST_THREADS = 2  # of a plan's notebooks
 EACH_SEED = "{seed}"  # in a folder's name: whatever the seed is
 
 
@@ -98,7 +99,7 @@ class Plan:
         Ours: one for pico, whose products are too small to be shared; two for larger models, as the smallest machine
         has.
         """
-        return 1 if self.model == PICO else 2
+        return 1 if self.model == PICO else MOST_THREADS
 
     @property
     def name(self) -> str:

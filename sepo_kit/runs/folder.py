@@ -28,6 +28,7 @@ ADAPTER, WEIGHTS = "adapter", "adapter_model.safetensors"  # the folder of what 
 FORMAT = 1
 # Of a request: what a run was made from. Where only these differ, the run is not another one but an old one.
 MADE_FROM = {"code": "by other code", "base_sha256": "from another base"}
+STOPPED = "stopped without saying why (killed, or out of memory?)"
 KEEP = "SEPO_KIT_KEEP"  # environment variable: "1" takes old runs as they are
 
 
@@ -183,7 +184,7 @@ def died(folder: Path | str) -> str:
     except RunError:
         step = ""
     when = f"after step {step}" if step else "before its first step"
-    return f"was stopped without saying why (killed, or out of memory?) {when}"
+    return f"was {STOPPED} {when}"
 
 
 def base_of(folder: Path | str, request: dict[str, Any]) -> str:

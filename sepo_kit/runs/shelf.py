@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, read_json, sweep, write_json
-from sepo_kit.runs.folder import ADAPTER, MANIFEST, base_of, is_aside, read_manifest, step_of
+from sepo_kit.runs.folder import ADAPTER, MANIFEST, STOPPED, base_of, is_aside, read_manifest, step_of
 from sepo_kit.runs.lock import Lock, is_held, left_by_dead
 from sepo_kit.runs.seals import SEAL, problems, sealed
 
@@ -172,7 +172,7 @@ def described(folder: Path | str) -> dict[str, Any]:
     told = {name: request.get(name) for name in ("stage", "game", "seed")}
     status = "being written" if is_held(folder) else manifest["status"]
     if status not in ("being written", "done") and left_by_dead(folder):
-        status = "stopped without saying why (killed, or out of memory?)"
+        status = STOPPED
     if step := step_of(folder):
         told["step"] = step
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

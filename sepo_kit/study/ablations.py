@@ -5,21 +5,19 @@ Published beside the credit study (``mechanism.py``), which crosses mode, horizo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.objective.credit import OWN_HORIZON
 from sepo_kit.study.mechanism import CREDIT_MODES
-from sepo_kit.study.rivals import BASE, RivalTrial, model_trials
+from sepo_kit.study.rivals import BASE, Rivals, RivalStudy
 from sepo_kit.training.settings import SEPOSettings
 
-NAME = "ablations"
 AS_TRAINED = "as trained"
 
 
-def rivals_of(agent: str, game: str, sepo: SEPOSettings) -> dict[str, dict[str, Any]]:
+def rivals_of(agent: str, game: str, sepo: SEPOSettings) -> Rivals:
     """What each rival changes of a profile's settings ``sepo`` on ``game``.
 
     The modes other than ``credited`` differ from it in their baseline as well (the group's own mean, the rollout
@@ -54,30 +52,4 @@ def rivals_of(agent: str, game: str, sepo: SEPOSettings) -> dict[str, dict[str, 
     }
 
 
-def trials(
-    agent: str,
-    games: Sequence[str],
-    seeds: Sequence[int],
-    steps: int | None = None,
-    rivals: Sequence[str] | None = None,
-    bases: Mapping[str, str] | None = None,
-    sepo: Mapping[str, SEPOSettings] | None = None,
-) -> list[RivalTrial]:
-    """All trials of one language model, those of a seed together.
-
-    Parameters
-    ----------
-    steps
-        None: those of ``sepo``.
-    rivals
-        Names of ``rivals_of``; None: all.
-    bases, sepo
-        By game: the warm starts, and the settings that are changed.
-
-    Raises
-    ------
-    ValueError
-        A rival is unknown, or the agent is no language model.
-    """
-    known = {game: rivals_of(agent, game, sepo[game]) for game in games if sepo}
-    return model_trials(agent, games, seeds, known, rivals, bases, sepo, {"steps": steps} if steps else {})
+ABLATIONS = RivalStudy("ablations", rivals_of)

@@ -8,7 +8,8 @@ one lies in a file of its own, so a stopped study goes on where it was.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ WORST = "worst_case"
 COLUMNS = ("step", *TERMS, WORST, "worst_case_upper", "guaranteed")
 BASE = "base"  # in a rival's changes: the model it starts from
 LABELS = ("agent", "game", "rival", "seed")
+Rivals = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -53,62 +55,85 @@ class RivalTrial:
         return folder.with_name(f"{folder.name}.parquet")
 
 
-def table_settings(
-    game: str, rivals: Mapping[str, Mapping[str, Any]], rival: str, **more: Any
-) -> TabularSettings:
-    """What a table is trained with by one of ``rivals``."""
-    return settings_for(game, log_every=EVERY, **{**more, **_of(rivals, rival)})
+@dataclass(frozen=True)
+class RivalStudy:
+    """A study: its rivals, and what all of them share.
 
-
-def model_trials(
-    agent: str,
-    games: Sequence[str],
-    seeds: Sequence[int],
-    known: Mapping[str, Mapping[str, Mapping[str, Any]]],
-    chosen: Sequence[str] | None,
-    bases: Mapping[str, str] | None,
-    sepo: Mapping[str, SEPOSettings] | None,
-    more: Mapping[str, Any],
-    every: int | None = None,
-) -> list[RivalTrial]:
-    """The trials of a language model, those of a seed together.
-
-    Parameters
+    Attributes
     ----------
-    known
-        By game and rival: what is changed of ``sepo``; BASE in it: where to start instead.
-    chosen
-        Rivals to run; None: all.
-    bases, sepo
-        By game: the warm starts, and the settings that are changed.
-    more
+    name
+        Of its files and its folder.
+    rivals
+        (agent, game, a profile's settings) -> by name what each rival changes of a language model's settings; BASE in
+        it: where to start instead of the warm start.
+    usual
+        game -> the rivals that run unless others are asked for; None: all.
+    settings
+        (a profile's settings, game) -> those of the study.
+    shared
         What all rivals change, unless they say otherwise themselves.
-
-    Raises
-    ------
-    ValueError
-        A rival is unknown, or the agent is no language model.
+    of_tables
+        The rivals of a table, by name; empty: the study is one of language models.
+    every
+        Steps between two judgements, where information states are many; None: only before and after.
     """
-    if not bases or not sepo:
-        raise ValueError(
-            f"this study is one of language models, got {agent!r}; give a model of the profile, as pico"
-        )
-    found = []
-    for seed in seeds:
-        for game in games:
-            for rival in chosen or known[game]:
-                changes = {**more, **_of(known[game], rival)}
-                base = changes.pop(BASE, bases[game])
-                found.append(
-                    RivalTrial(agent, game, rival, seed, replace(sepo[game], **changes), base, every)
-                )
-    return found
 
+    name: str
+    rivals: Callable[[str, str, SEPOSettings], Rivals]
+    usual: Callable[[str], Sequence[str]] | None = None
+    settings: Callable[[SEPOSettings, str], SEPOSettings] = lambda sepo, game: sepo
+    shared: Mapping[str, Any] = field(default_factory=dict)
+    of_tables: Rivals = field(default_factory=dict)
+    every: int | None = None
 
-def _of(rivals: Mapping[str, Mapping[str, Any]], rival: str) -> Mapping[str, Any]:
-    if rival not in rivals:
-        raise ValueError(f"rival must be one of {', '.join(rivals)}, got {rival!r}")
-    return rivals[rival]
+    def trials(
+        self,
+        agent: str,
+        games: Sequence[str],
+        seeds: Sequence[int],
+        steps: int | None = None,
+        rivals: Sequence[str] | None = None,
+        bases: Mapping[str, str] | None = None,
+        sepo: Mapping[str, SEPOSettings] | None = None,
+    ) -> list[RivalTrial]:
+        """All trials of one agent, those of a seed together.
+
+        Parameters
+        ----------
+        steps
+            None: those of the study's settings; 400 for a table.
+        rivals
+            Names of rivals; None: the usual ones of a language model, all of a table.
+        bases, sepo
+            By game, for language models: where they start, and a profile's settings.
+
+        Raises
+        ------
+        ValueError
+            A rival is unknown, or the study is one of language models and the agent is none.
+        """
+        if not bases and not self.of_tables:
+            raise ValueError(
+                f"this study is one of language models, got {agent!r}; give a model of the profile, as pico"
+            )
+        more = {**self.shared, **({"steps": steps} if steps else {})}
+        found = []
+        for seed, game in product(seeds, games) if bases else ((s, g) for g in games for s in seeds):
+            if bases:
+                known, start = self.rivals(agent, game, sepo[game]), bases[game]
+                settings = self.settings(sepo[game], game)
+                chosen = rivals or (self.usual(game) if self.usual else known)
+            else:
+                known, start, settings = self.of_tables, TABULAR, settings_for(game, log_every=EVERY)
+                chosen = rivals or known
+            for rival in chosen:
+                if rival not in known:
+                    raise ValueError(f"rival must be one of {', '.join(known)}, got {rival!r}")
+                changes = {**more, **known[rival]}
+                base = changes.pop(BASE, start)
+                settled = replace(settings, **changes)
+                found.append(RivalTrial(agent, game, rival, seed, settled, base, self.every))
+        return found
 
 
 def run_rivals(

@@ -101,3 +101,18 @@ def test_a_signal_is_named(tmp_path):
 def test_the_last_error_of_a_log_is_the_last_that_says_something(tmp_path, log, said):
     (tmp_path / "log").write_text(log)
     assert last_error(tmp_path / "log") == said
+
+
+def test_a_child_of_a_background_job_can_be_interrupted(tmp_path):
+    """A shell has its background jobs ignore interrupts, and programs hand that on."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        child = Child(
+            [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(60)"], tmp_path / "log"
+        )
+        while "up" not in child.log.read_text():
+            assert child.runs(0.02)
+        child.stop(grace=30)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert child.process.returncode == -signal.SIGINT

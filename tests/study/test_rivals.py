@@ -12,9 +12,11 @@ from sepo_kit.games import get_game
 from sepo_kit.models.loading import language_model, load_model
 from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.runs import RunError, read_json
-from sepo_kit.study import ablations, exact_curve, exploiters, late, rivals
+from sepo_kit.study import exact_curve, rivals
+from sepo_kit.study.ablations import ABLATIONS, AS_TRAINED
 from sepo_kit.study.estimators import settings_for, start_of
-from sepo_kit.study.exploiters import RIVALS, of_models
+from sepo_kit.study.exploiters import EXPLOITERS, RIVALS, of_models
+from sepo_kit.study.late import LATE
 from sepo_kit.study.rivals import COLUMNS, RivalTrial, ends, read_rivals, run_rival, run_rivals, write_rivals
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings
@@ -25,14 +27,14 @@ SEPO = SEPOSettings(steps=3, rollouts=2, learning_rate=1e-3, beta=0.0, lora_drop
 @pytest.mark.parametrize("rival", RIVALS)
 @pytest.mark.parametrize("game", ["ipd", "kuhn"])
 def test_every_rival_trains_a_table(rival, game):
-    settings = exploiters.trials("tabular", [game], [0], 1, [rival])[0].settings
+    settings = EXPLOITERS.trials("tabular", [game], [0], 1, [rival])[0].settings
     log = train_tabular(game, settings, 0, start_of(game)).log
     assert log["step"].to_list() == [0, 1] and log["worst_case"].notna().all()
     assert settings.schedule == ("constant" if rival in ("constant step", "self-play renewal") else "linear")
 
 
 def test_a_tables_trial_is_its_training_run_judged_exactly(tmp_path):
-    found = run_rivals(exploiters.trials("tabular", ["kuhn"], [3], 4, ["worst-case"]), tmp_path)
+    found = run_rivals(EXPLOITERS.trials("tabular", ["kuhn"], [3], 4, ["worst-case"]), tmp_path)
     settings = settings_for("kuhn", steps=4, schedule="linear", exploiters="worst-case")
     expected = train_tabular("kuhn", settings, seed=3)
     pd.testing.assert_frame_equal(found[list(COLUMNS[:-2])], expected.log[list(COLUMNS[:-2])])
@@ -41,7 +43,7 @@ def test_a_tables_trial_is_its_training_run_judged_exactly(tmp_path):
 
 
 def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
-    todo = exploiters.trials("tabular", ["kuhn"], [0, 1], 2, ["pool", "population"])
+    todo = EXPLOITERS.trials("tabular", ["kuhn"], [0, 1], 2, ["pool", "population"])
     assert [(t.seed, t.rival) for t in todo] == [
         (0, "pool"),
         (0, "population"),
@@ -57,7 +59,7 @@ def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
 
 def test_an_unknown_rival_is_named():
     with pytest.raises(ValueError, match=r"rival must be one of pool, worst-case, .* got 'fate'"):
-        exploiters.trials("tabular", ["kuhn"], [0], 2, ["fate"])
+        EXPLOITERS.trials("tabular", ["kuhn"], [0], 2, ["fate"])
 
 
 def test_a_language_models_trial_is_judged_apart_from_its_training(tiny_folder, tmp_path):
@@ -98,7 +100,7 @@ def test_a_profiles_settings_become_those_of_the_study():
     assert (many.steps, many.learning_rate, many.beta, many.exploiters_every) == (
         150, plan.learning_rate, plan.beta, 5
     )  # fmt: skip
-    todo = exploiters.trials(
+    todo = EXPLOITERS.trials(
         "pico", ["ipd", "kuhn"], [0], None, None, {"ipd": "a", "kuhn": "b"}, {"ipd": plan, "kuhn": plan}
     )
     assert [(t.game, t.rival, t.base, t.settings.steps) for t in todo] == [
@@ -119,7 +121,7 @@ def test_ends_tell_the_best_and_the_late_peak_of_each_curve():
 
 
 def test_the_table_says_what_it_was_made_with(tmp_path):
-    todo = exploiters.trials("tabular", ["kuhn"], [0, 1], 2, ["pool", "self-play renewal"])
+    todo = EXPLOITERS.trials("tabular", ["kuhn"], [0, 1], 2, ["pool", "self-play renewal"])
     logs = run_rivals(todo, tmp_path / "study")
     data, table, source = write_rivals("exploiters", logs, todo, tmp_path / "study", tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(data), logs)
@@ -141,16 +143,14 @@ def test_an_ablation_differs_from_the_training_in_what_it_says(game):
     plan = get_profile("quick").plan("pico", game).sepo
     todo = {
         trial.rival: trial
-        for trial in ablations.trials("pico", [game], [0], None, None, {game: "warm"}, {game: plan})
+        for trial in ABLATIONS.trials("pico", [game], [0], None, None, {game: "warm"}, {game: plan})
     }
-    assert todo[ablations.AS_TRAINED].settings == plan
+    assert todo[AS_TRAINED].settings == plan
     assert todo["no warm start"].settings == plan
     for name, trial in todo.items():
         assert trial.base == ("pico" if name == "no warm start" else "warm")
         changed = {key for key, value in vars(trial.settings).items() if value != getattr(plan, key)}
-        assert len(changed) == (
-            2 if "to the end" in name else name not in (ablations.AS_TRAINED, "no warm start")
-        )
+        assert len(changed) == (2 if "to the end" in name else name not in (AS_TRAINED, "no warm start"))
     assert todo["weights x 2"].settings.weights.exploit == 2 * get_game(game).spec.weights.exploit
     assert todo["no KL"].settings.beta == 0 < todo["KL as published"].settings.beta
     assert ("own round only" in todo) == (game == "ipd")  # no hand of Kuhn poker depends on another
@@ -158,7 +158,7 @@ def test_an_ablation_differs_from_the_training_in_what_it_says(game):
 
 def test_late_training_is_four_times_as_long_and_three_rivals():
     plans = {game: get_profile("quick").plan("pico", game).sepo for game in ("auction", "kuhn")}
-    todo = late.trials("pico", ["auction", "kuhn"], [0], None, None, {"auction": "a", "kuhn": "b"}, plans)
+    todo = LATE.trials("pico", ["auction", "kuhn"], [0], None, None, {"auction": "a", "kuhn": "b"}, plans)
     assert [(trial.game, trial.rival) for trial in todo] == [
         ("auction", "credited"), ("auction", "grouped"), ("auction", "pool and worst-case"),
         ("kuhn", "credited"), ("kuhn", "grouped"), ("kuhn", "worst-case"),
@@ -167,7 +167,7 @@ def test_late_training_is_four_times_as_long_and_three_rivals():
     assert todo[1].settings.mode == "grouped" and todo[5].settings.exploiters == "worst-case"
 
 
-@pytest.mark.parametrize("study", [ablations, late])
+@pytest.mark.parametrize("study", [ABLATIONS, LATE])
 def test_tables_have_no_such_study(study):
     with pytest.raises(ValueError, match="is one of language models, got 'tabular'"):
         study.trials("tabular", ["kuhn"], [0])

@@ -1,4 +1,4 @@
-"""Where training with one setting changed ends, and four times as long; beside the training as it is."""
+"""The studies of rivals drawn: ablations where they end, late training on its way. Exploiters: ``exploiters.py``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sepo_kit.figures.exploiters import exploiter_curves
 from sepo_kit.figures.look import label, seeds_of
 from sepo_kit.games import get_game
+from sepo_kit.study.rivals import ends
 
 SHOWN = ("safety", "payoff", "worst_case")
 COLORS = sns.color_palette("colorblind")
@@ -23,7 +24,7 @@ def ablation_ends(logs: pd.DataFrame, game: str, agent: str = "pico") -> Figure:
     ``logs``: ``study.rivals.read_rivals``. Where the worst case has bounds only, a line joins them.
     """
     part = logs[(logs["game"] == game) & (logs["agent"] == agent)]
-    last = part[part["step"] == part.groupby(["rival", "seed"])["step"].transform("max")]
+    last = ends(part)
     rivals = list(dict.fromkeys(last["rival"]))
     places = dict(zip(rivals, range(len(rivals))[::-1], strict=True))
     figure, axes = plt.subplots(
