@@ -96,10 +96,10 @@ class Plan:
         """CPU threads of each of its notebooks. A sum in two halves is rounded otherwise than in one piece, so how many
         there are decides the last digits of a run: not the machine, nor what else runs there, but the plan says it.
 
-        Ours: one for pico, whose products are too small to be shared; two for larger models, as the smallest machine
-        has.
+        Ours: one for what a CPU trains, pico and SmolLM2: with two, SmolLM2's notebooks would need both cores of a
+        small machine at once and wait until all others are done. Two for larger models, whose CPU feeds a GPU.
         """
-        return 1 if self.model == PICO else MOST_THREADS
+        return 1 if self.model in (PICO, SMOLLM2) else MOST_THREADS
 
     @property
     def name(self) -> str:
