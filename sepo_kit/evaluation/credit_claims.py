@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
@@ -27,6 +27,7 @@ NEGLIGIBLE = 1e-9  # a shorter mean update is rounding
 RIGHT = 0.5  # the cosine from which a direction counts as right
 MIXED = "shared"  # the mode whose penalty is common to a group
 TRAINING, ESTIMATES = "`data/results/credit-training-*.parquet`", "`data/results/credit-estimates-*.csv`"
+LATE = "`data/results/late-training-*.parquet`"
 
 
 def penalties(training: pd.DataFrame) -> pd.DataFrame:
@@ -55,18 +56,29 @@ def penalty_changes(training: pd.DataFrame, mode: str) -> dict[tuple[str, str], 
 
 
 def late_falls(training: pd.DataFrame, mode: str, horizon: str = "round") -> dict[tuple[str, str], Estimate]:
-    """How far Safety ends below its own peak in runs of ``mode``, over seeds. ``horizon``: what a decision is paid
-    for."""
-    runs = training[
-        (training["horizon"] == horizon)
-        & training["common_random_numbers"].astype(bool)
-        & (training["mode"] == mode)
-    ].sort_values("step")
+    """How far Safety ends below its own peak in runs of ``mode``, by agent and game, over seeds. ``horizon``: what a
+    decision is paid for."""
+    common = training["common_random_numbers"].astype(bool)
+    return _falls(training[(training["horizon"] == horizon) & common & (training["mode"] == mode)])
+
+
+def _falls(runs: pd.DataFrame) -> dict[tuple[str, str], Estimate]:
     found = {}
-    for pair, part in runs.groupby(["agent", "game"], sort=False):
+    for pair, part in runs.sort_values("step").groupby(["agent", "game"], sort=False):
         safety = part.groupby("seed")["safety"]
         found[pair] = over_seeds(list(safety.max() - safety.last()))
     return found
+
+
+def _collapsed(
+    grouped: Mapping[tuple[str, str], Estimate], credited: Mapping[tuple[str, str], Estimate]
+) -> list[tuple[str, str]]:
+    """Where ``grouped`` falls, and beyond its interval further than ``credited``."""
+    return [
+        pair
+        for pair, found in grouped.items()
+        if rises(found) and pair in credited and found.low > credited[pair].value
+    ]
 
 
 def _percent(found: Estimate) -> str:
@@ -140,7 +152,7 @@ def causing_episodes(evidence: Evidence) -> Sequence[str]:
         held if tried else UNTESTABLE,
         f"{samples} sampled updates each, no interval; a direction is called right from a cosine of {RIGHT:g}. What "
         "bends `grouped` is that each group is divided by its own deviation",
-        "larger models; late training to four times the published steps",
+        "larger models",
         f"{ESTIMATES}, {TRAINING}; notebook 07",
     )  # fmt: skip
 
@@ -153,24 +165,30 @@ def late_collapse(evidence: Evidence) -> Sequence[str]:
         theirs.append(
             f"{game} {number(best['safety'])} at step {best['checkpoint']}, {number(last)} at the end"
         )
-    collapsed, lines = [], []
     grouped, credited = (late_falls(evidence.training, mode) for mode in ("grouped", "credited"))
-    for pair, found in grouped.items():
-        lines.append(f"{pair[0]}, {pair[1]}: `grouped` {told(found)}, `credited` {told(credited.get(pair))}")
-        if rises(found) and pair in credited and found.low > credited[pair].value:
-            collapsed.append(f"{pair[0]} in {pair[1]}")
-    tried = [f"{agent} in {game}" for agent, game in grouped]
+    lines = [
+        f"{agent}, {game}: `grouped` {told(found)}, `credited` {told(credited.get((agent, game)))}"
+        for (agent, game), found in grouped.items()
+    ]
     ahead = late_falls(evidence.training, "grouped", "return-to-go")
     lines += ["`grouped` with rounds paid for what follows them too: "
               + ", ".join(f"{a} in {g} {told(one)}" for (a, g), one in ahead.items())] if ahead else []  # fmt: skip
+    longer = {rival: _falls(runs) for rival, runs in evidence.late.groupby("rival", sort=False)}
+    lines += ["as the profiles train, to four times the published steps:"] if longer else []
+    for pair in dict.fromkeys(pair for found in longer.values() for pair in found):
+        each = [f"`{rival}` {told(found[pair])}" for rival, found in longer.items() if pair in found]
+        lines.append(f"{', '.join(pair)}: {', '.join(each)}")
+    late, steady = longer.get("grouped", {}), longer.get("credited", {})
+    collapsed = [*_collapsed(grouped, credited), *_collapsed(late, steady)]
+    names = ([f"{agent} in {game}" for agent, game in pairs] for pairs in (collapsed, [*grouped, *late]))
     return (
         "P2. Standardised per group, the weights between pools vanish, and play collapses late",
         "does not look: it reports the best checkpoint",
         "Safety: " + "; ".join(theirs) + ". It stops early",
         "how far Safety ends below its own peak, each round paid for itself alone:\n" + "\n".join(lines),
-        verdict(collapsed, tried) if tried else UNTESTABLE,
-        f"{seeds(list(grouped.values()))}, {evidence.training['step'].max()} steps; a peak of a noisy curve lies above "
-        "its end by chance, so `grouped` has to fall further than `credited`",
+        verdict(*names),
+        f"{seeds([*grouped.values(), *late.values()])}, {evidence.training['step'].max()} steps; a peak of a noisy "
+        "curve lies above its end by chance, so `grouped` has to fall further than `credited`",
         "larger models",
-        f"{TRAINING}, {P2}; `docs/method.md`, notebook 07",
+        f"{TRAINING}, {LATE}, {P2}; `docs/method.md`, notebook 07",
     )  # fmt: skip

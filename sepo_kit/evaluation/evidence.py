@@ -25,6 +25,7 @@ PROFILES = ("quick", "worst-case", "reasoned", "smollm2", "paper")
 IN_WORDS = "reasoned"  # its agents answer in words: others than those of the same model that do not
 ESTIMATES = ("agent", "game", "mode", "part", "cosine", "norm", "common_random_numbers", "horizon")
 TRAINING = ("agent", "game", "mode", "horizon", "common_random_numbers", "seed", "step", "payoff", "safety")
+LATE = ("agent", "game", "rival", "seed", "step", "safety")
 P1, P2 = "`data/paper/p1_results.csv`", "`data/paper/p2_results.csv`"  # what ``published`` reads, for a page
 
 
@@ -33,8 +34,8 @@ class Evidence:
     """All tables that the claims are judged by.
 
     ``p1``, ``p2``: ``paper.published``. ``ours``: one row per model, game, stage, seed and metric, as in a results
-    file, with ``table``, the name of that file. ``estimates``, ``training``: the mechanism study of every agent.
-    ``reference``: ``published_pools.what_there_was_to_win``.
+    file, with ``table``, the name of that file. ``estimates``, ``training``: the mechanism study of every agent;
+    ``late``: the study of late training. ``reference``: ``published_pools.what_there_was_to_win``.
     """
 
     p1: pd.DataFrame
@@ -42,6 +43,7 @@ class Evidence:
     ours: pd.DataFrame
     estimates: pd.DataFrame
     training: pd.DataFrame
+    late: pd.DataFrame
     reference: pd.DataFrame
 
 
@@ -54,6 +56,7 @@ def read_evidence(results: Path | str = RESULTS, paper: Path | str = PAPER) -> E
         our_results(folder),
         _all(folder, "credit-estimates-*.csv", ESTIMATES),
         _all(folder, "credit-training-*.parquet", TRAINING),
+        _all(folder, "late-training-*.parquet", LATE),
         _all(folder, "reference.csv", REFERENCE),
     )
 

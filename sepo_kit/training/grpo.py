@@ -1,7 +1,7 @@
 """SEPO training through TRL's GRPOTrainer.
 
-One GRPO row is one decision. ``Rollouts`` plays all episodes of a step in lockstep and hands TRL one row per
-decision slot; ``objective/step.py`` says what each decision earns; ``SepoTrainer`` puts that into TRL's loss.
+One GRPO row is one decision, or several that are alike. ``Rollouts`` plays all episodes of a step in lockstep and hands
+TRL its rows; ``objective/step.py`` says what each decision earns; ``SepoTrainer`` puts that into TRL's loss.
 
 All departures from TRL's GRPO:
 - Advantages are the kit's (``credit.py``), not rewards less their group's mean: ``scale_rewards="none"``, ``dr_grpo``.
@@ -19,9 +19,13 @@ All departures from TRL's GRPO:
 - One update a step unless ``updates`` says more, so the probability ratio is 1 and ``clip`` never acts.
 - The reference of the KL penalty changes only where ``renew_reference_every`` says so (``renewal.py``); till then what
   it says of a context is kept from step to step.
-- Slots that an episode did not reach are rows with an all-zero ``env_mask`` and advantage 0. Rows that cannot
-  train (those, and without a KL penalty those of advantage 0) are left out of the forward pass; equal rows go
-  through it once.
+- Decisions of one prompt, one reply and advantages of one sign are one row, whose ``env_mask`` counts them and whose
+  advantage is their mean. That is the same update: the clipped objective is linear in advantages of one sign. So TRL
+  asks for the rows of one group and is given as many as there are, up to whole groups.
+- Rows that are padding have an all-zero ``env_mask`` and advantage 0. Rows that cannot train (those, and without a KL
+  penalty those of advantage 0) are left out of the forward pass.
+- Where TRL scores padded rows in micro-batches, every decision slot has a row, also those that no episode reached;
+  equal ones go through the forward pass once.
 - Where memory runs out, the rows are scored in pieces that are computed again for the backward pass.
 - With several processes, each plays its share of the episodes and all know all of them, so that credit is that
   of the whole batch; gradients are averaged once an update.
@@ -135,7 +139,8 @@ def sepo_trainer(
     )
     rollouts = Rollouts(game, player, settings, seed, opponents)
     rows = rollouts.rows // rollouts.of  # of this process
-    micro = rollouts.style.micro_rows(rows)
+    micro = settings.rollouts if rollouts.folds else rollouts.style.micro_rows(rows)
+    asked = micro if rollouts.folds else rows  # TRL asks for as few as it can, and is given what is laid out
     trainer = SepoTrainer(
         rollouts=rollouts,
         model=loaded.model,
@@ -153,8 +158,8 @@ def sepo_trainer(
             temperature=settings.temperature,
             num_generations=settings.rollouts,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=rows // micro,
-            steps_per_generation=rows // micro,
+            gradient_accumulation_steps=asked // micro,
+            steps_per_generation=asked // micro,
             max_completion_length=rollouts.style.longest_reply(),
             loss_type="dr_grpo",
             scale_rewards="none",
@@ -166,7 +171,7 @@ def sepo_trainer(
         ),
         # The prompt of a row is its slot number; what is asked there depends on the game so far.
         train_dataset=Dataset.from_dict(
-            {"prompt": [str(slot) for slot in range(rows * world().num_processes // settings.rollouts)]}
+            {"prompt": [str(slot) for slot in range(asked * world().num_processes // settings.rollouts)]}
         ),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),

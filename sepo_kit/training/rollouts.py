@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -35,12 +36,26 @@ GLIMPSE_EVERY = 10  # steps, at least
 KEPT = 20_000  # contexts whose reference is kept, about 100 MB
 
 
+@dataclass
+class _Laid:
+    """A row that TRL is given, and the advantages of the decisions it stands for."""
+
+    number: int
+    prompt: tuple[int, ...]
+    reply: tuple[int, ...]
+    advantages: list[float] = field(default_factory=list)
+
+
 class Rollouts:
     """Plays one training step and lays its decisions out as GRPO rows.
 
     Row (group g, slot k, rollout i) is number (g * slots + k) * n + i: the n rows of one TRL group are the
     decisions of n rollouts at the same point of the same match. Only groups the credit mode trains on have rows.
-    Of several processes each gets an equal run of rows, and the matches are dealt out one by one.
+    Where one forward pass takes all of them (``folds``), rows of the same prompt, the same reply and advantages of the
+    same sign are laid out as one, by the number of the first: its mask says how many they are and its advantage is
+    their mean, so that loss, gradient, KL penalty and clipping are what they were. Else a row is laid out for every
+    slot, also for those that no episode reached. Of several processes each gets an equal run of what is laid out, and
+    the matches are dealt out one by one.
 
     Raises
     ------
@@ -76,7 +91,8 @@ class Rollouts:
                 f"{self.of} processes cannot share the {self.rows} rows of a step evenly; use a number of processes "
                 f"that divides {self.rows}, or other rollouts or groups"
             )
-        self.advantages = np.zeros(self.rows // self.of)  # of this process's rows
+        self.advantages = np.zeros(0)  # of the rows that are laid out for this process
+        self.numbers: list[int] = []  # and their numbers
         self.pieces = 1  # in which the episodes are played
         self._warned: set[str] = set()
 
@@ -84,6 +100,12 @@ class Rollouts:
     def rows(self) -> int:
         """GRPO rows of one step."""
         return len(self.groups) * self.slots * self.settings.rollouts
+
+    @cached_property
+    def folds(self) -> bool:
+        """Whether rows that are alike are laid out as one."""
+        rows = self.rows // self.of
+        return self.style.micro_rows(rows) == rows
 
     def __call__(self, prompts: Sequence[str], trainer: GRPOTrainer) -> dict[str, list]:
         """TRL's ``rollout_func``."""
@@ -166,36 +188,48 @@ class Rollouts:
         self.exploiters.go_on_with(state["exploiters"])
 
     def _lay_out(self) -> dict[str, list]:
-        end = [self.player.end_of_reply]
-        count = self.rows
-        columns: dict[str, list] = {
-            "prompt_ids": [end] * count,
-            "completion_ids": [end] * count,
-            "env_mask": [[0]] * count,
-        }
-        advantages = np.zeros(count)
+        laid: dict[Any, _Laid] = {}
         credit, number = self.step.credit, 0
         for match, episode in zip(self.step.matches, self.step.episodes, strict=True):
             for decision in episode.decisions:
                 if credit.trained[number] and match.owner is None:
-                    row = self._row(match, decision)
-                    columns["prompt_ids"][row] = list(decision.prompt_ids)
-                    said = [*decision.completion_ids, *decision.choice_ids]
-                    columns["completion_ids"][row] = said
-                    columns["env_mask"][row] = [1] * len(said)
-                    advantages[row] = credit.advantage[number]
+                    row, advantage = self._row(match, decision), credit.advantage[number]
+                    prompt, reply = decision.prompt_ids, decision.completion_ids + decision.choice_ids
+                    alike = (prompt, reply, np.sign(advantage)) if self.folds else row
+                    laid.setdefault(alike, _Laid(row, prompt, reply)).advantages.append(advantage)
                 number += 1
-        first, last = (count // self.of * n for n in (self.number, self.number + 1))
-        self.advantages = advantages[first:last]
-        return {**{name: column[first:last] for name, column in columns.items()}, "logprobs": None}
+        rows = self._padded(list(laid.values()))
+        mine = rows[len(rows) // self.of * self.number :][: len(rows) // self.of]
+        self.advantages = np.array([np.mean(row.advantages) if row.advantages else 0.0 for row in mine])
+        self.numbers = [row.number for row in mine]
+        return {
+            "prompt_ids": [list(row.prompt) for row in mine],
+            "completion_ids": [list(row.reply) for row in mine],
+            "env_mask": [[len(row.advantages)] * len(row.reply) for row in mine],
+            "logprobs": None,
+        }
 
-    def name_of(self, row: int) -> str:
-        """What this process's ``row`` is, for people."""
-        rest, index = divmod(row + self.number * len(self.advantages), self.settings.rollouts)
+    def _padded(self, laid: list[_Laid]) -> list[_Laid]:
+        """With rows that cannot train: as many as groups of TRL's have and processes share; where none are folded, one
+        for each that no episode reached."""
+        end = (self.player.end_of_reply,)
+        if self.folds:
+            missing = (
+                -len(laid) % (self.settings.rollouts * self.of) if laid else self.settings.rollouts * self.of
+            )
+            return laid + [_Laid(0, end, end) for _ in range(missing)]
+        reached = {row.number: row for row in laid}
+        return [reached.get(number) or _Laid(number, end, end) for number in range(self.rows)]
+
+    def name_of(self, number: int) -> str:
+        """What the row of this ``number`` is, for people."""
+        rest, index = divmod(number, self.settings.rollouts)
         group, slot = divmod(rest, self.slots)
-        pool, opponent, number = list(self.groups)[group]
+        pool, opponent, group_number = list(self.groups)[group]
         turn, move = divmod(slot, self.game.spec.moves_per_round)
-        return f"{pool}/{opponent} group {number} rollout {index} {self.game.spec.unit} {turn} move {move}"
+        return (
+            f"{pool}/{opponent} group {group_number} rollout {index} {self.game.spec.unit} {turn} move {move}"
+        )
 
     def _row(self, match: Match, decision: Decision) -> int:
         slot = decision.round * self.game.spec.moves_per_round + decision.move

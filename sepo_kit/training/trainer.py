@@ -2,9 +2,9 @@
 
 What a step plays and what its rows are is ``rollouts.py``'s, how a style scores them ``styles.py``'s; this is how the
 rows are trained on. Overridden are three public methods of TRL's and transformers' trainers (``training_step``,
-``log``, ``__init__``) and four private ones (``_generate_and_score_completions``, ``_prepare_inputs``,
-``_compute_loss``, ``_get_per_token_logps_and_entropies``), each held by ``tests/training/test_trl_contract.py``. What
-that changes of GRPO is told in ``grpo.py``.
+``log``, ``__init__``) and five private ones (``_generate_and_score_completions``, ``_calculate_rewards``,
+``_prepare_inputs``, ``_compute_loss``, ``_get_per_token_logps_and_entropies``), each held by
+``tests/training/test_trl_contract.py``. What that changes of GRPO is told in ``grpo.py``.
 
 Memory of scoring reasoned replies: (rows, tokens, vocabulary) logits are never held. On token trees they are computed
 for a few positions at a time (``models/scoring.py``), and a pass ends before the next begins
@@ -18,6 +18,7 @@ from __future__ import annotations
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from trl import GRPOTrainer
 
@@ -25,6 +26,7 @@ from sepo_kit.training.memory import Gradients, until_it_fits
 from sepo_kit.training.renewal import REFERENCE
 
 NAMED = 3  # rows an error names
+BY_TOKEN = ("completion_ids", "completion_mask", "tool_mask", "old_per_token_logps", "ref_per_token_logps")
 FOREIGN = ("reward", "frac_reward", "completions/", "tools/")  # what TRL logs of rewards and of padded rows
 
 
@@ -72,10 +74,19 @@ class SepoTrainer(GRPOTrainer):
         output["advantages"] = torch.as_tensor(
             self.rollouts.advantages, dtype=torch.float32, device=device
         )  # (B,)
-        output["row"] = torch.arange(len(output["advantages"]))  # TRL shuffles them
+        output["row"] = torch.tensor(self.rollouts.numbers)  # TRL shuffles them
+        if (
+            output["completion_ids"].shape[1] == 1
+        ):  # of one column TRL logs means over rows, whatever they count
+            output |= {name: pad(output[name], (0, 1)) for name in BY_TOKEN if name in output}
         for name, value in self.rollouts.metrics().items():
             self._metrics["train"][name].append(value)
         return output
+
+    def _calculate_rewards(self, inputs, prompts, completions, completion_ids_list):
+        """None, for every row of all processes: as many as were laid out, however many TRL asked for."""
+        rows = len(completions) * self.accelerator.num_processes
+        return torch.zeros((rows, 1), device=self.accelerator.device)
 
     def log(self, logs, start_time=None) -> None:
         """Without what TRL says of its own rewards: it has none here, the advantages are the kit's."""
@@ -133,15 +144,18 @@ class SepoTrainer(GRPOTrainer):
     def _in_passes(self, model, inputs, mask: Tensor) -> Tensor:
         """The loss, of which the last pass is still to be propagated back: what one pass holds is let go of before the
         next begins."""
-        rows = mask.any(1)
+        rows, whole = (
+            mask.any(1),
+            self.rollouts.rows // self.rollouts.of // self.args.gradient_accumulation_steps,
+        )
         passes = self._passes(inputs, rows)
         log, told, total = self._metrics["train"], {}, 0.0
         for part in passes:
             before = {name: len(values) for name, values in log.items()}
             self._training_rows = rows if len(passes) == 1 else rows[part]
             some = inputs if len(passes) == 1 else _chosen(inputs, part)
-            # TRL divides by the rows it is given, and its means are over the tokens of these.
-            loss = super()._compute_loss(model, some) * (len(some["row"]) / len(rows))
+            # TRL divides by the rows it is given, not by those they stand for; its means are over their tokens.
+            loss = super()._compute_loss(model, some) * (len(some["row"]) / whole)
             self._training_rows = None
             share = 1.0 if len(passes) == 1 else float(mask[part].sum() / mask.sum())
             for name, values in log.items():

@@ -151,6 +151,28 @@ def test_a_late_collapse_is_a_fall_beyond_the_other_modes(published):
     )
 
 
+def late(**falls: list[float]) -> pd.DataFrame:
+    """The study of late training: by rival, how far Safety falls at the end, by seed."""
+    found = [
+        ("u", "ipd", rival, seed, step, safety)
+        for rival, values in falls.items()
+        for seed, value in enumerate(values)
+        for step, safety in ((0, 0.0), (100, 1.0), (400, 1.0 - value))
+    ]
+    return pd.DataFrame(found, columns=list(evidence.LATE))
+
+
+def test_a_late_collapse_may_come_late(published):
+    steady = study(grouped=[0.1, 0.1], credited=[0.1, 0.1])
+    falls = late(grouped=[1.0, 1.1], credited=[0.0, 0.1], **{"worst-case": [0.0, 0.0]})
+    row = judged(published, 6, training=steady, late=falls)
+    assert row["verdict"] == "held only for u in ipd"
+    assert "u, ipd: `grouped` 1.050 (0.415 to 1.685), `credited` 0.050 (-0.585 to 0.685)" in row["this kit"]
+    assert "`worst-case` 0.000" in row["this kit"]
+    none = late(grouped=[0.1, 0.0], credited=[0.1, 0.0])
+    assert judged(published, 6, training=steady, late=none)["verdict"] == NOT_HELD
+
+
 def test_without_our_tables_nothing_is_testable(tmp_path, published):
     empty = read_evidence(tmp_path)
     assert claims.judge(empty)["verdict"].str.contains(UNTESTABLE).all()

@@ -80,6 +80,7 @@ def test_every_trained_decision_has_the_row_of_its_group_slot_and_rollout(
     rollouts, tiny_model, game_id, mode
 ):
     made = rollouts(game_id, mode=mode, groups=2)
+    made.folds = False
     game = made.game
     pools = ("train",) if mode in ("shared", "auxiliary") else ("train", "exploit", "collusive")
     opponents = [(pool, opponent) for pool in pools for opponent in game.spec.pools[pool]]
@@ -108,12 +109,41 @@ def test_every_trained_decision_has_the_row_of_its_group_slot_and_rollout(
             assert set(mask) == {1} and made.advantages[row] == advantage
         else:
             assert set(mask) == {0} and made.advantages[row] == 0
-    assert 0 < len(expected) <= made.rows
+    assert 0 < len(expected) <= made.rows and made.numbers == list(range(made.rows))
+
+
+@pytest.mark.parametrize("game_id", GAMES)
+@pytest.mark.parametrize("mode", MODES)
+def test_folded_rows_stand_for_every_trained_decision_once(rollouts, tiny_model, game_id, mode):
+    made = rollouts(game_id, mode=mode, groups=2)
+    columns = made([""], stepping(tiny_model))
+    credit, expected = made.step.credit, {}
+    decisions = [(e, d) for e in made.step.episodes for d in e.decisions]
+    for number, (episode, decision) in enumerate(decisions):
+        if credit.trained[number] and episode.owner is None:
+            advantage = credit.advantage[number]
+            alike = decision.prompt_ids, decision.completion_ids, float(np.sign(advantage))
+            expected.setdefault(alike, []).append(advantage)
+    rows = zip(*(columns[name] for name in ("prompt_ids", "completion_ids", "env_mask")), strict=True)
+    found = {}
+    for (prompt, reply, mask), advantage in zip(rows, made.advantages, strict=True):
+        if any(mask):
+            (uses,) = set(mask)
+            found[tuple(prompt), tuple(reply), float(np.sign(advantage))] = uses, advantage
+        else:
+            assert advantage == 0 and len(mask) == len(reply)
+    assert {alike: uses for alike, (uses, _) in found.items()} == {k: len(v) for k, v in expected.items()}
+    for alike, (_, advantage) in found.items():
+        assert advantage == pytest.approx(np.mean(expected[alike]), abs=1e-12)
+    assert len(columns["env_mask"]) % made.settings.rollouts == 0
+    assert len(found) <= len(columns["env_mask"]) < len(found) + made.settings.rollouts
+    assert len(made.numbers) == len(columns["env_mask"]) < len(decisions)
 
 
 def test_in_kuhn_poker_some_slots_are_not_reached(rollouts, tiny_model):
-    """So the test above has rows of both kinds."""
+    """So the tests above have rows of both kinds."""
     made = rollouts()
+    made.folds = False
     columns = made([""] * made.rows, stepping(tiny_model))
     masked = sum(not any(mask) for mask in columns["env_mask"])
     assert 0.2 * made.rows < masked < 0.8 * made.rows
@@ -358,6 +388,24 @@ def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(
     assert float(found.norm() / by_hand.norm()) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("changes", [{}, {"updates": 3, "clip": 0.02}], ids=["", "clipped"])
+def test_folding_rows_changes_no_update_and_no_log(made, monkeypatch, changes):
+    """With a KL penalty, and in later updates, where the ratio is not 1 and some tokens are clipped."""
+    settings = {"beta": 0.2, "learning_rate": 3e-2, "groups": 3, **changes}
+    weights, logs = [], []
+    for folds in (True, False):
+        monkeypatch.setattr(Rollouts, "folds", folds)
+        trainer = made("kuhn", **settings)
+        trainer.train()
+        weights.append(torch.cat([p.detach().ravel() for p in trainer.model.parameters() if p.requires_grad]))
+        logs.append([row for row in trainer.state.log_history if "kl" in row])
+    assert float((weights[0] - weights[1]).norm() / weights[1].norm()) < 1e-3
+    for folded, apart in zip(*logs, strict=True):
+        for name in ("loss", "grad_norm", "kl", "entropy", "sepo/payoff"):
+            assert folded[name] == pytest.approx(apart[name], rel=1e-3, abs=1e-6), name
+    assert (max(row["clip_ratio/region_mean"] for row in logs[0]) > 0.01) == bool(changes)
+
+
 def test_trained_log_probabilities_are_those_it_played_with(made):
     """Sampling and training see one policy: the probability ratio begins at 1."""
     trainer = made()
@@ -373,13 +421,13 @@ def test_trained_log_probabilities_are_those_it_played_with(made):
     played = {}
     for decision in (d for e in trainer.rollouts.step.episodes for d in e.decisions):
         played[decision.prompt_ids, decision.completion_ids] = decision.log_prob
-    seen = 0
+    seen = 0  # decisions
     for row in range(len(ids)):
         if inputs["tool_mask"][row].any():
             prompt = tuple(inputs["prompt_ids"][row][inputs["prompt_mask"][row] == 1].tolist())
             reply = tuple(inputs["completion_ids"][row][inputs["completion_mask"][row] == 1].tolist())
             assert float(log_probs[row].sum()) == pytest.approx(played[prompt, reply], abs=1e-4)
-            seen += 1
+            seen += int(inputs["tool_mask"][row, 0])
         else:
             assert not log_probs[row].any() and not entropies[row].any()
     assert seen == sum(len(e.decisions) for e in trainer.rollouts.step.episodes)

@@ -186,6 +186,43 @@ def test_missing_keys_are_refused(trainer):
         trainer(lambda prompts, trainer: {"prompt_ids": [[1]] * 6, "completion_ids": [[2]] * 6}).train()
 
 
+@pytest.mark.parametrize("rows", [2, 4, 10])
+def test_a_rollout_may_give_other_rows_than_it_was_asked_for(trainer, monkeypatch, rows):
+    """As many as whole groups have; rewards must then be as many."""
+    monkeypatch.setattr(Watched, "_calculate_rewards", lambda self, *given: torch.zeros(len(given[2]), 1))
+    rollout = Rollout()
+    own = [float(row) for row in range(rows)]
+    made = trainer(lambda prompts, trainer: rollout([""] * rows, trainer), prompts=3, advantages=own)
+    made.train()
+    (inputs,) = made.inputs
+    found = {number_of(row): a for row, a in zip(rows_of(inputs), inputs["advantages"].tolist(), strict=True)}
+    assert found == dict(enumerate(own))
+    expected = -sum(a * len(Rollout.reply(row)) for row, a in enumerate(own)) / (rows * LONGEST)
+    assert made.losses[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_mask_may_count(trainer):
+    """A row that is masked by n is n rows, in the loss and in what is logged."""
+    counts = [3, 0, 1, 2, 0, 5]
+    masks = [[count] * len(Rollout.reply(row)) for row, count in enumerate(counts)]
+    own = [1.0, 5.0, -2.0, 0.5, -7.0, 3.0]
+    made = trainer(Rollout(masks=masks), advantages=own)
+    made.train()
+    expected = -sum(a * sum(mask) for a, mask in zip(own, masks, strict=True)) / (6 * LONGEST)
+    assert made.losses[0] == pytest.approx(expected, rel=1e-5)
+    inputs = made.inputs[0]
+    model = tiny.model(made.processing_class)
+    total, tokens = 0.0, 0
+    for (prompt, reply), mask in zip(rows_of(inputs), inputs["tool_mask"], strict=True):
+        with torch.no_grad():
+            plain = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1] / TEMPERATURE
+        plain = torch.log_softmax(plain.float(), -1)
+        entropy = -(plain.exp() * plain).sum(-1)
+        total += float((entropy * mask[: len(reply)]).sum())
+        tokens += int(mask[: len(reply)].sum())
+    assert made.state.log_history[0]["entropy"] == pytest.approx(total / tokens, rel=1e-4)
+
+
 def test_extra_columns_reach_reward_functions_row_by_row(trainer):
     told = {}
 
@@ -322,6 +359,7 @@ def test_the_signatures_the_kit_calls_and_overrides():
         "self", "model", "input_ids", "attention_mask", "logits_to_keep", "batch_size", "compute_entropy"
     ]  # fmt: skip
     assert names_of(GRPOTrainer._generate_and_score_completions) == ["self", "inputs"]
+    assert names_of(GRPOTrainer._calculate_rewards)[3] == "completions"
 
 
 def test_generate_single_turn_answers_each_context_once(trainer, tokenizer):
