@@ -413,10 +413,10 @@ def _smollm2_plan(model: str, game: str) -> Plan:
 
 
 def _reasoned_plan(model: str, game: str) -> Plan:
+    # ours: where histories are many, hardly any reply serves two matches, so that every group costs what the first does
+    sepo = SMOLLM2_REASONED_SEPO if _few(game) else replace(SMOLLM2_REASONED_SEPO, groups=2)
     guarded = SMOLLM2_REASONED_WORST_CASE if _few(game) else None
-    return Plan(
-        model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, SMOLLM2_REASONED_SEPO, REASONED, minutes=60, worst_case=guarded
-    )  # fmt: skip
+    return Plan(model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, sepo, REASONED, minutes=60, worst_case=guarded)
 
 
 def _paper_plan(model: str, game: str) -> Plan:
