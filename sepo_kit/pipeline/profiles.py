@@ -413,8 +413,8 @@ def _smollm2_plan(model: str, game: str) -> Plan:
 
 
 def _reasoned_plan(model: str, game: str) -> Plan:
-    # ours: where histories are many, hardly any reply serves two matches, so that every group costs what the first does
-    sepo = SMOLLM2_REASONED_SEPO if _few(game) else replace(SMOLLM2_REASONED_SEPO, groups=2)
+    # ours: where histories are many few replies serve two matches, so that every group costs nearly what the first does
+    sepo = SMOLLM2_REASONED_SEPO if _few(game) else replace(SMOLLM2_REASONED_SEPO, groups=2, steps=20)
     guarded = SMOLLM2_REASONED_WORST_CASE if _few(game) else None
     return Plan(model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, sepo, REASONED, minutes=60, worst_case=guarded)
 
