@@ -14,6 +14,7 @@ ELSEWHERE = {"kills", "killed_batch", "corrupt", "watching"}
 SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - {"common"} - ELSEWHERE)
 # What each must show: a column, and a word of a row.
 SHOWN = {
+    "commands": ("seconds", "make help"),
     "exact": ("times_peer", "OpenSpiel"),
     "lab": ("limit_ms", "slider move"),
     "leduc": ("worst_case", "MCCFR", "pico"),

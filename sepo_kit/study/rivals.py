@@ -7,6 +7,7 @@ one lies in a file of its own, so a stopped study goes on where it was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -47,7 +48,8 @@ class RivalTrial:
 
     def folder(self, root: Path) -> Path:
         """Where the trial lies under the study's folder."""
-        return Path(root) / self.agent / self.game / f"{self.rival.replace(' ', '-')}-seed-{self.seed}"
+        words = re.sub(r"\W+", "-", self.rival)
+        return Path(root) / self.agent / self.game / f"{words}-seed-{self.seed}"
 
     def file(self, root: Path) -> Path:
         """Its log."""

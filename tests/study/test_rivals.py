@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pandas as pd
@@ -18,6 +19,7 @@ from sepo_kit.study.estimators import settings_for, start_of
 from sepo_kit.study.exploiters import EXPLOITERS, RIVALS, of_models
 from sepo_kit.study.late import LATE
 from sepo_kit.study.rivals import COLUMNS, RivalTrial, ends, read_rivals, run_rival, run_rivals, write_rivals
+from sepo_kit.study.studies import STUDIES
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings
 
@@ -60,6 +62,16 @@ def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
 def test_an_unknown_rival_is_named():
     with pytest.raises(ValueError, match=r"rival must be one of pool, worst-case, .* got 'fate'"):
         EXPLOITERS.trials("tabular", ["kuhn"], [0], 2, ["fate"])
+
+
+@pytest.mark.parametrize("study", STUDIES.values(), ids=STUDIES)
+def test_every_trial_has_a_folder_of_a_plain_name(study, tmp_path):
+    games = ("ipd", "kuhn")
+    sepo = {game: get_profile("quick").plan("pico", game).sepo for game in games}
+    todo = study.trials("pico", games, [0, 1], bases=dict.fromkeys(games, "pico"), sepo=sepo)
+    folders = [trial.folder(tmp_path) for trial in todo]
+    assert len(set(folders)) == len(todo) > 4
+    assert all(re.fullmatch(r"[\w-]+", folder.name) for folder in folders)
 
 
 def test_a_language_models_trial_is_judged_apart_from_its_training(tiny_folder, tmp_path):
