@@ -16,6 +16,7 @@ SCRIPTS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - {"common"} - 
 SHOWN = {
     "commands": ("seconds", "make help"),
     "exact": ("times_peer", "OpenSpiel"),
+    "generation": ("kit_per_s", "smollm2"),
     "lab": ("limit_ms", "slider move"),
     "leduc": ("worst_case", "MCCFR", "pico"),
     "reasoned": ("times", "token trees"),
