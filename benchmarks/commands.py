@@ -62,14 +62,16 @@ def main() -> None:
     todo = ["help"] if asked.smoke else [name for name in COMMANDS if name in asked.commands]
     if todo[0] in ("test", "reproduce"):
         todo = ["install", *todo]  # so that it is not in their time
+    file = RESULTS / "commands.json"
+    before = read_json(file)["rows"] if file.exists() and not asked.smoke else []
+    rows = {row["command"]: row for row in before}
     with tempfile.TemporaryDirectory() as folder:
         clone, cache = Path(folder) / "clone", Path(folder) / "cache"
         subprocess.run(["git", "clone", "-q", str(PROJECT), str(clone)], check=True)
-        rows = [timed(target, clone, cache) for target in todo]
-    file = RESULTS / "commands.json"
-    before = read_json(file)["rows"] if file.exists() and not asked.smoke else []
-    kept = [row for row in before if row["command"] not in {new["command"] for new in rows}]
-    conclude("commands", [*kept, *rows], asked.smoke)
+        for target in todo:  # each is written before the next begins, which may fail
+            row = timed(target, clone, cache)
+            rows[row["command"]] = row
+            conclude("commands", list(rows.values()), asked.smoke)
 
 
 if __name__ == "__main__":

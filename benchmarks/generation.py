@@ -25,11 +25,12 @@ from common import conclude, options, seconds
 import sepo_kit as sk
 from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.games.base import POOLS
+from sepo_kit.models import SMOLLM2
 from sepo_kit.models.generation import sample_replies
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel, smollm2_file
+from sepo_kit.models.prefix_cache import shared_length
 
-SMOLLM2 = "smollm2-135m"
 TEMPERATURE, REPLY_TOKENS, REPLIES = 0.8, 18, 8
 NEVER = -1  # no token ends a reply
 
@@ -68,10 +69,11 @@ class LlamaCpp:
         for one in (llama_cpp.llama_sampler_init_temp(TEMPERATURE), llama_cpp.llama_sampler_init_dist(0)):
             llama_cpp.llama_sampler_chain_add(self.sampler, one)
 
-    def replies(self, prompts: Sequence[Sequence[int]], each: int, length: int) -> list[list[int]]:
+    def replies(self, prompts: Sequence[tuple[int, ...]], each: int, length: int) -> list[list[int]]:
         """``each`` replies of ``length`` tokens to every prompt."""
         llama_cpp.llama_memory_clear(self.memory, True)
-        shared = _common(prompts)
+        # What the first and the last of them in order begin with, all do; of each a token is left to read.
+        shared = min(shared_length(min(prompts), max(prompts)), min(map(len, prompts)) - 1)
         self._decode([(token, at, 0, False) for at, token in enumerate(prompts[0][:shared])])
         rows = [(row, prompt) for row, prompt in enumerate(p for p in prompts for _ in range(each))]
         firsts = range(0, len(rows), each)
@@ -114,12 +116,6 @@ class LlamaCpp:
         return llama_cpp.llama_sampler_sample(self.sampler, self.context, place)
 
 
-def _common(prompts: Sequence[Sequence[int]]) -> int:
-    """How many tokens all prompts begin with; of each at least one is left."""
-    least = min(map(len, prompts)) - 1
-    return next((at for at in range(least) if len({p[at] for p in prompts}) > 1), least)
-
-
 def compare(model: LoadedModel, game_id: str, most: int, each: int, length: int, repeats: int) -> dict:
     """One row: replies per second of both."""
     prompts = prompts_of(model, game_id, most)
@@ -135,11 +131,13 @@ def compare(model: LoadedModel, game_id: str, most: int, each: int, length: int,
         "threads": torch.get_num_threads(),
     }
 
-    def ours() -> list[list[int]]:
-        return sample_replies(model.model, asked, uniforms, temperature=TEMPERATURE, end=NEVER)
+    said: list[list[int]] = []
+
+    def ours() -> None:
+        said[:] = sample_replies(model.model, asked, uniforms, temperature=TEMPERATURE, end=NEVER)
 
     row["kit_per_s"] = len(asked) / seconds(ours, repeats)
-    assert {len(reply) for reply in ours()} == {length}
+    assert {len(reply) for reply in said} == {length}
     if llama_cpp is not None:
         cells = sum(map(len, prompts)) + len(asked) * length
         theirs = LlamaCpp(smollm2_file(), len(asked), cells, torch.get_num_threads())

@@ -152,7 +152,7 @@ def causing_episodes(evidence: Evidence) -> Sequence[str]:
         held if tried else UNTESTABLE,
         f"{samples} sampled updates each, no interval; a direction is called right from a cosine of {RIGHT:g}. What "
         "bends `grouped` is that each group is divided by its own deviation",
-        "larger models",
+        "larger models" if len(evidence.late) else "larger models; late training to four times the published steps",
         f"{ESTIMATES}, {TRAINING}; notebook 07",
     )  # fmt: skip
 
@@ -190,5 +190,5 @@ def late_collapse(evidence: Evidence) -> Sequence[str]:
         f"{seeds([*grouped.values(), *late.values()])}, {evidence.training['step'].max()} steps; a peak of a noisy "
         "curve lies above its end by chance, so `grouped` has to fall further than `credited`",
         "larger models",
-        f"{TRAINING}, {LATE}, {P2}; `docs/method.md`, notebook 07",
+        f"{TRAINING}, {LATE + ', ' if longer else ''}{P2}; `docs/method.md`, notebook 07",
     )  # fmt: skip

@@ -6,6 +6,7 @@ A trial is one training run. Every finished trial lies in a file of its own, so 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
@@ -84,8 +85,16 @@ class Trial:
 
     def folder(self, root: Path) -> Path:
         """Where the trial lies under the study's folder."""
-        words = self.variant.name.replace(",", "").replace(" ", "-")
-        return Path(root) / self.agent / self.game / f"{words}-seed-{self.seed}"
+        return Path(root) / self.agent / self.game / f"{plain(self.variant.name)}-seed-{self.seed}"
+
+
+def plain(name: str) -> str:
+    """The name of a variant or a rival as folders have it.
+
+    >>> plain("credit: shared, to the end")
+    'credit-shared-to-the-end'
+    """
+    return re.sub(r"\W+", "-", name)
 
 
 def trials(

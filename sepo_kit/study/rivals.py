@@ -7,7 +7,6 @@ one lies in a file of its own, so a stopped study goes on where it was.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import product
@@ -19,7 +18,7 @@ import pandas as pd
 from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, provenance, read_manifest, replacing, write_json
 from sepo_kit.study.estimators import settings_for, start_of
-from sepo_kit.study.mechanism import EVERY, TABULAR, TERMS, run_all
+from sepo_kit.study.mechanism import EVERY, TABULAR, TERMS, plain, run_all
 from sepo_kit.study.tabular import TabularSettings, train_tabular
 from sepo_kit.training.settings import SEPOSettings
 
@@ -48,8 +47,7 @@ class RivalTrial:
 
     def folder(self, root: Path) -> Path:
         """Where the trial lies under the study's folder."""
-        words = re.sub(r"\W+", "-", self.rival)
-        return Path(root) / self.agent / self.game / f"{words}-seed-{self.seed}"
+        return Path(root) / self.agent / self.game / f"{plain(self.rival)}-seed-{self.seed}"
 
     def file(self, root: Path) -> Path:
         """Its log."""

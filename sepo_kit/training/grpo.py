@@ -6,7 +6,7 @@ TRL its rows; ``objective/step.py`` says what each decision earns; ``SepoTrainer
 All departures from TRL's GRPO:
 - Advantages are the kit's (``credit.py``), not rewards less their group's mean: ``scale_rewards="none"``, ``dr_grpo``.
   In mode ``credited`` all advantages of a step are divided by one scale, that of the whole batch. TRL needs a reward
-  function and gets one that says nothing; what it logs of rewards and of padded rows does not reach our logs.
+  function and gets one that it never asks; what it logs of rewards and of padded rows does not reach our logs.
 - Direct replies are scored within the legal actions: the policy that plays is the constrained decode, so its
   log-probabilities are those that must be differentiated. Equal and overlapping contexts are computed once, which
   sums their gradients.
@@ -139,8 +139,9 @@ def sepo_trainer(
     )
     rollouts = Rollouts(game, player, settings, seed, opponents)
     rows = rollouts.rows // rollouts.of  # of this process
-    micro = settings.rollouts if rollouts.folds else rollouts.style.micro_rows(rows)
-    asked = micro if rollouts.folds else rows  # TRL asks for as few as it can, and is given what is laid out
+    micro = rollouts.style.micro_rows(rows)
+    if rollouts.folds:  # TRL asks for as few rows as it can, and is given what is laid out
+        rows = micro = settings.rollouts
     trainer = SepoTrainer(
         rollouts=rollouts,
         model=loaded.model,
@@ -158,8 +159,8 @@ def sepo_trainer(
             temperature=settings.temperature,
             num_generations=settings.rollouts,
             per_device_train_batch_size=micro,
-            gradient_accumulation_steps=asked // micro,
-            steps_per_generation=asked // micro,
+            gradient_accumulation_steps=rows // micro,
+            steps_per_generation=rows // micro,
             max_completion_length=rollouts.style.longest_reply(),
             loss_type="dr_grpo",
             scale_rewards="none",
@@ -169,9 +170,9 @@ def sepo_trainer(
             **quiet_arguments(settings.updates),
             **tracker_arguments(run),
         ),
-        # The prompt of a row is its slot number; what is asked there depends on the game so far.
+        # Prompts of TRL's are numbers only; what is asked depends on the game so far.
         train_dataset=Dataset.from_dict(
-            {"prompt": [str(slot) for slot in range(asked * world().num_processes // settings.rollouts)]}
+            {"prompt": [str(slot) for slot in range(rows * world().num_processes // settings.rollouts)]}
         ),
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
@@ -190,5 +191,5 @@ def sepo_trainer(
 
 
 def _no_reward(completions, **columns) -> list[float]:
-    """What TRL is told instead of rewards: the advantages are the kit's."""
-    return [0.0] * len(completions)
+    """What TRL must be given, and never asks: ``SepoTrainer`` says what there is instead of rewards."""
+    raise AssertionError("the advantages are the kit's")

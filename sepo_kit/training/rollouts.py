@@ -98,7 +98,7 @@ class Rollouts:
 
     @property
     def rows(self) -> int:
-        """GRPO rows of one step."""
+        """GRPO rows of one step where each decision has its own: what the loss is divided by."""
         return len(self.groups) * self.slots * self.settings.rollouts
 
     @cached_property
@@ -214,9 +214,8 @@ class Rollouts:
         for each that no episode reached."""
         end = (self.player.end_of_reply,)
         if self.folds:
-            missing = (
-                -len(laid) % (self.settings.rollouts * self.of) if laid else self.settings.rollouts * self.of
-            )
+            whole = self.settings.rollouts * self.of
+            missing = -len(laid) % whole or (0 if laid else whole)
             return laid + [_Laid(0, end, end) for _ in range(missing)]
         reached = {row.number: row for row in laid}
         return [reached.get(number) or _Laid(number, end, end) for number in range(self.rows)]
@@ -225,11 +224,9 @@ class Rollouts:
         """What the row of this ``number`` is, for people."""
         rest, index = divmod(number, self.settings.rollouts)
         group, slot = divmod(rest, self.slots)
-        pool, opponent, group_number = list(self.groups)[group]
+        pool, opponent, nth = list(self.groups)[group]
         turn, move = divmod(slot, self.game.spec.moves_per_round)
-        return (
-            f"{pool}/{opponent} group {group_number} rollout {index} {self.game.spec.unit} {turn} move {move}"
-        )
+        return f"{pool}/{opponent} group {nth} rollout {index} {self.game.spec.unit} {turn} move {move}"
 
     def _row(self, match: Match, decision: Decision) -> int:
         slot = decision.round * self.game.spec.moves_per_round + decision.move

@@ -75,9 +75,8 @@ class SepoTrainer(GRPOTrainer):
             self.rollouts.advantages, dtype=torch.float32, device=device
         )  # (B,)
         output["row"] = torch.tensor(self.rollouts.numbers)  # TRL shuffles them
-        if (
-            output["completion_ids"].shape[1] == 1
-        ):  # of one column TRL logs means over rows, whatever they count
+        if output["completion_ids"].shape[1] == 1:
+            # Of one column TRL logs means over rows, whatever these count.
             output |= {name: pad(output[name], (0, 1)) for name in BY_TOKEN if name in output}
         for name, value in self.rollouts.metrics().items():
             self._metrics["train"][name].append(value)
@@ -144,10 +143,8 @@ class SepoTrainer(GRPOTrainer):
     def _in_passes(self, model, inputs, mask: Tensor) -> Tensor:
         """The loss, of which the last pass is still to be propagated back: what one pass holds is let go of before the
         next begins."""
-        rows, whole = (
-            mask.any(1),
-            self.rollouts.rows // self.rollouts.of // self.args.gradient_accumulation_steps,
-        )
+        rows = mask.any(1)
+        whole = self.rollouts.rows // self.rollouts.of // self.args.gradient_accumulation_steps
         passes = self._passes(inputs, rows)
         log, told, total = self._metrics["train"], {}, 0.0
         for part in passes:

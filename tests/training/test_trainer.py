@@ -218,6 +218,7 @@ def test_out_of_memory_in_the_backward_pass_repeats_the_step_too(made, capfd):
     assert trainer.pieces == 4
     first, second = capfd.readouterr().err.splitlines()
     rows = len(trainer.rollouts.numbers)
+    assert 0 < rows < trainer.rollouts.rows == 180
     assert first == f"SEPO kuhn: a step of {rows} rows: out of memory; once more, in 2 pieces"
     assert second.endswith("in 4 pieces")
 
@@ -343,7 +344,7 @@ def test_a_loss_that_is_no_number_names_its_rows(made, monkeypatch):
     ) as error:
         step(trainer)
     assert trainer.broken in str(error.value) and "train/nash group 0 rollout" in trainer.broken
-    assert " hand " in trainer.broken and "\n" not in str(error.value)
+    assert "hand 1 move 0" in trainer.broken and "\n" not in str(error.value)
 
 
 def test_every_row_has_a_name_of_its_own(made):
