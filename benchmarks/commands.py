@@ -2,7 +2,7 @@
 test``, ``make reproduce``.
 
 ``python benchmarks/commands.py`` times all three, ``... commands.py test`` one of them; a row of another commit stays
-until its command is timed again. ``seconds``: of the command alone, since all but the first find the environment
+until its command is timed again. ``--folder`` keeps the clone, with what the commands made, to look at. ``seconds``: of the command alone, since all but the first find the environment
 installed. ``tests``: how many passed. Whatever else runs on the machine is in the times.
 """
 
@@ -56,7 +56,10 @@ def main() -> None:
     parser.add_argument(
         "--smoke", action="store_true", help="make help in place of all three, nothing written"
     )
+    parser.add_argument("--folder", type=Path, help="where to clone to and to keep it (default: nowhere)")
     asked = parser.parse_args()
+    if asked.folder and asked.folder.exists():
+        parser.error(f"--folder: {asked.folder} exists already; name one that does not")
     if unknown := set(asked.commands) - set(COMMANDS):
         parser.error(f"unknown command {', '.join(sorted(unknown))}; known: {', '.join(COMMANDS)}")
     todo = ["help"] if asked.smoke else [name for name in COMMANDS if name in asked.commands]
@@ -65,8 +68,9 @@ def main() -> None:
     file = RESULTS / "commands.json"
     before = read_json(file)["rows"] if file.exists() and not asked.smoke else []
     rows = {row["command"]: row for row in before}
-    with tempfile.TemporaryDirectory() as folder:
-        clone, cache = Path(folder) / "clone", Path(folder) / "cache"
+    with tempfile.TemporaryDirectory() as passing:
+        folder = asked.folder or Path(passing)
+        clone, cache = folder / "clone", folder / "cache"
         subprocess.run(["git", "clone", "-q", str(PROJECT), str(clone)], check=True)
         for target in todo:  # each is written before the next begins, which may fail
             row = timed(target, clone, cache)
