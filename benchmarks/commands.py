@@ -2,8 +2,9 @@
 test``, ``make reproduce``.
 
 ``python benchmarks/commands.py`` times all three, ``... commands.py test`` one of them; a row of another commit stays
-until its command is timed again. ``--folder`` keeps the clone, with what the commands made, to look at. ``seconds``: of the command alone, since all but the first find the environment
-installed. ``tests``: how many passed. Whatever else runs on the machine is in the times.
+until its command is timed again. ``--folder`` keeps the clone, with what the commands made, to look at. ``seconds``: of
+the command alone, since all but the first find the environment installed. ``tests``: how many passed. Whatever else
+runs on the machine is in the times.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "wors
 STAGES = tuple(STAGE_NAMES)
 ROUNDING = 1e-9  # bounds nearer than this are one number
 KEYS = ("model", "game", "stage", "seed")
+# What a number is where the worst case is only known from below.
+BOUNDS = {"worst_case": "at least", "guaranteed": "at most"}
 INTERVALS = ("none", "episodes", "seeds", "seeds and episodes")  # what varies in an interval
 # What a table calls the other metrics is their name.
 HEADINGS = {"worst_case": "worst case", "safety": "Safety", "nra": "NRA", "robust": "Robust"}
@@ -209,14 +211,15 @@ def read_results(files: Sequence[Path | str]) -> pd.DataFrame:
 
 
 def summary(results: pd.DataFrame) -> pd.DataFrame:
-    """Means over seeds: one row per model, game, stage and metric, with value, low, high, n and ``interval``.
+    """Means over seeds: a row per model, game, stage and metric, with value, low, high, n, ``interval`` and ``bound``.
 
     ``interval``: what the 95 % interval is of, one of ``INTERVALS``. Of "episodes" it says nothing about other seeds:
     there is one, as always of the base model. "none": the number is exact, or between bounds that are its low and high.
     With several seeds the interval is that of the mean over seeds (``over_seeds``) and n their number; with one, the
-    result's own.
+    result's own. ``bound``: "at least" where the worst case is what the best adversary found gains, and "at most" where
+    guaranteed Safety is reckoned with it; "" elsewhere.
     """
-    rows = []
+    found, rows = _from_below(results), []
     for (model, game, stage, metric), part in results.groupby(
         ["model", "game", "stage", "metric"], sort=False
     ):
@@ -229,13 +232,22 @@ def summary(results: pd.DataFrame) -> pd.DataFrame:
         else:
             estimate = (defined if len(defined) else part).iloc[0][["value", "low", "high", "n"]].to_dict()
         kind = INTERVALS[2 * (len(defined) > 1) + sampled]
-        rows.append(
-            {"model": model, "game": game, "stage": stage, "metric": metric, **estimate, "interval": kind}
-        )
-    columns = ["model", "game", "stage", "metric", "value", "low", "high", "n", "interval"]
+        bound = BOUNDS.get(metric, "") if (model, game, stage) in found else ""
+        labels = {"model": model, "game": game, "stage": stage, "metric": metric}
+        rows.append({**labels, **estimate, "interval": kind, "bound": bound})
+    columns = ["model", "game", "stage", "metric", "value", "low", "high", "n", "interval", "bound"]
     frame = pd.DataFrame(rows, columns=columns)
     frame["stage"] = pd.Categorical(frame["stage"], STAGES, ordered=True)
     return frame.sort_values(["model", "game", "stage"], kind="stable").reset_index(drop=True)
+
+
+def _from_below(results: pd.DataFrame) -> set[tuple[str, str, str]]:
+    """The model, game and stage of the agents whose worst case, of some seed at least, is what an adversary gains: not
+    exact, and not estimated within bounds on both sides."""
+    worst = results[(results["metric"] == "worst_case") & results["value"].notna()]
+    above, below = worst["high"] - worst["value"], worst["value"] - worst["low"]
+    found = worst[above.isna() | ((above > ROUNDING) & ~(below > ROUNDING))]
+    return set(found[["model", "game", "stage"]].itertuples(index=False, name=None))
 
 
 def table(results: pd.DataFrame) -> pd.DataFrame:
@@ -319,13 +331,13 @@ def text_table(results: pd.DataFrame) -> str:
     shown = table(results)
     numbers = [HEADINGS.get(name, name) for name in METRICS]
     shown[numbers] = shown[numbers].map(lambda v: "-" if pd.isna(v) else f"{round(v, 3) + 0.0:.3f}")
-    worst = results[(results["metric"] == "worst_case") & results["value"].notna()]
-    open_ended = worst[(worst["high"] - worst["low"]).fillna(1.0) > ROUNDING]
-    bounded = set(open_ended[["model", "game", "stage"]].itertuples(index=False, name=None))
+    found = _from_below(results)
     for place, row in shown.iterrows():
-        if (row["model"], row["game"], row["stage"]) in bounded:
-            shown.loc[place, "worst case"] = f"at least {row['worst case']}"
-            shown.loc[place, "guaranteed"] = f"at most {row['guaranteed']}"
+        if (row["model"], row["game"], row["stage"]) in found:
+            for metric, bound in BOUNDS.items():
+                shown.loc[place, HEADINGS.get(metric, metric)] = (
+                    f"{bound} {row[HEADINGS.get(metric, metric)]}"
+                )
     return shown.to_string(index=False)
 
 

@@ -90,6 +90,13 @@ def values_and_errors(rows: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.nd
     return values, errors, np.isfinite(low) & np.isfinite(high) & (high - low > NO_INTERVAL)
 
 
+def signs(rows: pd.DataFrame) -> list[str]:
+    """Of N rows of ``evaluation.results.summary`` the sign of those that are bounds: ≥, ≤ or nothing."""
+    if "bound" not in rows:
+        return [""] * len(rows)
+    return [{"at least": "≥", "at most": "≤"}.get(bound, "") for bound in rows["bound"]]
+
+
 def seeds_of(rows: pd.DataFrame) -> str:
     """How many seeds there are in ``rows``, for a title."""
     count = rows["seed"].nunique()

@@ -95,7 +95,8 @@ def _beside_paper(source: Source) -> Drawn:
 
 
 def _training(source: Source, model: str, game: str, stage: str) -> Drawn:
-    return training.training_curves(source.data, game, stage=stage.lstrip("-") or "sepo"), source.data
+    stage, model = stage.lstrip("-") or "sepo", model.replace("--", "/")
+    return training.training_curves(source.data, game, stage=stage, model=model), source.data
 
 
 def _kuhn_policies(source: Source) -> Drawn:

@@ -11,12 +11,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.figures.look import PALETTE, SHOWN, label, values_and_errors
+from sepo_kit.figures.look import PALETTE, SHOWN, label, signs, values_and_errors
 from sepo_kit.games import GAMES, get_game
 
 
 def stage_terms(summary: pd.DataFrame, model: str, game: str) -> Figure:
-    """The stages side by side, one small panel per metric, with intervals.
+    """The stages side by side, one small panel per metric, with intervals; ≥ and ≤ where a number is a bound.
 
     ``summary`` is ``evaluation.results.summary``. Metrics that are not defined in the game are left out.
     """
@@ -42,6 +42,13 @@ def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
     axis.errorbar(
         np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
     )
+    for place, sign in enumerate(signs(rows)):
+        if sign and np.isfinite(values[place]):
+            up = values[place] >= 0
+            reach = (errors[1, place] if up else -errors[0, place]) if drawn[place] else 0.0
+            style = {"textcoords": "offset points", "ha": "center", "va": "bottom" if up else "top"}
+            axis.annotate(sign, (place, values[place] + reach), (0, 2 if up else -2), **style)
+            axis.margins(y=0.15)
     axis.axhline(0, color="black", linewidth=0.8)
     if not values.any():
         axis.set_ylim(-0.05, 1.0)  # that it is 0 is seen on a scale of its own only
@@ -124,7 +131,7 @@ def worst_cases(summary: pd.DataFrame) -> pd.DataFrame:
 
 def pool_and_worst_case(summary: pd.DataFrame) -> Figure:
     """What the exploit pool gains on each stage (light) beside what the best adversary does (dark), a panel per model
-    and game, each in its own unit."""
+    and game, each in its own unit; ≥ where that adversary is the best that was found."""
     rows = worst_cases(summary)
     pairs = list(rows[["model", "game"]].drop_duplicates().itertuples(index=False, name=None))
     columns = min(3, len(pairs))
@@ -150,10 +157,10 @@ def pool_and_worst_case(summary: pd.DataFrame) -> Figure:
                 places[drawn], values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
             )
             tops = values + np.where(drawn, errors[1], 0.0)
-            for place, value, top in zip(places, values, tops, strict=True):
+            for place, value, top, sign in zip(places, values, tops, signs(found), strict=True):
                 if np.isfinite(value):
                     axis.annotate(
-                        f"{value:.3f}", (place, top), (0, 2), textcoords="offset points", ha="center",
+                        f"{sign}{value:.3f}", (place, top), (0, 2), textcoords="offset points", ha="center",
                         va="bottom", fontsize="x-small",
                     )  # fmt: skip
         axis.axhline(0, color="black", linewidth=0.8)

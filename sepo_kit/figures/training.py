@@ -30,13 +30,18 @@ CURVE_NAMES = {
 
 
 def training_curves(
-    metrics: pd.DataFrame, game: str, smooth: int = 5, steps: int | None = None, stage: str = "sepo"
+    metrics: pd.DataFrame,
+    game: str,
+    smooth: int = 5,
+    steps: int | None = None,
+    stage: str = "sepo",
+    model: str = "",
 ) -> Figure:
     """What training logged at each step, one panel per quantity; thin: seeds (running mean of ``smooth``
     steps), thick: their mean.
 
     ``metrics``: columns step, seed and those of ``metrics.jsonl``. ``steps``: how many there will be, where training
-    still goes on. ``stage``: "sepo", or "worst-case" for training against best responses.
+    still goes on. ``stage``: "sepo", or "worst-case" for training against best responses. ``model``: for the title.
     """
     spec = get_game(game).spec
     curves = [c for c in CURVES if c != "sepo/collusion" or spec.pools.collusive]
@@ -60,7 +65,8 @@ def training_curves(
             CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit), fontsize="small"
         )
     against = " against best responses" if stage == "worst-case" else " training"
-    figure.suptitle(f"{spec.title}: SEPO{against}, sampled on the training pools ({seeds_of(metrics)})")
+    who = ", ".join(name for name in (spec.title, model) if name)
+    figure.suptitle(f"{who}: SEPO{against}, sampled on the training pools ({seeds_of(metrics)})")
     return figure
 
 

@@ -9,6 +9,7 @@ import pytest
 from finished import evaluation
 
 import sepo_kit as sk
+from sepo_kit import figures
 from sepo_kit.evaluation.results import (
     EvaluationSettings,
     by_opponent,
@@ -120,6 +121,31 @@ def test_a_summary_says_what_its_intervals_are_of(tmp_path):
         ("other", "base"): "none", ("other", "sepo"): "seeds",
     }  # fmt: skip
     assert means.loc[("pico", "sepo", "worst_case"), "interval"] == "seeds"  # nobody sampled it
+
+
+BOUNDED = {"exact": (0.5, 0.5), "found": (0.4, None), "between": (0.5, 0.7), "estimated": (0.4, 0.6)}
+
+
+def test_a_summary_says_which_worst_cases_are_bounds():
+    """What an adversary gains is a lower bound; what is estimated within bounds, as of replies in words, is none."""
+    rows = [
+        {"model": model, "game": "ipd", "stage": "sepo", "seed": 0, "metric": metric, "value": 0.5, "low": low,
+         "high": high, "n": 0}
+        for model, (low, high) in BOUNDED.items()
+        for metric in ("worst_case", "guaranteed", "payoff")
+    ]  # fmt: skip
+    results = pd.DataFrame(rows).astype({"high": float})
+    bounds = summary(results).pivot(index="model", columns="metric", values="bound")
+    assert bounds.loc[["exact", "estimated"]].eq("").all(axis=None) and bounds["payoff"].eq("").all()
+    assert bounds.loc[["found", "between"], "worst_case"].eq("at least").all()
+    assert bounds.loc[["found", "between"], "guaranteed"].eq("at most").all()
+    lines = {line.split()[0]: line for line in text_table(results).splitlines()[1:]}
+    assert {name for name, line in lines.items() if "at least 0.500" in line} == {"found", "between"}
+    drawn = figures.stage_terms(summary(results), "found", "ipd")
+    assert [text.get_text() for axis in drawn.axes for text in axis.texts] == ["≤", "≥"]
+    drawn = figures.pool_and_worst_case(summary(results))
+    shown = {a.get_title().split(",")[0]: a.texts[0].get_text() for a in drawn.axes if a.get_visible()}
+    assert shown == {"exact": "0.500", "found": "≥0.500", "between": "≥0.500", "estimated": "0.500"}
 
 
 def test_the_interval_over_seeds_takes_in_that_over_their_episodes(tmp_path):
