@@ -121,8 +121,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     evaluate.add_argument(
         "--opponent", nargs="+", metavar="NAME",
-        help="play against these alone: a strategy id, self, worst-case, run:PATH[@STEP], model:NAME, "
-        "endpoint:NAME",
+        help="play against these alone: a strategy id, self, worst-case, fitted, axelrod:NAME, run:PATH[@STEP], "
+        "model:NAME, endpoint:NAME",
     )  # fmt: skip
     for pool in POOLS:
         evaluate.add_argument(
@@ -240,7 +240,9 @@ def _parser() -> argparse.ArgumentParser:
         "study", help="the studies: every credit mode and more, several seeds (hours)"
     )
     study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
-    study.add_argument("--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME")
+    study.add_argument(
+        "--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME", help="default: ipd kuhn"
+    )
     study.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
     instead = study.add_mutually_exclusive_group()
     for name, about in (
@@ -611,16 +613,20 @@ def _data(options: argparse.Namespace) -> None:
 
 
 def _init(options: argparse.Namespace) -> None:
-    from sepo_kit.runs.project import init
+    from sepo_kit.runs.project import PROJECT, init, is_checkout
     from sepo_kit.training.demonstrations import write_corpus
 
     corpus = options.folder / "data" / "sft"  # no wheel has it: it is made, the same everywhere
     if corpus.exists():
         raise ValueError(f"{corpus} is there already; name a folder without a project")
     written = [*init(options.folder), *write_corpus(corpus)]
-    print(
-        f"{len(written)} files in {options.folder}. Now: cd {options.folder} && sepo-kit reproduce --profile smoke"
-    )
+    told = f"{len(written)} files in {options.folder}"
+    if is_checkout():
+        print(
+            f"{told}. The commands of this checkout go on working in {PROJECT}; those of a wheel work there."
+        )
+    else:
+        print(f"{told}. Now: cd {options.folder} && sepo-kit reproduce --profile smoke")
 
 
 def _games(options: argparse.Namespace) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
+from scipy.special import stdtrit
 
 from sepo_kit.adversaries.play import play
 from sepo_kit.engine.policy import NoDistribution, Policy
@@ -21,7 +21,7 @@ FRESH = "measured"  # the pool label of these episodes, so that their draws are 
 @dataclass(frozen=True)
 class Gain:
     """How much more than the agent an adversary earns per round (per hand in Kuhn poker), in the game's payoff unit:
-    the mean over ``n`` episodes with its 95 % interval, by the normal approximation."""
+    the mean over ``n`` episodes with its 95 % interval, by Student's t."""
 
     value: float
     low: float
@@ -45,9 +45,14 @@ def measured_gain(
     """
     if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 2:
         raise ValueError(f"episodes must be a whole number >= 2, got {episodes!r}")
-    leads = leads_of(get_game(game), agent, adversary, episodes, seed)
-    mean = float(leads.mean())
-    half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * float(leads.std(ddof=1)) / math.sqrt(episodes)
+    return gain_of(leads_of(get_game(game), agent, adversary, episodes, seed))
+
+
+def gain_of(leads: np.ndarray) -> Gain:
+    """The mean of what an adversary gained in each of E >= 2 episodes, shape (E,), with Student's interval."""
+    mean, episodes = float(leads.mean()), len(leads)
+    quantile = float(stdtrit(episodes - 1, 0.5 + CONFIDENCE / 2))
+    half = quantile * float(leads.std(ddof=1)) / math.sqrt(episodes)
     return Gain(mean, mean - half, mean + half, episodes)
 
 

@@ -53,6 +53,7 @@ def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> 
     'tit-for-tat'
     """
     game = get_game(game)
+    require_known(game, name)
     if name in game.strategies:
         return scripted(game, name)
     if name in WORDS:
@@ -61,12 +62,17 @@ def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> 
                 f"{name!r} is an opponent of an agent, and there is none; name a strategy or a run"
             )
         return WORDS[name](game, agent)
-    prefix, colon, rest = name.partition(":")
-    if colon and rest and prefix in PREFIXES:
-        return PREFIXES[prefix](game, rest, how)
-    raise ValueError(
-        f"unknown strategy {name!r} in {game.spec.id}; known: {', '.join(game.strategies)}; or {ALLOWED}"
-    )
+    prefix, _, rest = name.partition(":")
+    return PREFIXES[prefix](game, rest, how)
+
+
+def require_known(game: Game, name: str) -> None:
+    """ValueError unless ``name`` is one of the grammar; whether what it names is there is seen when it is found."""
+    prefix, _, rest = name.partition(":")
+    if name not in game.strategies and name not in WORDS and not (rest and prefix in PREFIXES):
+        raise ValueError(
+            f"unknown strategy {name!r} in {game.spec.id}; known: {', '.join(game.strategies)}; or {ALLOWED}"
+        )
 
 
 def resolve_all(

@@ -290,10 +290,12 @@ def _again(decisions: pd.DataFrame, rounds: pd.DataFrame, match: Match) -> Sitti
     try:
         sitting = replayed(
             get_game(first["game"]), match, mine["action"].tolist(), int(first["seed"]), answers=answers or None,
-            step=int(first["step"]) - 1 if training else 0, common_random_numbers=training,
+            step=int(first["step"]) - 1 if training else 0,
+            common_random_numbers=training and bool(first.get("common_random_numbers", True)),
         )  # fmt: skip
-        own = sitting.episode().own
+        own, seen = sitting.episode().own, [turn.seen.key for turn in sitting.turns if turn.seat == 0]
         same = own == rounds["own"].tolist() and [own[int(r)] for r in mine["round"]] == mine["own"].tolist()
+        same = same and seen == mine["information"].tolist()
     except (ValueError, IndexError):
         same = False
     if not same:

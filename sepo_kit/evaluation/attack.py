@@ -29,7 +29,7 @@ from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, Pools
 from sepo_kit.models import PICO
 from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers
-from sepo_kit.runs import Run, append_line, read_json, read_lines, write_json
+from sepo_kit.runs import Run, append_line, keep_lines, read_json, read_lines, write_json
 from sepo_kit.study.tabular import Logits, sampled_gradient
 from sepo_kit.training.settings import SEPOSettings
 
@@ -183,6 +183,8 @@ def _learn_to_attack(run: Run, agent: Policy, game: Game, settings: AdversarySet
         kept = read_json(run.path / STATE, dict, {"step": int, "logits": dict})
         begin = kept["step"]
         logits.logits = {label: np.array(values, dtype=float) for label, values in kept["logits"].items()}
+    if not run.done:
+        _mend_curve(run)
     for step in range(begin, 0 if run.done else settings.steps + 1):
         if step % settings.check_every == 0 or step == settings.steps:
             _check(run, game, agent, logits, settings, seed, step)
@@ -205,13 +207,15 @@ def _train_model(
     run = train_sepo(settings.base, attacked, folder, sepo, seed, opponents={agent.name: agent})
     a_step = sepo.rollouts * sepo.groups
     checked = {row["step"] for row in read_lines(run.path / CURVE, {"step": int})}
-    for step in (0, *kept_steps(run.path)):
-        if step not in checked:
-            learner = load_model(run.path, step=step) if step else load_model(settings.base)
-            found = measured_gain(
-                game, agent, language_model(learner, game, style=sepo.style), settings.check_episodes, seed
-            )
-            _note(run, step, step * a_step, found)
+    missing = [step for step in (0, *kept_steps(run.path)) if step not in checked]
+    if missing:
+        _mend_curve(run)
+    for step in missing:
+        learner = load_model(run.path, step=step) if step else load_model(settings.base)
+        found = measured_gain(
+            game, agent, language_model(learner, game, style=sepo.style), settings.check_episodes, seed
+        )
+        _note(run, step, step * a_step, found)
     return Attack(language_model(load_model(run.path), game, name=LEARNER), _curve(run))
 
 
@@ -224,6 +228,11 @@ def _curve(run: Run) -> pd.DataFrame:
     return pd.DataFrame(read_lines(run.path / CURVE, {"step": int})).drop_duplicates(
         "step", keep="last", ignore_index=True
     )
+
+
+def _mend_curve(run: Run) -> None:
+    """Drop a last line that was cut short, which the next would continue."""
+    keep_lines(run.path / CURVE, lambda row: True)
 
 
 def _note(run: Run, step: int, episodes: int, found: Gain) -> None:

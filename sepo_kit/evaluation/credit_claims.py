@@ -50,8 +50,9 @@ def penalty_changes(training: pd.DataFrame, mode: str) -> dict[tuple[str, str], 
     for pair, part in ends.groupby(["agent", "game"], sort=False):
         wide = part.pivot(index="seed", columns="mode", values="penalty")
         if {mode, MIXED} <= set(wide):
-            against = (100 * (wide[mode] - wide[MIXED]) / wide[MIXED].mean()).dropna()
-            found[pair] = over_seeds(list(against))
+            against, whole = (wide[mode] - wide[MIXED]).dropna(), wide[MIXED].mean()
+            if len(against) and whole:  # of nothing there is no share
+                found[pair] = over_seeds(list(100 * against / whole))
     return found
 
 

@@ -115,7 +115,7 @@ def evaluate(
     exact
         Enumerate instead of sampling. The agent must state distributions.
     worst_case
-        How far to look for the worst case: "none", "quick" or "search", as in ``find_worst_case``.
+        How far to look for the worst case: "none", "quick", "search" or "bounds", as in ``find_worst_case``.
     control_variate
         Take out of sampled payoffs and harms what the luck of nature's draws explains (``luck``). Measured with 100
         episodes: in the auction it is worth 1.5 to 2.1 times the episodes in payoff and 1.0 to 1.5 in Safety, in Kuhn

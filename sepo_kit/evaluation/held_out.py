@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from sepo_kit.adversaries.gain import CONFIDENCE, FRESH
+from sepo_kit.adversaries.gain import FRESH, gain_of
 from sepo_kit.adversaries.play import play
 from sepo_kit.adversaries.suites import suite as members_of
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted
@@ -91,9 +89,8 @@ def held_out(
             found[adversary + words] = payoffs
     rows = []
     for adversary, (own, their) in found.items():
-        lead = their - own
-        half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * lead.std(ddof=1) / math.sqrt(episodes)
-        rows.append((adversary, own.mean(), lead.mean(), lead.mean() - half, lead.mean() + half, episodes))
+        gain = gain_of(their - own)
+        rows.append((adversary, own.mean(), gain.value, gain.low, gain.high, episodes))
     frame = pd.DataFrame(rows, columns=["adversary", "payoff", "gain", "low", "high", "episodes"])
     frame = frame.sort_values("gain", ascending=False, kind="stable", ignore_index=True)
     return HeldOut(agent.name, game.spec.id, suite if isinstance(suite, str) else "given", frame)

@@ -24,7 +24,8 @@ def episodes_needed(found: Report | pd.DataFrame, width: float) -> pd.DataFrame:
     Parameters
     ----------
     found
-        What ``evaluate`` found, or rows as ``Report.to_frame`` and ``read_results`` give them, of the games' own pools.
+        What ``evaluate`` found, or rows as ``Report.to_frame`` and ``read_results`` give them, of the games' own pools
+        and of play: where an agent was asked for replies instead, n counts those, and episodes do not follow.
     width
         In the metric's unit: payoff per round (per hand in Kuhn poker), Safety in scaled payoff, a rate as a share.
 
@@ -36,7 +37,7 @@ def episodes_needed(found: Report | pd.DataFrame, width: float) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        ``width`` is not above 0.
+        ``width`` is not above 0, or the report is of replies.
 
     >>> import sepo_kit as sk
     >>> found = sk.evaluate(sk.scripted(sk.get_game("kuhn"), "nash"), "kuhn", episodes=50)
@@ -47,6 +48,11 @@ def episodes_needed(found: Report | pd.DataFrame, width: float) -> pd.DataFrame:
     require_width(width)
     if isinstance(found, Report):
         met = len({(episode.pool, episode.opponent) for episode in found.episodes})
+        if not met and found.estimates["payoff"].n:
+            raise ValueError(
+                f"{found.agent} was asked for replies, not played: the width of these intervals goes with replies=...; "
+                "evaluate with replies=0 to plan by episodes"
+            )
         rows, opponents = found.to_frame(), {found.game: met}
     else:
         rows, opponents = found, {game: len(get_game(game).opponents) for game in found["game"].unique()}

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.figures.look import label, seeds_of
 from sepo_kit.games import get_game
+from sepo_kit.objective.limits import LIMITED
 
 MODE_COLORS = dict(
     zip(
@@ -24,7 +25,7 @@ MODE_COLORS = dict(
 def gradient_cosines(study: pd.DataFrame, title: str) -> Figure:
     """Cosine of the mean estimate to the exact gradient, payoff part and penalty part, by credit mode.
 
-    ``study``: ``training.study.estimator_study``. An estimate that is zero has no direction and is marked so.
+    ``study``: ``study.estimators.estimator_study``. An estimate that is zero has no direction and is marked so.
     """
     figure, axes = plt.subplots(
         1, 2, figsize=(1 + 1.8 * study["mode"].nunique(), 3.2), sharey=True, layout="constrained"
@@ -63,7 +64,7 @@ def credit_curves(
 ) -> Figure:
     """Safety, exploit and collusion over training by variant: mean over seeds; band: 95 % interval of the mean.
 
-    ``logs``: columns game, variant, seed, step and the terms, as ``training.study.training_study`` gives. Columns
+    ``logs``: columns game, variant, seed, step and the terms, as ``study.estimators.training_study`` gives. Columns
     that are 0 throughout are left out. One seed, and two, have no band.
     """
     part = logs[logs["game"] == game]
@@ -88,7 +89,7 @@ def credit_curves(
 def credit_ends(logs: pd.DataFrame, game: str) -> Figure:
     """Safety at the end of training for every mode, horizon and kind of draws; bars: 95 % interval over seeds.
 
-    ``logs``: ``training.mechanism.run_study``; one panel per agent.
+    ``logs``: ``study.mechanism.run_study``; one panel per agent.
     """
     part = logs[logs["game"] == game]
     last = part[part["step"] == part.groupby("agent")["step"].transform("max")]
@@ -142,7 +143,7 @@ def dual_ascent(log: pd.DataFrame, game: str, limits: dict[str, float]) -> Figur
     for name, color in zip(limits, sns.color_palette("colorblind"), strict=False):
         axes[0].plot(log["step"], log[name], color=color, label=name)
         axes[0].axhline(limits[name], color=color, linestyle="--", linewidth=1)
-        axes[1].plot(log["step"], log[f"weight_{name}"], color=color, label=name)
+        axes[1].plot(log["step"], log[f"weight_{LIMITED[name]}"], color=color, label=name)
     axes[0].set_ylabel("term (dashed: its limit)")
     axes[1].set_ylabel("weight of the penalty")
     for axis in axes:

@@ -174,7 +174,7 @@ DRAWN_BY: tuple[tuple[str, Callable[..., Drawn]], ...] = (
     (rf"wordings-(.+)-{GAME}-(.+)", _wordings),
     ("pool-and-worst-case-(.+)", _pool_and_worst_case),
     (rf"payoff-and-worst-case-{GAME}-(.+)", _payoff_and_worst_case),
-    ("beside-equilibria-(.+)", _beside_equilibria),
+    ("beside-equilibria-kuhn-(.+)", _beside_equilibria),
     ("adversary-kuhn-(.+)", _adversary),
 )
 

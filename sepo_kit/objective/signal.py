@@ -55,7 +55,7 @@ def silent_penalties(spec: GameSpec, weights: Weights, spreads: dict[str, float]
     pools = {
         "exploit": spec.pools.exploit,
         "collusion": spec.pools.collusive,
-        "externality": spec.pools.train,
+        "externality": (*spec.pools.train, *spec.pools.exploit),
     }
     return [
         name

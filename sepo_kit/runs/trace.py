@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ STUDIES = {
     "credit": "sepo-kit study {agent}",
     **{name: f"sepo-kit study {{agent}} --{name}" for name in ("exploiters", "ablations", "late")},
 }
+
+STUDIED = {"games": {"ipd", "kuhn"}, "seeds": 5}  # what such a command takes where it is told nothing else
 
 # What the names of files end with that a result or a table comes with.
 OF_TABLE = (".rounds", "-policies", "-differences")
@@ -67,8 +70,8 @@ def _words(link: dict[str, Any]) -> str:
 def trace(file: Path | str, source: Path | str | None = None, row: Mapping[str, str] | None = None) -> Trace:
     """Where ``file`` comes from: a picture, its data, a table, a result, a run folder or a file in one.
 
-    ``source``: of a picture, the JSON file of the table it was drawn from, where it does not lie beside it. ``row``: of
-    a table, cells by column: only what these rows come from, such as {"model": "pico", "stage": "sepo"}.
+    ``source``: of a picture, the table it was drawn from or that table's JSON file, where neither lies beside it.
+    ``row``: of a table, cells by column: only what these rows come from, as {"model": "pico", "stage": "sepo"}.
 
     Raises
     ------
@@ -82,7 +85,10 @@ def trace(file: Path | str, source: Path | str | None = None, row: Mapping[str, 
         if (folder / MANIFEST).exists():
             return _of_run(file, folder)
     rows = chosen(read_rows(file), row, file) if row else []
-    told = Path(source) if source else _told_by(file)
+    told = _told_by(file) if source is None else Path(source)
+    if not told.exists():
+        raise RunError(f"{told} is missing; name a table or its JSON file with --source")
+    told = told if told.suffix == ".json" else _told_by(told)
     value = read_json(told, dict)
     whole = all(isinstance(value.get(name, {}), dict) for name in ("files", "settings"))
     if whole and _is_result(value):
@@ -112,21 +118,27 @@ def _told_by(file: Path) -> Path:
     """The JSON file that says where ``file`` comes from: beside it, or for a picture or its data the table of its
     project, ``data/results/NAME.json``, whose agents its data names; of several such tables the one it is named after
     or whose numbers are in its data."""
-    path = file.absolute()
+    path = file.resolve()
     stem = path.name.removesuffix(path.suffix)
+    own = path.with_suffix(".json")
+    drawn = read_json(own, dict).get("table") if own.exists() else None
+    if isinstance(drawn, str):  # what it was drawn from, as ``figures.save`` was told
+        return (path.parent / drawn).resolve()
     for part in OF_TABLE:
         stem = stem.removesuffix(part)
     beside = path.parent / f"{stem}.json"
     told = read_json(beside, dict) if beside.exists() else {}
     if "label" in told or "chains" in told or "command" in told:
         return beside
-    study, _, rest = stem.partition("-")
-    whole = path.parent / f"{study}-study-{rest.rpartition('-')[2]}.json"
-    if study in STUDIES and path.suffix in (".csv", ".parquet") and whole.exists():
-        return whole
-    if isinstance(told.get("table"), str):  # what it was drawn from, as ``figures.save`` was told
-        return path.parent / told["table"]
     tables = [t for up in path.parents[:3] for t in sorted((up / "data" / "results").glob("*.json"))]
+    study, _, rest = stem.partition("-")
+    agents = (
+        rest.rpartition("-")[2],
+        rest.rpartition("-")[0],
+    )  # of a table KIND-AGENT, of a picture AGENT-GAME
+    for whole in (path.parent / f"{study}-study-{agents[0]}.json", *tables):
+        if study in STUDIES and whole.name in {f"{study}-study-{a}.json" for a in agents} and whole.exists():
+            return whole
     fitting = [t for t in tables if _chains_of(file, read_json(t, dict).get("chains"))]
     if len(fitting) > 1:
         drawn = _numbers(path.with_suffix(".csv"))
@@ -155,8 +167,33 @@ def _chains_of(file: Path, chains: object) -> dict[str, list[dict[str, Any]]]:
         return chains
     rows = _rows(data)
     known = [name for name in ("model", "game", "stage", "seed") if rows and rows[0].get(name)]
+    if not {"model", "game"} <= set(known):
+        chains = _named(data.stem, chains)
     drawn = {tuple(row.get(name) for name in known) for row in rows}
-    return {name: chain for name, chain in chains.items() if known and _agent(chain, known) in drawn}
+    return {name: chain for name, chain in chains.items() if _agent(chain, known) in drawn}
+
+
+def _named(stem: str, chains: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Of ``chains`` those of the model, the game and, of curves of a training, the stage that a picture is named after,
+    where it is named after one."""
+
+    def among(words: set[str]) -> set[str]:
+        return {word for word in words if re.search(rf"(^|-){re.escape(word)}(-|$)", stem)} or words
+
+    models = among({str(chain[0].get("model")).replace("/", "--") for chain in chains.values()})
+    games = among({str(chain[-1].get("game")) for chain in chains.values()})
+    stage = (
+        ("worst-case" if stem.endswith("-worst-case") else "sepo") if stem.startswith("training-") else None
+    )
+    return {
+        name: chain
+        for name, chain in chains.items()
+        if str(chain[0].get("model")).replace("/", "--") in models
+        and any(
+            game in (chain[-1].get("game"), name.rpartition(",")[0].rpartition(" on ")[2]) for game in games
+        )
+        and stage in (None, chain[-1].get("stage"))
+    }
 
 
 def _rows(data: Path) -> list[dict[str, str]]:
@@ -268,8 +305,13 @@ def _of_study(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[
     """A table that no runs are kept of: a study of many short trainings, or what a command computes."""
     study, _, agent = told.stem.rpartition("-study-")
     again = str(value.get("command") or STUDIES.get(study, "").format(agent=agent) or f"what wrote {told}")
+    games, seeds = list(value.get("settings") or {}), value.get("seeds")
+    if study in STUDIES and set(games) != STUDIED["games"]:
+        again += f" --games {shlex.join(games)}"
+    if study in STUDIES and isinstance(seeds, list) and len(seeds) != STUDIED["seeds"]:
+        again += f" --seeds {len(seeds)}"
     own = [value["provenance"], *({"commit": commit} for commit in value.get("commits", []))]
-    seeds = f", seeds {', '.join(map(str, value['seeds']))}" if isinstance(value.get("seeds"), list) else ""
+    seeds = f", seeds {', '.join(map(str, seeds))}" if isinstance(seeds, list) else ""
     return Trace(
         file, f"made with {told}{seeds}", {}, _commits([own]), again, _changed(file, value),
         value.get("settings", {}), rows,

@@ -33,7 +33,8 @@ def rivals_of(agent: str, game: str, sepo: SEPOSettings) -> Rivals:
             for mode in ("shared", "grouped")
         }
     found["independent draws"] = {"common_random_numbers": False}
-    found["half the rollouts"] = {"rollouts": sepo.rollouts // 2}
+    if sepo.rollouts >= 4:  # a baseline needs another rollout
+        found["half the rollouts"] = {"rollouts": sepo.rollouts // 2}
     found["twice the rollouts"] = {"rollouts": sepo.rollouts * 2}
     found["one group"] = {"groups": 1}
     found["four times the groups"] = {"groups": sepo.groups * 4}
@@ -41,7 +42,7 @@ def rivals_of(agent: str, game: str, sepo: SEPOSettings) -> Rivals:
     found["KL as published"] = {"beta": 0.2 if spec.zero_sum else 0.1}  # arXiv 2605.30854, its method
     found |= {
         f"weights x {factor:g}": {
-            "weights": Weights(*(factor * weight for weight in vars(spec.weights).values()))
+            "weights": Weights(*(factor * weight for weight in vars(sepo.weights or spec.weights).values()))
         }
         for factor in (0.0, 0.5, 2.0)
     }

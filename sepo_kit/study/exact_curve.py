@@ -44,11 +44,11 @@ class ExactCurve(TrainerCallback):
         self._write(state, model, processing_class)
 
     def on_step_end(self, args, state, control, model=None, processing_class=None, **kwargs) -> None:
-        if state.global_step % self.every == 0 or state.global_step == state.max_steps:
-            self._write(state, model, processing_class)
+        self._write(state, model, processing_class)
 
     def _write(self, state, model, tokenizer) -> None:
-        if not state.is_world_process_zero:
+        due = state.global_step % self.every == 0 or state.global_step == state.max_steps
+        if not due or not state.is_world_process_zero:
             return
         agent = LanguageModel(model, tokenizer, self.game, temperature=self.temperature)
         with evaluating(model):

@@ -23,6 +23,7 @@ from sepo_kit.games import get_game
 from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
 from sepo_kit.runs import METRICS, RunError, provenance, read_lines, read_manifest, replacing, write_json
 from sepo_kit.study.estimators import estimator_study, settings_for, start_of
+from sepo_kit.study.kept import began_from, is_finished, keep_log
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -87,6 +88,12 @@ class Trial:
         """Where the trial lies under the study's folder."""
         return Path(root) / self.agent / self.game / f"{plain(self.variant.name)}-seed-{self.seed}"
 
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides how it comes out, but for the steps, after which a longer one was the same."""
+        settings = asdict(self.sepo) if self.sepo else {}
+        return {**settings, **asdict(self.variant), "steps": None, "start": began_from(self.base)}
+
 
 def plain(name: str) -> str:
     """The name of a variant or a rival as folders have it.
@@ -144,7 +151,11 @@ def run_study(
         steps up to ``step``.
     """
     root = Path(root)
-    missing = {_file(trial, root): _trained(trial) for trial in todo if not _file(trial, root).exists()}
+    missing = {
+        _file(trial, root): _trained(trial)
+        for trial in todo
+        if not is_finished(_file(trial, root), _trained(trial).asked)
+    }
     run_all(run_trial, missing.values(), root, workers, first)
     return pd.concat(_read(todo, root), ignore_index=True)
 
@@ -170,8 +181,7 @@ def run_all(
 def run_trial(trial: Trial, root: Path) -> None:
     """Train, and write the log."""
     log = _train_table(trial) if trial.base == TABULAR else _train_model(trial, trial.folder(root))
-    with replacing(_file(trial, root)) as temporary:
-        log[["step", *TERMS]].to_parquet(temporary, index=False)
+    keep_log(_file(trial, root), log[["step", *TERMS]], trial.asked)
 
 
 def _trained(trial: Trial) -> Trial:
@@ -194,6 +204,11 @@ def _read(todo: Sequence[Trial], root: Path) -> Iterator[pd.DataFrame]:
             raise RunError(
                 f"{_file(trial, root)} was sampled, by an older version; delete it and its run folder"
             )
+        if log["step"].max() < trial.steps:
+            raise RunError(
+                f"{_file(trial, root)} ends at step {log['step'].max()} of {trial.steps}; delete it and its run "
+                "folder, or give the study another folder"
+            )
         yield log[log["step"] <= trial.steps].assign(**labels)[[*labels, "step", *TERMS]]
 
 
@@ -207,8 +222,8 @@ def estimates(
 ) -> pd.DataFrame:
     """Bias and noise of the gradient estimates of every variant where training starts.
 
-    A language model's are those in its LoRA parameters, where its information states can be enumerated (Kuhn poker);
-    other games are left out.
+    A language model's are those in its LoRA parameters, where its information states can be enumerated (Kuhn poker) and
+    it states probabilities; other games, and agents that answer in words, are left out.
 
     Returns
     -------
@@ -219,7 +234,7 @@ def estimates(
     for game in games:
         start = {}
         if bases:
-            if not get_game(game).spec.few_states:
+            if not get_game(game).spec.few_states or sepo[game].style != "direct":
                 continue
             start = _start_of_model(bases[game], game, sepo[game])
             start.update(rollouts=sepo[game].rollouts, groups=sepo[game].groups)

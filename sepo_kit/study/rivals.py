@@ -18,6 +18,7 @@ import pandas as pd
 from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, provenance, read_manifest, replacing, write_json
 from sepo_kit.study.estimators import settings_for, start_of
+from sepo_kit.study.kept import began_from, is_finished, keep_log
 from sepo_kit.study.mechanism import EVERY, TABULAR, TERMS, plain, run_all
 from sepo_kit.study.tabular import TabularSettings, train_tabular
 from sepo_kit.training.settings import SEPOSettings
@@ -53,6 +54,11 @@ class RivalTrial:
         """Its log."""
         folder = self.folder(root)
         return folder.with_name(f"{folder.name}.parquet")
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """What decides how it comes out."""
+        return {**asdict(self.settings), "every": self.every, "start": began_from(self.base)}
 
 
 @dataclass(frozen=True)
@@ -110,27 +116,34 @@ class RivalStudy:
         Raises
         ------
         ValueError
-            A rival is unknown, or the study is one of language models and the agent is none.
+            A rival is unknown, the study is one of language models and the agent is none, or it answers in words, which
+            no trial judges.
         """
         if not bases and not self.of_tables:
             raise ValueError(
                 f"this study is one of language models, got {agent!r}; give a model of the profile, as pico"
             )
+        for each in (sepo or {}).values():
+            if each.style != "direct":
+                raise ValueError(
+                    "this study judges an agent by the probabilities that it states, and with "
+                    f"style={each.style!r} it states none; name a profile whose replies are direct, as quick"
+                )
         more = {**self.shared, **({"steps": steps} if steps else {})}
         found = []
         for seed, game in product(seeds, games) if bases else ((s, g) for g in games for s in seeds):
             if bases:
-                known, start = self.rivals(agent, game, sepo[game]), bases[game]
+                known, usual = self.rivals(agent, game, sepo[game]), bases[game]
                 settings = self.settings(sepo[game], game)
                 chosen = rivals or (self.usual(game) if self.usual else known)
             else:
-                known, start, settings = self.of_tables, TABULAR, settings_for(game, log_every=EVERY)
+                known, usual, settings = self.of_tables, TABULAR, settings_for(game, log_every=EVERY)
                 chosen = rivals or known
             for rival in chosen:
                 if rival not in known:
                     raise ValueError(f"rival must be one of {', '.join(known)}, got {rival!r}")
                 changes = {**more, **known[rival]}
-                base = changes.pop(BASE, start)
+                base = changes.pop(BASE, usual)
                 settled = replace(settings, **changes)
                 found.append(RivalTrial(agent, game, rival, seed, settled, base, self.every))
         return found
@@ -152,7 +165,8 @@ def run_rivals(
         its worst case lies between ``worst_case`` and ``worst_case_upper``.
     """
     root = Path(root)
-    run_all(run_rival, [trial for trial in todo if not trial.file(root).exists()], root, workers, first)
+    missing = [trial for trial in todo if not is_finished(trial.file(root), trial.asked)]
+    run_all(run_rival, missing, root, workers, first)
     return pd.concat([_read(trial, root) for trial in todo], ignore_index=True)
 
 
@@ -163,8 +177,7 @@ def run_rival(trial: RivalTrial, root: Path) -> None:
         log = log.assign(worst_case_upper=log[WORST])
     else:
         log = _train_model(trial, trial.folder(root))
-    with replacing(trial.file(root)) as temporary:
-        log[list(COLUMNS)].to_parquet(temporary, index=False)
+    keep_log(trial.file(root), log[list(COLUMNS)], trial.asked)
 
 
 def _train_model(trial: RivalTrial, folder: Path) -> pd.DataFrame:

@@ -1,7 +1,7 @@
 """The same training on a table: one row of logits per state instead of a language model.
 
-Rollouts, credit and objective are those of ``rollouts.py``; only the policy differs, so what a credit mode does can be
-seen in seconds, and against the exact gradient.
+Steps are those of ``objective/step.py``, as a language model takes them, play that of ``engine/rollout.py``; only the
+policy differs, so what a credit mode does can be seen in seconds, and against the exact gradient.
 """
 
 from __future__ import annotations

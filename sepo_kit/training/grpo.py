@@ -110,7 +110,7 @@ def train_sepo(
         "worst-case" if settings.best_responses else "sepo", base, game, run_folder, settings, seed,
         lambda loaded, game, run: sepo_trainer(loaded, game, run, settings, seed, opponents),
         callbacks=callbacks,
-        check=lambda loaded, game: Rollouts(game, None, settings, seed),
+        check=lambda loaded, game: Rollouts(game, None, settings, seed, opponents),
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
         kept=lambda run: best_step(run.path) if settings.keep == "best" else None,

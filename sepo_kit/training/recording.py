@@ -32,18 +32,26 @@ class Recorder(TrainerCallback):
         if state.is_world_process_zero:
             step = self.rollouts.step
             number = state.global_step // self.rollouts.settings.updates
-            record_episodes(self.run.path, number, step.episodes, step.credit)
+            common = self.rollouts.settings.common_random_numbers
+            record_episodes(self.run.path, number, step.episodes, step.credit, common)
             write_json(
                 Path(args.output_dir) / f"checkpoint-{state.global_step}" / STATE, self.rollouts.state()
             )
 
 
-def record_episodes(folder: Path | str, step: int, episodes: Sequence[Episode], credit: Credit) -> Path:
+def record_episodes(
+    folder: Path | str,
+    step: int,
+    episodes: Sequence[Episode],
+    credit: Credit,
+    common_random_numbers: bool = True,
+) -> Path:
     """Write the first episodes against each opponent into ``folder``; the file.
 
     Columns: those of ``decision_frame``; ``step`` (from 1); ``reward`` (scaled payoff, before the baseline),
     ``advantage``, ``trained`` (whether the credit mode trains on the decision); the other seat earns no credit: NaN,
-    and not trained. Beside it ``step-NNNNNN.rounds.parquet``: the columns of ``round_frame``, and ``step``.
+    and not trained. Beside it ``step-NNNNNN.rounds.parquet``: the columns of ``round_frame``, ``step``, and
+    ``common_random_numbers``: whether the rollouts of a group had their draws in common.
     """
     places = np.concatenate([[0], np.cumsum([len(e.decisions) for e in episodes])])
     kept, rows = [], []  # of the credit; answers have none
@@ -59,5 +67,6 @@ def record_episodes(folder: Path | str, step: int, episodes: Sequence[Episode], 
         trained=mine & credit.trained[rows],
     )
     path = Path(folder) / EPISODES / f"step-{step:06d}.parquet"
-    write_tables(path, frame, round_frame(kept).assign(step=step))
+    rounds = round_frame(kept).assign(step=step, common_random_numbers=common_random_numbers)
+    write_tables(path, frame, rounds)
     return path

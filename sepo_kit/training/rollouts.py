@@ -14,7 +14,7 @@ import torch
 from trl import GRPOTrainer
 
 from sepo_kit.adversaries.exploiters import Exploiters
-from sepo_kit.adversaries.opponents import resolve_all
+from sepo_kit.adversaries.opponents import require_known, resolve_all
 from sepo_kit.adversaries.worst_case import glimpse
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.policy import Policy
@@ -60,7 +60,7 @@ class Rollouts:
     Raises
     ------
     ValueError
-        The processes cannot share the rows evenly.
+        The processes cannot share the rows evenly, or no opponent can be called so.
     """
 
     def __init__(
@@ -78,6 +78,9 @@ class Rollouts:
         self.step = TrainingStep(game, settings)
         self.exploiters = Exploiters(game, settings, seed=seed)
         self.given = dict(opponents or {})  # by name, beside those of the grammar
+        self.others = [n for n in self.step.opponents if n not in {*settings.best_responses, *self.given}]
+        for name in self.others:
+            require_known(game, name)
         self.seated: dict[str, Policy] | None = None  # opponents that stay as they are, once they are loaded
         self.style = STYLES[settings.style](player, game, settings)
         self.slots = game.spec.rounds * game.spec.moves_per_round
@@ -139,9 +142,7 @@ class Rollouts:
     def _others(self) -> dict[str, Policy]:
         """Who sits opposite and is no best response."""
         if self.seated is None:
-            known = {*self.settings.best_responses, *self.given}
-            names = [name for name in self.step.opponents if name not in known]
-            self.seated = {**resolve_all(self.game, names, self.player), **self.given}
+            self.seated = {**resolve_all(self.game, self.others, self.player), **self.given}
         return self.seated
 
     def _play(self, step: int, opponents: Mapping[str, Policy]) -> list[Episode]:

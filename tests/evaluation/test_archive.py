@@ -29,11 +29,12 @@ def make_run(folder, stage="sepo", game="kuhn", base="pico", steps=3, seed=0):
     return run
 
 
-def record(folder, game="kuhn", step=2, mode="credited", seed=0):
+def record(folder, game="kuhn", step=2, mode="credited", seed=0, common=True):
     game = sk.get_game(game)
     todo = training_matches(game, mode, 3, 2)
-    episodes = play_matches(game, sk.uniform(game), todo, seed, step=step - 1)
-    return record_episodes(folder, step, episodes, assign_credit(game.spec, episodes, mode=mode)), episodes
+    episodes = play_matches(game, sk.uniform(game), todo, seed, step=step - 1, common_random_numbers=common)
+    credit = assign_credit(game.spec, episodes, mode=mode)
+    return record_episodes(folder, step, episodes, credit, common), episodes
 
 
 @pytest.fixture
@@ -104,6 +105,27 @@ def test_a_broken_log_is_one_line(runs, text):
     with pytest.raises(RunError, match=r"metrics.jsonl") as error:
         archive.curves(run)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("game", ["kuhn", "ipd", "auction"])
+@pytest.mark.parametrize("common", [True, False])
+def test_training_matches_come_out_again_whichever_draws_they_had(tmp_path, game, common):
+    file, episodes = record(tmp_path, game, common=common)
+    recording = archive.read_episodes(file)
+    met = {(e.pool, e.opponent, e.group, e.index): [d.information for d in e.decisions] for e in episodes}
+    for key in recording.rounds[archive.MATCH].drop_duplicates().itertuples(index=False, name=None):
+        turns = [turn for turn, _ in archive.turns_of(recording, *key) if turn.seat == 0]
+        assert [turn.seen.key for turn in turns] == met[key]
+
+
+def test_a_match_that_met_other_situations_does_not_come_out_again(tmp_path):
+    """Payoffs may be the same by chance."""
+    recording = archive.read_episodes(record(tmp_path)[0])
+    first = recording.rounds[archive.MATCH].iloc[0]
+    its = (recording.decisions[archive.MATCH] == first).all(axis=1) & (recording.decisions["seat"] == 0)
+    recording.decisions.loc[its, "information"] = "J"
+    with pytest.raises(RunError, match="does not come out again"):
+        archive.turns_of(recording, *first)
 
 
 def test_recordings_are_those_of_training_and_evaluation(runs):

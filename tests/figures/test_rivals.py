@@ -45,3 +45,10 @@ def test_late_training_shows_each_seed_and_their_mean_and_where_the_published_on
         np.testing.assert_allclose(mean.get_ydata(), part.groupby("step")[metric].mean())
         assert axis.lines[-1].get_xdata()[0] == 100
         assert len(axis.lines) == 2 * (3 + 1) + 1
+    exact = logs.assign(worst_case_upper=logs["worst_case"])
+    for data, drawn in ((logs, 2), (exact, 0)):  # up to where it may lie, of each rival
+        areas = figures.late_curves(data, "kuhn").axes[1].collections
+        assert len(areas) == drawn
+    upper = logs[logs["rival"] == "as trained"].groupby("step")["worst_case_upper"].mean()
+    tops = figures.late_curves(logs, "kuhn").axes[1].collections[0].get_paths()[0].vertices[:, 1]
+    assert tops.max() == pytest.approx(upper.max())

@@ -13,6 +13,7 @@ from sepo_kit.runs import Run, RunError
 from sepo_kit.runs.trace import trace
 
 PROJECT = Path(__file__).parents[2]
+RESULTS = PROJECT / "data" / "results"
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "csv"])
@@ -31,6 +32,37 @@ def test_every_agent_in_a_picture_has_its_chain():
         (chain[0]["model"], chain[-1]["game"]) for chain in found.chains.values() if len(chain) > 1
     } == drawn
     assert found.commits
+
+
+PICTURES = sorted((PROJECT / "figures").glob("*.png"))
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda path: path.stem)
+def test_every_published_picture_says_what_it_was_made_from(picture):
+    found = trace(picture)
+    assert found.commits and not found.problem and found.remade_by.startswith(("make ", "sepo-kit "))
+    assert found.chains or "study" in found.remade_by
+
+
+@pytest.mark.parametrize(
+    "picture, agents",
+    [
+        ("training-pico-ipd", {f"pico on ipd, SEPO, seed {seed}" for seed in (0, 1, 2)}),
+        ("training-smollm2-135m-kuhn-worst-case", {"smollm2-135m on kuhn, worst-case SEPO, seed 0"}),
+        ("payoff-and-worst-case-auction-quick",
+         {"pico on auction, base", "pico on auction, SFT, seed 0", "pico on auction, SEPO, seed 0"}),
+    ],
+)  # fmt: skip
+def test_a_picture_whose_data_name_no_agent_is_of_those_it_is_named_after(picture, agents):
+    assert set(trace(PROJECT / "figures" / f"{picture}.png").chains) == agents
+
+
+@pytest.mark.parametrize("source", ["quick.csv", "quick.json"])
+def test_the_source_of_a_picture_may_be_a_table_or_what_is_told_of_it(tmp_path, source):
+    shutil.copy(PROJECT / "figures" / "worst-case.png", tmp_path)
+    assert trace(tmp_path / "worst-case.png", RESULTS / source).commits
+    with pytest.raises(RunError, match=r"no\.json is missing; name a table"):
+        trace(tmp_path / "worst-case.png", RESULTS / "no.json")
 
 
 def test_a_table_that_has_changed_is_said_to_have(tmp_path):
@@ -57,9 +89,6 @@ def test_what_nothing_is_known_of(tmp_path):
         trace(tmp_path / "one.png")
     with pytest.raises(RunError, match="is missing; name a picture"):
         trace(tmp_path / "two.png")
-
-
-RESULTS = PROJECT / "data" / "results"
 
 
 def told_of(capsys, *words: str) -> str:
@@ -112,6 +141,7 @@ def test_the_table_of_one_game_is_a_part_of_its_profile():
         ("credit-estimates-tabular.csv", "sepo-kit study tabular"),
         ("credit-training-pico.parquet", "sepo-kit study pico"),
         ("exploiters-ends-tabular.csv", "sepo-kit study tabular --exploiters"),
+        ("ablations-ends-pico.csv", "sepo-kit study pico --ablations --games kuhn --seeds 3"),
         ("reference.csv", "sepo-kit reference"),
     ],
 )
