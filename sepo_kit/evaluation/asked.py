@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
+from zlib import crc32
 
 import numpy as np
 from tqdm.auto import tqdm
@@ -118,6 +120,14 @@ def asked_report(
 def metrics_resampled(asked: Asked, weights: Weights, seed: int) -> np.ndarray:
     """The metrics of ``asked_report`` but those of the worst case, in every resample: shape (R, K)."""
     return _numbers(asked, asked.resampled(seed), weights, None)
+
+
+def stored_resamples(result: Mapping[str, Any]) -> np.ndarray:
+    """``metrics_resampled`` of a result file, ``results.read_result``, from its stored shares; no two results share
+    their chance."""
+    label, settings = result["label"], result["settings"]
+    asked = Asked.of_policy(label["game"], result["policy"], settings["replies"])
+    return metrics_resampled(asked, asked.game.spec.eval_weights, crc32(repr(label).encode()))
 
 
 def worst_case_of(asked: Asked, resampled: list[tuple[np.ndarray, ...]]) -> KnownWorstCase:

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from zlib import crc32
 
 import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
 from sepo_kit.engine.tables import read_table, rounds_file
-from sepo_kit.evaluation.asked import Asked, metrics_resampled
+from sepo_kit.evaluation.asked import stored_resamples
 from sepo_kit.evaluation.episode_means import EpisodeMeans
 from sepo_kit.evaluation.evaluate import METRICS, metrics_of
 from sepo_kit.evaluation.results import INTERVALS, ROUNDING, STAGES, read_result
@@ -151,11 +150,7 @@ def _read(file: Path) -> _Result:
     if settings["exact"]:
         return _Result(label, values, None, (), 0)
     if settings.get("replies") and result["policy"]:
-        asked = Asked.of_policy(spec.id, result["policy"], settings["replies"])
-        drawn = metrics_resampled(
-            asked, spec.eval_weights, crc32(repr(label).encode())
-        )  # no two share their chance
-        drawn = drawn[:, [METRICS.index(name) for name in COMPARED]]
+        drawn = stored_resamples(result)[:, [METRICS.index(name) for name in COMPARED]]
         return _Result(label, values, drawn, ("asked", settings["replies"]), settings["replies"])
     table = file.with_suffix(".parquet")
     for stored in (table, rounds_file(table)):

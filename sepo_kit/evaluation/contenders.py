@@ -20,7 +20,9 @@ from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.policy import scripted as scripted_policy
 from sepo_kit.engine.simulate import simulate
 from sepo_kit.engine.tables import read_table, rounds_file
+from sepo_kit.evaluation.asked import stored_resamples
 from sepo_kit.evaluation.episode_means import MEANS, EpisodeMeans
+from sepo_kit.evaluation.evaluate import METRICS
 from sepo_kit.evaluation.reference import QUICK_STATES
 from sepo_kit.evaluation.results import KEYS, STAGE_NAMES, STAGES, read_result
 from sepo_kit.evaluation.reweigh import Contender
@@ -124,14 +126,15 @@ class Stored:
 
 @dataclass(frozen=True)
 class _Result:
-    """One evaluation: whose, its terms and worst case, and its episodes where the terms were sampled."""
+    """One evaluation: whose, its terms and worst case; where the terms were sampled, their resamples, of how many
+    episodes against an opponent, or replies in a state, and of how many decisions."""
 
     label: dict
     terms: np.ndarray
     worst_case: Estimate | None
-    means: EpisodeMeans | None
-    seed: int
-    decisions: int
+    drawn: np.ndarray | None = None
+    episodes: int = 0
+    decisions: int = 0
 
 
 def run_folders(root: Path | str) -> list[Path]:
@@ -174,7 +177,7 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
                    groups[folder, model, stage])
         for folder, model, stage in order
     ]  # fmt: skip
-    exactly = sum(all(result.means is None for result in found) for found in groups.values())
+    exactly = sum(all(result.drawn is None for result in found) for found in groups.values())
     decisions = sum(result.decisions for found in groups.values() for result in found)
     return Stored(contenders, problems, decisions, exactly)
 
@@ -182,9 +185,9 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
 def _contender(name: str, stage: str, found: list[_Result]) -> Contender:
     terms = np.array([result.terms for result in found])
     worst = _mean_worst_case([result.worst_case for result in found])
-    sampled = [result for result in found if result.means is not None]
-    episodes = min((fewest(result.means.group) for result in sampled), default=0)
-    drawn = [_resamples(result.means, result.seed) for result in sampled]
+    sampled = [result for result in found if result.drawn is not None]
+    episodes = min((result.episodes for result in sampled), default=0)
+    drawn = [result.drawn for result in sampled]
     if len(found) == 1:
         samples = drawn[0] if drawn else terms[:0]
         return Contender(name, stage, terms[0], samples, worst_case=worst, episodes=episodes)
@@ -216,7 +219,12 @@ def _read(file: Path, game: Game) -> _Result:
     if not whole or not np.isfinite(terms).all():
         raise RunError(again)
     if enumerated:
-        return _Result(label, terms, worst, None, seed, 0)
+        return _Result(label, terms, worst)
+    if settings.get("replies") and result["policy"]:
+        metrics = stored_resamples(result)
+        drawn = metrics[:, [METRICS.index(name) for name in TERMS]]
+        replies = settings["replies"]
+        return _Result(label, terms, worst, drawn, replies, replies * len(result["policy"]))
     table = file.with_suffix(".parquet")
     decisions, rounds = _table(table, "decisions"), _table(rounds_file(table), "rounds")
     try:
@@ -226,7 +234,8 @@ def _read(file: Path, game: Game) -> _Result:
         raise RunError(f"{table} cannot be weighed: {error}; evaluate again") from None
     if not np.allclose(summed, terms, rtol=0, atol=AGREE):
         raise RunError(f"{file} does not belong to the decisions beside it; delete both and evaluate again")
-    return _Result(label, summed, worst, means, seed, int(means.decisions.sum()))
+    drawn, decisions = _resamples(means, seed), int(means.decisions.sum())
+    return _Result(label, summed, worst, drawn, fewest(means.group), decisions)
 
 
 def _stored_worst_case(metrics: Sequence[dict]) -> Estimate | None:

@@ -143,12 +143,10 @@ def test_a_penalty_trains_where_it_ends_lower_than_without(published):
     assert restored["verdict"].endswith(f"second half {HELD} for t in kuhn")
 
 
-def test_a_late_collapse_is_a_fall_beyond_the_other_modes(published):
-    training = study(grouped=[1.0, 1.1], credited=[0.1, 0.1])
-    assert judged(published, 6, training=training)["verdict"] == f"{HELD} for t in kuhn"
-    assert (
-        judged(published, 6, training=study(grouped=[0.1, 0.1], credited=[0.1, 0.1]))["verdict"] == NOT_HELD
-    )
+def test_where_nobody_pays_a_penalty_nothing_is_said_of_it(published):
+    training = study(shared=[0.0, 0.0], auxiliary=[0.0, 0.0], credited=[0.0, 0.0])
+    assert credit_claims.penalty_changes(training, "auxiliary") == {}
+    assert judged(published, 4, training=training)["this kit"]
 
 
 def late(**falls: list[float]) -> pd.DataFrame:
@@ -160,6 +158,15 @@ def late(**falls: list[float]) -> pd.DataFrame:
         for step, safety in ((0, 0.0), (100, 1.0), (400, 1.0 - value))
     ]
     return pd.DataFrame(found, columns=list(evidence.LATE))
+
+
+def test_a_late_collapse_is_a_fall_beyond_the_other_modes(published):
+    training = study(grouped=[1.0, 1.1], credited=[0.1, 0.1])
+    assert judged(published, 6, training=training, late=late())["verdict"] == f"{HELD} for t in kuhn"
+    assert (
+        judged(published, 6, training=study(grouped=[0.1, 0.1], credited=[0.1, 0.1]), late=late())["verdict"]
+        == NOT_HELD
+    )
 
 
 def test_a_late_collapse_may_come_late(published):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from sepo_kit.engine.tables import rounds_file
 from sepo_kit.evaluation.contenders import run_folders, scripted, stored
 from sepo_kit.evaluation.statistics import over_seeds, reach
 
+PUBLISHED = Path(__file__).parents[2] / "data" / "results"
 WEIGHTS = sk.Weights(0.7, 3.0, 0.2)
 
 
@@ -203,6 +205,23 @@ def test_a_damaged_result_is_one_sentence_and_hides_no_other(tmp_path, damage, s
     assert [c.kind for c in found.contenders] == ["sft"]
     (problem,) = found.problems
     assert sentence in problem and "base" in problem and "\n" not in problem
+
+
+def test_agents_that_were_asked_are_weighed_by_their_answers(tmp_path):
+    """The published results of agents that answer in words: their episodes are few and beside the point."""
+    found = stored([PUBLISHED / "reasoned"], "kuhn")
+    assert not found.problems and len(found.contenders) == 4 and found.exactly == 0
+    table = pd.read_csv(PUBLISHED / "reasoned.csv")
+    spec = sk.get_game("kuhn").spec
+    for one in found.contenders:
+        rows = table[(table["stage"] == one.kind) & (table["metric"] == "safety")]
+        estimate = one.safety(spec, spec.eval_weights)
+        assert estimate.value == pytest.approx(rows["value"].mean(), abs=1e-9)
+        assert estimate.low < estimate.value < estimate.high
+    (base,) = (one for one in found.contenders if one.kind == "base")
+    (stored_base,) = table[(table["stage"] == "base") & (table["metric"] == "safety")].itertuples()
+    estimate = base.safety(spec, spec.eval_weights)
+    assert (estimate.low, estimate.high) == pytest.approx((stored_base.low, stored_base.high), abs=0.05)
 
 
 def test_no_runs_and_no_evaluations_are_not_errors(tmp_path):

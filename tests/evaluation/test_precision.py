@@ -5,6 +5,7 @@ import pytest
 
 import sepo_kit as sk
 from sepo_kit.cli import main
+from sepo_kit.evaluation.asked import ask, asked_report
 from sepo_kit.evaluation.precision import episodes_needed
 
 
@@ -44,3 +45,10 @@ def test_the_command_line_prints_it(capsys):
     assert header.split()[-1] == "episodes_needed" and int(payoff.split()[-1]) > 5
     assert main(["evaluate", "kuhn", "nash", "--exact", "--width", "0.1"]) != 0
     assert "leave out --exact" in capsys.readouterr().err
+
+
+def test_a_report_of_replies_is_not_planned_by_episodes():
+    game = sk.get_game("kuhn")
+    asked = asked_report(ask(sk.uniform(game), game, 20))
+    with pytest.raises(ValueError, match="was asked for replies, not played"):
+        episodes_needed(asked, 0.1)

@@ -10,6 +10,8 @@ import pytest
 
 from sepo_kit import figures
 from sepo_kit.evaluation.statistics import over_seeds
+from sepo_kit.study.estimators import settings_for
+from sepo_kit.study.tabular import train_tabular
 
 SEEDS = (0, 1, 2)
 
@@ -47,3 +49,11 @@ def test_curves_have_a_band_where_three_seeds_allow_one(logs):
     assert np.isclose(band, expected.low).any() and np.isclose(band, expected.high).any()
     one = figures.credit_curves(part[part["seed"] == 0], "ipd")
     assert not one.axes[0].collections
+
+
+def test_a_limit_on_the_worst_case_is_drawn_with_the_weight_that_follows_it():
+    settings = settings_for("kuhn", steps=2, limits={"worst_case": 0.05}, exploiters="worst-case")
+    log = train_tabular("kuhn", settings).log
+    figure = figures.dual_ascent(log, "kuhn", {"worst_case": 0.05})
+    (weight,) = figure.axes[1].lines
+    np.testing.assert_allclose(weight.get_ydata(), log["weight_exploit"])

@@ -10,6 +10,7 @@ import pytest
 
 from sepo_kit import exact
 from sepo_kit.games import get_game
+from sepo_kit.games.base import Weights
 from sepo_kit.models.loading import language_model, load_model
 from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.runs import RunError, read_json
@@ -57,6 +58,30 @@ def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(rivals, "run_rival", lambda *_: pytest.fail("ran again"))
     pd.testing.assert_frame_equal(run_rivals(todo, tmp_path), found)
     assert found.groupby(["rival", "seed"]).ngroups == 4
+
+
+def test_what_was_asked_for_otherwise_is_not_taken_for_this(tmp_path):
+    few, more = (EXPLOITERS.trials("tabular", ["kuhn"], [0], steps, ["pool"]) for steps in (2, 4))
+    run_rivals(few, tmp_path)
+    with pytest.raises(RunError, match=r"pool-seed-0.parquet is of other settings \(steps was 2, is 4\)"):
+        run_rivals(more, tmp_path)
+    (tmp_path / "tabular" / "kuhn" / "pool-seed-0.asked.json").unlink()
+    with pytest.raises(RunError, match="nothing says which"):
+        run_rivals(few, tmp_path)
+
+
+def test_an_agent_that_answers_in_words_is_refused_before_it_is_trained():
+    with pytest.raises(ValueError, match="with style='reasoned' it states none"):
+        EXPLOITERS.trials(
+            "a", ["kuhn"], [0], bases={"kuhn": "a"}, sepo={"kuhn": replace(SEPO, style="reasoned")}
+        )
+
+
+def test_ablations_change_one_setting_of_those_that_are_given():
+    found = ABLATIONS.rivals("pico", "kuhn", replace(SEPO, weights=Weights(3.0, 2.0, 1.0)))
+    assert found["weights x 0.5"]["weights"] == Weights(1.5, 1.0, 0.5)
+    assert "half the rollouts" not in found  # of two
+    assert ABLATIONS.rivals("pico", "kuhn", replace(SEPO, rollouts=4))["half the rollouts"] == {"rollouts": 2}
 
 
 def test_an_unknown_rival_is_named():

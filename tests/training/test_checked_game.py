@@ -1,9 +1,11 @@
 """A user's game that breaks a rule is named before anything is loaded or written."""
 
+from dataclasses import replace
+
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.games.base import Harms
+from sepo_kit.games.base import Harms, Pools
 from sepo_kit.games.kuhn import KuhnPoker
 
 
@@ -12,6 +14,15 @@ class Harmful(KuhnPoker):
 
     def harms(self, outcome, seat=0, definition="corrected"):
         return Harms(collusion=2.0, externality=0.0)
+
+
+def test_an_opponent_that_is_none_is_named_before_the_folder_is_taken(tmp_path):
+    settings = replace(
+        sk.get_profile("smoke").plan("pico", "kuhn").sepo, pools=Pools(("nosuch",), (), (), ())
+    )
+    with pytest.raises(ValueError, match="unknown strategy 'nosuch' in kuhn"):
+        sk.train_sepo("pico", "kuhn", tmp_path / "run", settings)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("stage", ["sft", "sepo"])
