@@ -22,7 +22,9 @@ SEEDS        ?=
 ON           ?=
 # Of make reproduce and make smoke: SEEDS=3, JOBS=2, ON=slurm, and whatever ARGS has.
 BATCH_ARGS    = $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(ON),--on $(ON)) $(ARGS)
-PYTEST_ARGS  ?= -n auto --maxprocesses 4 --dist loadfile
+# One worker more than there are cores, since tests wait for processes of their own; four have memory enough.
+WORKERS       = $(shell $(PY) -c 'import os; print(min(4, os.cpu_count() + 1))')
+PYTEST_ARGS  ?= -n $(WORKERS) --dist loadfile
 TEST_THREADS ?= 1
 LOCK_TORCH   ?= 2.13.0
 LOCK_ARGS    ?=
