@@ -99,13 +99,8 @@ def _zero_exploit(evidence: Evidence) -> Sequence[str]:
             f"{told(worst[model])}; trained against best responses {told(guarded[model])}"
         )
     kuhn = evidence.ours[(evidence.ours["game"] == "kuhn") & (evidence.ours["metric"] == "exploit")]
-    how = (
-        "sure: computed exactly"
-        if len(kuhn) and (kuhn["n"] == 0).all()
-        else "sampled"
-        if len(kuhn)
-        else "not known"
-    )
+    exactly = (kuhn["n"] == 0).all()
+    how = "not known" if kuhn.empty else "sure: computed exactly" if exactly else "sampled"
     near = [model for model, found in pool.items() if found and found.value <= NEAR_ZERO]
     beaten = [model for model, found in worst.items() if found and found.value > 10 * NEAR_ZERO]
     held = verdict(near, list(pool), f"within {NEAR_ZERO:g} chips a hand, of the pool alone")

@@ -335,9 +335,8 @@ def text_table(results: pd.DataFrame) -> str:
     for place, row in shown.iterrows():
         if (row["model"], row["game"], row["stage"]) in found:
             for metric, bound in BOUNDS.items():
-                shown.loc[place, HEADINGS.get(metric, metric)] = (
-                    f"{bound} {row[HEADINGS.get(metric, metric)]}"
-                )
+                name = HEADINGS.get(metric, metric)
+                shown.loc[place, name] = f"{bound} {row[name]}"
     return shown.to_string(index=False)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -132,13 +132,11 @@ def _told_by(file: Path) -> Path:
         return beside
     tables = [t for up in path.parents[:3] for t in sorted((up / "data" / "results").glob("*.json"))]
     study, _, rest = stem.partition("-")
-    agents = (
-        rest.rpartition("-")[2],
-        rest.rpartition("-")[0],
-    )  # of a table KIND-AGENT, of a picture AGENT-GAME
-    for whole in (path.parent / f"{study}-study-{agents[0]}.json", *tables):
-        if study in STUDIES and whole.name in {f"{study}-study-{a}.json" for a in agents} and whole.exists():
-            return whole
+    if study in STUDIES:  # a table is named STUDY-KIND-AGENT, a picture STUDY-AGENT-GAME
+        before, _, last = rest.rpartition("-")
+        for whole in (*path.parent.glob(f"{study}-study-*.json"), *tables):
+            if whole.stem in (f"{study}-study-{last}", f"{study}-study-{before}"):
+                return whole
     fitting = [t for t in tables if _chains_of(file, read_json(t, dict).get("chains"))]
     if len(fitting) > 1:
         drawn = _numbers(path.with_suffix(".csv"))
@@ -177,22 +175,23 @@ def _named(stem: str, chains: dict[str, list[dict[str, Any]]]) -> dict[str, list
     """Of ``chains`` those of the model, the game and, of curves of a training, the stage that a picture is named after,
     where it is named after one."""
 
-    def among(words: set[str]) -> set[str]:
-        return {word for word in words if re.search(rf"(^|-){re.escape(word)}(-|$)", stem)} or words
+    def among(words: Iterable[str]) -> set[str]:
+        return {word for word in words if re.search(rf"(^|-){re.escape(word)}(-|$)", stem)} or set(words)
 
-    models = among({str(chain[0].get("model")).replace("/", "--") for chain in chains.values()})
-    games = among({str(chain[-1].get("game")) for chain in chains.values()})
-    stage = (
-        ("worst-case" if stem.endswith("-worst-case") else "sepo") if stem.startswith("training-") else None
-    )
+    stages = {chain[-1].get("stage") for chain in chains.values()}
+    if stem.startswith("training-"):
+        stages = {"worst-case" if stem.endswith("-worst-case") else "sepo"}
+    models = {name: str(chain[0].get("model")).replace("/", "--") for name, chain in chains.items()}
+    # A base model's chain has no game; its name has: "pico on kuhn, base".
+    games = {
+        name: str(chain[-1].get("game") or name.rpartition(",")[0].rpartition(" on ")[2])
+        for name, chain in chains.items()
+    }
+    model, game = among(models.values()), among(games.values())
     return {
         name: chain
         for name, chain in chains.items()
-        if str(chain[0].get("model")).replace("/", "--") in models
-        and any(
-            game in (chain[-1].get("game"), name.rpartition(",")[0].rpartition(" on ")[2]) for game in games
-        )
-        and stage in (None, chain[-1].get("stage"))
+        if models[name] in model and games[name] in game and chain[-1].get("stage") in stages
     }
 
 
