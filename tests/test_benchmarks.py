@@ -20,6 +20,7 @@ SHOWN = {
     "lab": ("limit_ms", "slider move"),
     "leduc": ("worst_case", "MCCFR", "pico"),
     "reasoned": ("times", "token trees"),
+    "reuse": ("noise", "share"),
     "rollout": ("lockstep_per_s", "reasoned", "self-play"),
     "scaling": ("times", "processes"),
     "simulation": ("ratio", "Axelrod"),

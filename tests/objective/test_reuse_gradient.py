@@ -2,88 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import sys
+from pathlib import Path
 
 import numpy as np
 import toys
 
 from sepo_kit import exact
 from sepo_kit.engine.policy import tabular
-from sepo_kit.engine.reuse import Reusing
-from sepo_kit.engine.rollout import play_matches
-from sepo_kit.games import get_game, ipd
+from sepo_kit.games import ipd
 from sepo_kit.games.base import Weights
-from sepo_kit.objective.credit import assign_credit, training_matches
 from sepo_kit.objective.terms import objective
 
-ROLLOUTS, GROUPS = 4, 2
-KUHN = {
-    "J": -0.6, "Q": 0.3, "K": 0.8, "Jp": 0.4, "Qp": -0.5, "Kp": 0.7,
-    "Jb": -0.3, "Qb": -0.8, "Kb": 0.9, "Jpb": -0.7, "Qpb": 0.2, "Kpb": 0.6,
-}  # fmt: skip
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
+from reuse import Case, along, kuhn, noise
+
 IPD = {"start": -0.9, "CC": -1.2, "CD": 0.4, "DC": -0.3, "DD": 0.7}
-CHIPS = ("BET", "CALL", "DEFECT")
-
-
-class Case:
-    """A table of logits in a game, and what its updates come to."""
-
-    def __init__(self, game, logits: dict[str, float], row: str, weights: Weights, question) -> None:
-        self.game, self.row, self.weights, self.question = game, row, weights, question
-        self.labels, self.logits = list(logits), np.array(list(logits.values()))
-
-    def policy(self, logits: np.ndarray):
-        second = 1 / (1 + np.exp(-logits))
-        return tabular(
-            self.game, {k: (1 - p, p) for k, p in zip(self.labels, second, strict=True)}, row=self.row
-        )
-
-    def truth(self) -> np.ndarray:
-        """By central differences of the enumeration."""
-
-        def j(logits) -> float:
-            return objective(self.game.spec, exact.terms(self.game, self.policy(logits)), self.weights)
-
-        step = 1e-4
-        moves = step * np.eye(len(self.logits))
-        return np.array([(j(self.logits + d) - j(self.logits - d)) / (2 * step) for d in moves])
-
-    def estimates(self, steps: int, replies: int, forgetful: bool = False) -> np.ndarray:
-        """The updates of so many steps, shape (steps, parameters); ``forgetful``: credit is not told of the reuse."""
-        policy, chips = self.policy(self.logits), 1 / (1 + np.exp(-self.logits))
-        number = {label: i for i, label in enumerate(self.labels)}
-        todo = training_matches(self.game, "credited", ROLLOUTS, GROUPS)
-        found = np.zeros((steps, len(self.labels)))
-        for step in range(steps):
-            agent = Reusing(policy, replies, (0, step), self.question) if replies else policy
-            episodes = play_matches(self.game, agent, todo, seed=0, step=step)
-            if forgetful:
-                for episode in episodes:
-                    episode.decisions = [replace(d, said=None) for d in episode.decisions]
-            credit = assign_credit(self.game.spec, episodes, self.weights)
-            decisions = [d for episode in episodes for d in episode.decisions]
-            for decision, advantage in zip(decisions, credit.advantage * credit.scale, strict=True):
-                i = number[decision.information.split(" ")[-1]]
-                found[step, i] += advantage * ((decision.action in CHIPS) - chips[i])
-        return found / (ROLLOUTS * GROUPS)
-
-
-def kuhn(weights: Weights) -> Case:
-    return Case(get_game("kuhn"), KUHN, "key", weights, lambda seen: seen.key)
-
-
 PAYOFF = Weights(0, 0, 0)
-
-
-def along(found: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """How much of the true gradient a mean update has, and the standard error of that."""
-    shares = found @ truth / (truth @ truth)
-    return float(shares.mean()), float(shares.std() / np.sqrt(len(shares)))
-
-
-def noise(found: np.ndarray) -> float:
-    """Of one update, in lengths of the mean one."""
-    return float(np.sqrt(found.var(axis=0).sum()) / np.linalg.norm(found.mean(axis=0)))
 
 
 def test_the_expected_update_is_the_gradient_of_j_in_kuhn_poker():
