@@ -24,7 +24,7 @@ ON           ?=
 BATCH_ARGS    = $(if $(SEEDS),--seeds $(SEEDS)) $(if $(JOBS),--jobs $(JOBS)) $(if $(ON),--on $(ON)) $(ARGS)
 # One worker more than there are cores, since tests wait for processes of their own; four have memory enough.
 WORKERS       = $(shell $(PY) -c 'import os; print(min(4, os.cpu_count() + 1))')
-PYTEST_ARGS  ?= -n $(WORKERS) --dist loadfile
+PYTEST_ARGS  ?= -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TEST_THREADS ?= 1
 LOCK_TORCH   ?= 2.13.0
 LOCK_ARGS    ?=

@@ -29,6 +29,20 @@ settings.register_profile("sepo_kit", deadline=None, derandomize=True, max_examp
 settings.load_profile("sepo_kit")
 
 
+# Files that take minutes, the longest first: begun last, one of them would be all that still runs. Each minute or more,
+# as measured with three workers on two cores.
+LONG = (
+    "pipeline/test_reproduce.py", "training/test_killed.py", "training/test_watch.py", "training/test_grpo.py",
+    "training/test_trainer.py", "exact/test_bounds.py", "test_benchmarks.py", "evaluation/test_contenders.py",
+    "pipeline/test_batch.py", "pipeline/test_launch.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path, len(LONG)))  # stable: the others stay as they are
+
+
 def pytest_addoption(parser) -> None:
     parser.addoption(
         "--screenshots",
