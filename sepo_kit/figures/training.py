@@ -61,9 +61,10 @@ def training_curves(
             axis.set_xlim(0.5, steps + 0.5)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("training step")
-        axis.set_ylabel(
-            CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit), fontsize="small"
-        )
+        name = CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit)
+        if not spec.few_states:  # else it is exact
+            name = name.replace("worst case", "worst case found")
+        axis.set_ylabel(name, fontsize="small")
     against = " against best responses" if stage == "worst-case" else " training"
     who = ", ".join(name for name in (spec.title, model) if name)
     figure.suptitle(f"{who}: SEPO{against}, sampled on the training pools ({seeds_of(metrics)})")

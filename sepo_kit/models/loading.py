@@ -250,7 +250,10 @@ def _load_run(path: Path, device: torch.device, step: int | None = None) -> Load
             f"{path} has not finished (status {manifest['status']!r}); finish it by running it again"
         )
     if "base" not in manifest["request"] or not adapter.is_dir():
-        raise RunError(f"{path} is a run that trained no model, or its {ADAPTER} was deleted; name another")
+        raise RunError(
+            f"{path} is a run that trained no model, or its {ADAPTER} was deleted or left out; name another, or "
+            f"train it again as `sepo-kit runs show {path}` says"
+        )
     chain = manifest.get("chain")
     if step is None:
         _require_unchanged(path, manifest)
