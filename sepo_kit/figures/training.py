@@ -61,13 +61,15 @@ def training_curves(
             axis.set_xlim(0.5, steps + 0.5)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("training step")
-        name = CURVE_NAMES[column].format(unit=spec.unit, payoff_unit=spec.payoff_unit)
-        if not spec.few_states:  # else it is exact
-            name = name.replace("worst case", "worst case found")
-        axis.set_ylabel(name, fontsize="small")
+        found = (
+            column == "sepo/worst_case" and not spec.few_states
+        )  # by an adversary that was tried, not exact
+        name = "worst case found ({payoff_unit})" if found else CURVE_NAMES[column]
+        axis.set_ylabel(name.format(unit=spec.unit, payoff_unit=spec.payoff_unit), fontsize="small")
     against = " against best responses" if stage == "worst-case" else " training"
     who = ", ".join(name for name in (spec.title, model) if name)
-    figure.suptitle(f"{who}: SEPO{against}, sampled on the training pools ({seeds_of(metrics)})")
+    told = f"{who}: SEPO{against}, sampled on the training pools ({seeds_of(metrics)})"
+    figure.suptitle(told, fontsize="medium")
     return figure
 
 
