@@ -200,12 +200,14 @@ class Problem:
         """The flat form of ``table``, shape (P,); ValueError for a missing row or one that is no distribution."""
         rows = tabular(self.game, table, row=self.row).table
         p = np.ones(len(self.row_of_place))
+        needed = dict(zip(self.labels, self.actions[1:], strict=True))
+        if missing := needed.keys() - rows.keys():
+            first = min(missing)  # whatever was met first in this process
+            raise ValueError(
+                f"the table has no row for state {first!r}, which play against the pools can meet; add it with one "
+                f"probability for each of {', '.join(needed[first])}"
+            )
         for start, label, actions in zip(self.starts[1:], self.labels, self.actions[1:], strict=True):
-            if label not in rows:
-                raise ValueError(
-                    f"the table has no row for state {label!r}, which play against the pools can meet; add it with one "
-                    f"probability for each of {', '.join(actions)}"
-                )
             if len(rows[label]) != len(actions):
                 raise ValueError(
                     f"row {label!r} has {len(rows[label])} probabilities; it needs one for each of "

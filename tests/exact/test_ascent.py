@@ -120,6 +120,17 @@ def test_it_is_quick_enough_for_a_button(game_id, row):
 # --- errors ---------------------------------------------------------------------------------------
 
 
+def test_of_several_missing_rows_the_first_by_name_is_named_whatever_was_met_first(monkeypatch):
+    """What was met first depends on all that was played in the process before."""
+    found = problem(get_game("ipd"), "memory_one")
+    for backwards in (False, True):
+        order = sorted(zip(found.labels, found.actions[1:], strict=True), reverse=backwards)
+        monkeypatch.setattr(found, "labels", [label for label, _ in order])
+        monkeypatch.setattr(found, "actions", [found.actions[0], *(actions for _, actions in order)])
+        with pytest.raises(ValueError, match="no row for state 'CC'"):
+            found.probabilities({"start": (1, 0), "DD": (1, 0)})
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
