@@ -151,11 +151,7 @@ def run_study(
         steps up to ``step``.
     """
     root = Path(root)
-    missing = {
-        _file(trial, root): _trained(trial)
-        for trial in todo
-        if not is_finished(_file(trial, root), _trained(trial).asked)
-    }
+    missing = {_file(trial, root): _trained(trial) for trial in todo if not _is_done(trial, root)}
     run_all(run_trial, missing.values(), root, workers, first)
     return pd.concat(_read(todo, root), ignore_index=True)
 
@@ -196,19 +192,24 @@ def _file(trial: Trial, root: Path) -> Path:
     return _trained(trial).folder(root).with_suffix(".parquet")
 
 
+def _is_done(trial: Trial, root: Path) -> bool:
+    """Whether its log is there; RunError where that is of other settings, or of fewer steps."""
+    file = _file(trial, root)
+    if not is_finished(file, _trained(trial).asked):
+        return False
+    last = pd.read_parquet(file, columns=["step"])["step"].max()
+    if last < trial.steps:
+        raise RunError(
+            f"{file} ends at step {last} of {trial.steps}; delete it and its run folder, or give the study another "
+            "folder"
+        )
+    return True
+
+
 def _read(todo: Sequence[Trial], root: Path) -> Iterator[pd.DataFrame]:
     for trial in todo:
         labels = {"agent": trial.agent, "game": trial.game, **asdict(trial.variant), "seed": trial.seed}
         log = pd.read_parquet(_file(trial, root))
-        if trial.exact and log["step"].min() > 0:
-            raise RunError(
-                f"{_file(trial, root)} was sampled, by an older version; delete it and its run folder"
-            )
-        if log["step"].max() < trial.steps:
-            raise RunError(
-                f"{_file(trial, root)} ends at step {log['step'].max()} of {trial.steps}; delete it and its run "
-                "folder, or give the study another folder"
-            )
         yield log[log["step"] <= trial.steps].assign(**labels)[[*labels, "step", *TERMS]]
 
 

@@ -133,17 +133,17 @@ class RivalStudy:
         found = []
         for seed, game in product(seeds, games) if bases else ((s, g) for g in games for s in seeds):
             if bases:
-                known, usual = self.rivals(agent, game, sepo[game]), bases[game]
+                known, start = self.rivals(agent, game, sepo[game]), bases[game]
                 settings = self.settings(sepo[game], game)
                 chosen = rivals or (self.usual(game) if self.usual else known)
             else:
-                known, usual, settings = self.of_tables, TABULAR, settings_for(game, log_every=EVERY)
+                known, start, settings = self.of_tables, TABULAR, settings_for(game, log_every=EVERY)
                 chosen = rivals or known
             for rival in chosen:
                 if rival not in known:
                     raise ValueError(f"rival must be one of {', '.join(known)}, got {rival!r}")
                 changes = {**more, **known[rival]}
-                base = changes.pop(BASE, usual)
+                base = changes.pop(BASE, start)
                 settled = replace(settings, **changes)
                 found.append(RivalTrial(agent, game, rival, seed, settled, base, self.every))
         return found

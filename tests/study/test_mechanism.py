@@ -83,6 +83,14 @@ def test_a_language_models_trial_logs_means_over_its_training_steps(tiny_folder,
     assert '"horizon": "round"' in manifest and '"common_random_numbers": false' in manifest
 
 
+def test_a_finished_trial_of_fewer_steps_is_named_before_any_other_runs(tmp_path, monkeypatch):
+    few, more = (trials("tabular", ["kuhn"], [0, 1], steps, VARIANTS[:1]) for steps in (2, 4))
+    run_study(few[1:], tmp_path)
+    monkeypatch.setattr(mechanism, "run_all", lambda *_: pytest.fail("ran"))
+    with pytest.raises(RunError, match=r"seed-1\.parquet ends at step 2 of 4"):
+        run_study(more, tmp_path)
+
+
 def test_in_kuhn_poker_a_language_models_terms_are_exact(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(mechanism, "EVERY", 2)
     monkeypatch.setattr(grpo, "training_dtype", lambda device: torch.float32)  # evaluation's
