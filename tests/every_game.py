@@ -13,15 +13,16 @@ from sepo_kit.games import GAMES
 EXAMPLE = Path(__file__).parents[1] / "examples" / "commons.py"
 
 
-def _commons():
-    """The example as a module that stays: its states are pickled by some."""
+def _example():
+    """The example as a module that stays, the same for all tests: its states are pickled by some."""
     spec = importlib.util.spec_from_file_location("commons", EXAMPLE)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.GAME
+    return module
 
 
-EVERY_GAME = (*GAMES.values(), _commons())
+COMMONS = _example()
+EVERY_GAME = (*GAMES.values(), COMMONS.GAME)
 each_game = pytest.mark.parametrize("game", EVERY_GAME, ids=lambda game: game.spec.id)
 
 

@@ -1,12 +1,11 @@
 """Run folders read back: what is there, what is broken, and every match move by move."""
 
 import json
-import runpy
 from dataclasses import replace
-from pathlib import Path
 
 import pandas as pd
 import pytest
+from every_game import COMMONS
 
 import sepo_kit as sk
 from sepo_kit.engine.episode import decision_frame, round_frame
@@ -223,8 +222,7 @@ def test_a_recording_without_its_rounds_is_one_line(tmp_path, damage):
 @pytest.fixture
 def commons(monkeypatch):
     """The example game, in which nobody moves once the stock is gone, registered for one test."""
-    example = runpy.run_path(str(Path(__file__).parents[2] / "examples" / "commons.py"))
-    game = example["GAME"]
+    game = COMMONS.GAME
     monkeypatch.setitem(sk.GAMES._known, game.spec.id, game)
     return game
 

@@ -9,23 +9,20 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from every_game import COMMONS, EXAMPLE
 
 from sepo_kit.games import GAMES, check_game
 from sepo_kit.games.base import GameSpec, Mixture, StudyStart
 
 ROOT = Path(__file__).parents[2]
-SOURCE, PAGE = ROOT / "examples" / "commons.py", ROOT / "docs" / "game_file.md"
+PAGE = ROOT / "docs" / "game_file.md"
 LEMONS = ROOT / "examples" / "lemons" / "lemons.py"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def commons():
     """The example as a module."""
-    spec = importlib.util.spec_from_file_location("examples.commons", SOURCE)
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
+    return COMMONS
 
 
 def play(commons, *rounds):
@@ -117,7 +114,7 @@ def test_the_page_quotes_the_file_and_its_program_runs(commons, capsys, monkeypa
     monkeypatch.setattr(GAMES, "_known", dict(GAMES.items()))  # what the page registers goes with the test
     programs = [block for block in blocks() if "import" in block]
     quotes = [block for block in blocks() if "import" not in block]
-    source = bare(SOURCE.read_text(encoding="utf-8"))
+    source = bare(EXAMPLE.read_text(encoding="utf-8"))
     assert [quote for quote in quotes if bare(quote) not in source] == []
     assert len(programs) == 1 and len(quotes) >= 4
     exec(compile(programs[0], PAGE.name, "exec"), {})

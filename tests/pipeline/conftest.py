@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
-import sys
 
 import pytest
+from every_game import COMMONS, EXAMPLE
 
 import sepo_kit as sk
 from sepo_kit.games.registry import GROUP
-from sepo_kit.runs.project import PROJECT
-
-EXAMPLES = PROJECT / "examples"
 
 
 @pytest.fixture(scope="module")
-def module():
-    spec = importlib.util.spec_from_file_location("commons", EXAMPLES / "commons.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
-@pytest.fixture(scope="module")
-def commons(module):
+def commons():
     """The game, known to this process for as long as the tests run."""
     with pytest.MonkeyPatch.context() as patch:
         list(sk.GAMES)
         patch.setattr(sk.GAMES, "_known", dict(sk.GAMES._known))
-        yield sk.register(module.GAME)
+        yield sk.register(COMMONS.GAME)
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     """A folder on the path of new processes in which the commons are installed."""
     folder = tmp_path_factory.mktemp("site")
-    shutil.copy(EXAMPLES / "commons.py", folder)
+    shutil.copy(EXAMPLE, folder)
     info = folder / "commons-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: commons\nVersion: 1.0\n")
