@@ -330,7 +330,7 @@ def tried(root: Path, name: str, count: int, rng: np.random.Generator, traces: C
 def _quick() -> Iterator[None]:
     """Leave out what takes long and reads no file: the command line is made once, intervals have two resamples."""
     with (
-        mock.patch.object(cli, "_parser", cache(cli._parser)),
+        mock.patch.object(cli, "parser", cache(cli.parser)),
         mock.patch.object(contenders, "resampled", partial(resampled, resamples=2)),
     ):
         yield

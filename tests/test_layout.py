@@ -62,7 +62,7 @@ def test_light_rooms_do_not_load_torch(name):
 
 def test_every_folder_is_a_room_and_every_room_has_tests():
     folders = {path.name for path in PACKAGE.iterdir() if path.is_dir() and path.name != "__pycache__"}
-    assert folders == set(ROOMS) - {"cli"}
+    assert folders == set(ROOMS)
     assert not [name for name in folders if not list((TESTS / name).glob("test_*.py"))]
 
 
@@ -71,7 +71,7 @@ def test_the_readme_lists_the_rooms_in_their_order():
     assert tuple(listed) == ROOMS
 
 
-@pytest.mark.parametrize("package", ["sepo_kit", *(f"sepo_kit.{r}" for r in ROOMS if r != "cli")])
+@pytest.mark.parametrize("package", ["sepo_kit", *(f"sepo_kit.{r}" for r in ROOMS)])
 def test_no_public_name_hides_a_module(package):
     """``import sepo_kit.play.rollout`` once failed, since the function ``sk.play`` hid the package."""
     module = importlib.import_module(package)

@@ -9,7 +9,7 @@ from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from sepo_kit.cli import _parser
+from sepo_kit.cli import parser
 
 
 class CommandLine(SphinxDirective):
@@ -19,11 +19,11 @@ class CommandLine(SphinxDirective):
 
 def lines() -> Iterator[str]:
     """A section for each command, as Markdown."""
-    (commands,) = (a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction))
+    (commands,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     told = {choice.dest: choice.help for choice in commands._choices_actions}
-    for name, parser in commands.choices.items():
-        parser.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=78)
-        yield f"## {name}\n\n{told[name][:1].upper()}{told[name][1:]}.\n\n```text\n{parser.format_help()}```\n"
+    for name, command in commands.choices.items():
+        command.formatter_class = lambda prog: argparse.HelpFormatter(prog, width=78)
+        yield f"## {name}\n\n{told[name][:1].upper()}{told[name][1:]}.\n\n```text\n{command.format_help()}```\n"
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

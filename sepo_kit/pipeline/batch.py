@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.pipeline.notebooks import command
-from sepo_kit.pipeline.profiles import MOST_THREADS
+from sepo_kit.pipeline.plans import MOST_THREADS
 from sepo_kit.pipeline.record import Task, output, slug, unfinished
 from sepo_kit.pipeline.tasks import chains
 from sepo_kit.runs import KEEP, RunError, write_json

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sepo_kit.games import get_game
 from sepo_kit.pipeline.children import Child
-from sepo_kit.pipeline.profiles import EACH_SEED, Plan, Profile
+from sepo_kit.pipeline.plans import EACH_SEED, Plan, Profile
 from sepo_kit.pipeline.settings_file import write_settings
 from sepo_kit.runs import MANIFEST, RunError, outdated, read_manifest
 from sepo_kit.runs.project import PROJECT

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.evaluation.results import STAGES
-from sepo_kit.pipeline.profiles import Plan, Profile
+from sepo_kit.pipeline.plans import Plan, Profile
 from sepo_kit.pipeline.record import Task
 from sepo_kit.runs import MANIFEST
 

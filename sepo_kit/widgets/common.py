@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import ipywidgets as widgets
 
-EXPECTED = (ValueError, OSError, FloatingPointError)  # as in cli.py: bad input and bad files, not bugs
+EXPECTED = (ValueError, OSError, FloatingPointError)  # bad input and bad files, not bugs
 
 # The wheel is there at once but invisible for half a second: quick work shows nothing, and no thread is needed.
 _WHEEL = """<style>

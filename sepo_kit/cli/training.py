@@ -1,0 +1,192 @@
+"""``sepo-kit train-sft``, ``train-sepo`` and ``study``: trainings outside the notebooks."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from sepo_kit.cli.options import may_keep
+
+
+def add_commands(commands: argparse._SubParsersAction) -> None:
+    """Add the commands that train to the commands of a parser."""
+    for stage, help_text in (("train-sft", "supervised warm start"), ("train-sepo", "SEPO training")):
+        train = commands.add_parser(stage, help=f"{help_text} of one model on one game")
+        train.add_argument("model", help="pico, smollm2-135m, a hub id, a folder")
+        train.add_argument("game")
+        train.add_argument("folder", type=Path, help="the run folder; an interrupted run goes on there")
+        train.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
+        train.add_argument("--like", help="the profile's model to take them from (default: the model itself)")
+        train.add_argument(
+            "--settings", type=Path, metavar="FILE",
+            help="a JSON file with the settings, in place of the profile's (every run's manifest has them)",
+        )  # fmt: skip
+        train.add_argument(
+            "-p", nargs="+", action="append", default=[], metavar=("NAME", "VALUE"),
+            help="another value of a setting, as in -p steps 60 -p limits '{\"exploit\": 0.1}'; may be repeated",
+        )  # fmt: skip
+        seeds = train.add_mutually_exclusive_group()
+        seeds.add_argument("--seed", type=int, default=0)
+        seeds.add_argument(
+            "--seeds", type=int, nargs="+", metavar="SEED",
+            help="several, one after the other: {seed} in the names of model and folder becomes each of them",
+        )  # fmt: skip
+        train.add_argument(
+            "--report-to", nargs="+", metavar="TRACKER",
+            help="trackers that get the curves as well: tensorboard, trackio, wandb",
+        )  # fmt: skip
+        may_keep(train)
+        train.set_defaults(run=_train, stage=stage)
+    train.add_argument(
+        "--weights", type=float, nargs=3, metavar=("EXPLOIT", "COLLUSION", "EXTERNALITY"),
+        help="penalty weights to train under (default: the profile's)",
+    )  # fmt: skip
+
+    study = commands.add_parser(
+        "study", help="the studies: every credit mode and more, several seeds (hours)"
+    )
+    study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
+    study.add_argument(
+        "--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME", help="default: ipd kuhn"
+    )
+    study.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    instead = study.add_mutually_exclusive_group()
+    for name, about in (
+        ("exploiters", "who is trained against, each judged by the worst case (tables first, models after)"),
+        ("ablations", "as trained, and with one setting changed at a time (models)"),
+        ("late", "four times the published steps (models)"),
+    ):
+        instead.add_argument(
+            f"--{name}", dest="rivals_of", action="store_const", const=name, help=f"instead: {about}"
+        )
+    study.add_argument(
+        "--steps",
+        type=int,
+        help="SEPO steps of a trial (default: 400; of a model, those of its profile or study)",
+    )
+    study.add_argument("--samples", type=int, default=400, help="sampled gradients (default: 400)")
+    study.add_argument(
+        "--variants",
+        type=int,
+        help="only the first so many of the 16; 4: the modes as proposed, 8: all with common draws",
+    )
+    study.add_argument(
+        "--rivals",
+        nargs="+",
+        metavar="NAME",
+        help="with --exploiters and its like: only these, as in: pool worst-case",
+    )
+    study.add_argument(
+        "--profile", help="whose hyperparameters (default: study; of --exploiters and its like: quick)"
+    )
+    study.add_argument("--workers", type=int, default=1, help="trials at a time (default: 1)")
+    study.add_argument(
+        "--folder", type=Path, help="where trials go (default: runs/study, runs/exploiters, ...)"
+    )
+    study.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
+    study.set_defaults(run=_study)
+
+
+def _train(options: argparse.Namespace) -> None:
+    import sepo_kit as sk
+    from sepo_kit.pipeline.parameters import split_pairs
+    from sepo_kit.pipeline.plans import EACH_SEED
+    from sepo_kit.pipeline.settings_file import changed, read_settings
+    from sepo_kit.training.processes import world
+    from sepo_kit.training.settings import SEPOSettings, SFTSettings
+
+    game = sk.get_game(options.game).spec.id
+    if options.settings:
+        kind = SFTSettings if options.stage == "train-sft" else SEPOSettings
+        settings = read_settings(options.settings, kind)
+    else:
+        plan = sk.get_profile(options.profile).plan(options.like or options.model, game)
+        settings = plan.sft if options.stage == "train-sft" else plan.sepo
+    settings = changed(settings, split_pairs(options.p))
+    if getattr(options, "weights", None):
+        settings = replace(settings, weights=sk.Weights(*options.weights))
+    if options.report_to:
+        settings = replace(settings, report_to=tuple(options.report_to))
+    seeds = options.seeds or [options.seed]
+    if len(seeds) > 1 and EACH_SEED not in str(options.folder):
+        raise ValueError(
+            f"several seeds need a folder each: write {EACH_SEED} where the seed goes, as in runs/mine-{EACH_SEED}"
+        )
+    for seed in seeds:
+        model, folder = (str(name).replace(EACH_SEED, str(seed)) for name in (options.model, options.folder))
+        train = sk.train_sft if options.stage == "train-sft" else sk.train_sepo
+        run = train(model, game, folder, settings, seed)
+        if world().is_main_process:
+            print(f"done: {run.path}")
+
+
+def _study(options: argparse.Namespace) -> None:
+    from sepo_kit.pipeline.children import die_with_parent
+    from sepo_kit.pipeline.profiles import get_profile
+    from sepo_kit.runs.project import PROJECT
+    from sepo_kit.study.mechanism import (
+        TABULAR,
+        VARIANTS,
+        estimates,
+        run_study,
+        trials,
+        warm_starts,
+        write_study,
+    )  # fmt: skip
+
+    for name in ("seeds", "steps", "samples", "workers"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name} must be >= 1, got {value}")
+    if options.rivals_of:
+        _study_rivals(options)
+        return
+    if options.rivals:
+        raise ValueError("--rivals are those of another study; add --exploiters, --ablations or --late")
+    folder, profile = options.folder or PROJECT / "runs" / "study", get_profile(options.profile or "study")
+    steps = options.steps or 400
+    for agent in options.agents:
+        like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
+        bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
+        sepo = {game: plan.sepo for game, plan in like.items()}
+        seeds, variants = range(options.seeds), VARIANTS[: options.variants]
+        todo = trials(agent, options.games, seeds, steps, variants, bases, sepo)
+        logs = run_study(todo, folder, options.workers, die_with_parent)
+        estimated = estimates(agent, options.games, options.samples, variants, bases, sepo)
+        results = options.results or PROJECT / "data" / "results"
+        for path in write_study(logs, estimated, todo, folder, results):
+            print(f"written: {path}")
+
+
+def _study_rivals(options: argparse.Namespace) -> None:
+    from sepo_kit import figures
+    from sepo_kit.pipeline.children import die_with_parent
+    from sepo_kit.pipeline.profiles import get_profile
+    from sepo_kit.runs.project import PROJECT
+    from sepo_kit.study.mechanism import TABULAR, warm_starts
+    from sepo_kit.study.rivals import run_rivals, write_rivals
+    from sepo_kit.study.studies import STUDIES
+
+    study = STUDIES[options.rivals_of]
+    folder = options.folder or PROJECT / "runs" / study.name
+    profile = get_profile(options.profile or "quick")
+    results = options.results or PROJECT / "data" / "results"
+    pictures = options.results or PROJECT / "figures"
+    for agent in options.agents:
+        like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
+        sepo = {game: plan.sepo for game, plan in like.items()}
+        chosen = agent, options.games, range(options.seeds), options.steps, options.rivals
+        study.trials(
+            *chosen, dict.fromkeys(like, agent), sepo
+        )  # refuses what is unknown, before anything trains
+        bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
+        todo = study.trials(*chosen, bases, sepo)
+        logs = run_rivals(todo, folder, options.workers, die_with_parent)
+        for path in write_rivals(study.name, logs, todo, folder, results):
+            print(f"written: {path}")
+        figures.style()
+        for game in options.games:
+            drawn = figures.STUDIES[study.name](logs, game, agent)
+            path = figures.save(drawn, logs[logs["game"] == game], pictures, f"{study.name}-{agent}-{game}")
+            print(f"written: {path}")
