@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -41,6 +42,23 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {Path(__file__).parent / name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path, len(LONG)))  # stable: the others stay as they are
+
+
+known_modules = 0
+
+
+def pytest_collection_finish() -> None:
+    """Modules are there to stay, with a million objects: none of them is looked at again by the collection of garbage
+    with which every training ends. Those that are first read within a test follow after it."""
+    global known_modules
+    if len(sys.modules) > known_modules + 50:
+        known_modules = len(sys.modules)
+        gc.collect()
+        gc.freeze()
+
+
+def pytest_runtest_logfinish() -> None:
+    pytest_collection_finish()
 
 
 def pytest_addoption(parser) -> None:
