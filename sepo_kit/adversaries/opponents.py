@@ -91,6 +91,9 @@ def resolve_agent(game: Game | str, name: str, **how) -> Policy:
         As ``resolve``.
     """
     game = get_game(game)
+    if how and (name in game.strategies or name.startswith("axelrod:")):
+        told = ", ".join(f"{option}={value!r}" for option, value in how.items())
+        raise ValueError(f"{name} is a strategy and has no {' or '.join(how)}, got {told}; leave that out")
     if name in game.strategies or name in WORDS or name.partition(":")[0] in PREFIXES:
         return resolve(game, name, None, **how)
     try:

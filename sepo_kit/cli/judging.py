@@ -9,6 +9,19 @@ from pathlib import Path
 
 from sepo_kit.games.base import POOLS, REPLY_STYLES
 
+# Options of evaluate that ask something of their own, and those that have no say in it.
+ALONE = {
+    "--opponent": (
+        ("--exact", "--width", "--control-variate", "pools", "weights"),
+        "plays and prints its matches alone",
+    ),
+    "--width": (("--exact",), "asks how many episodes the game's pools need"),
+    "--replies": (
+        ("--exact", "--width", "--control-variate", "--opponent", "--episodes", "pools"),
+        "asks the agent itself and sums over the game's own pools",
+    ),
+}
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands that judge agents to the commands of a parser."""
@@ -27,7 +40,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         evaluate.add_argument(
             f"--{pool}-pool", nargs="+", metavar="NAME", help=f"opponents in place of the game's {pool} pool"
         )
-    evaluate.add_argument("--episodes", type=int, default=20, help="per opponent (default: 20)")
+    evaluate.add_argument("--episodes", type=int, help="per opponent (default: 20)")
     evaluate.add_argument("--seed", type=int, default=0)
     evaluate.add_argument("--exact", action="store_true", help="enumerate instead of sampling")
     evaluate.add_argument(
@@ -91,9 +104,12 @@ def _evaluate(options: argparse.Namespace) -> None:
     from sepo_kit.evaluation.asked import ask, asked_report
     from sepo_kit.evaluation.cross_play import against
     from sepo_kit.evaluation.precision import episodes_needed, require_width
+    from sepo_kit.pipeline.plans import check_seeds
 
+    check_seeds([options.seed])
     if options.width is not None:
         require_width(options.width)
+    episodes = 20 if options.episodes is None else options.episodes
     game = sk.get_game(options.game)
     own = game.spec.eval_weights
     given = {n: getattr(options, f"{n}_weight") for n in ("exploit", "collusion", "externality")}
@@ -101,31 +117,26 @@ def _evaluate(options: argparse.Namespace) -> None:
     how = {n: v for n in ("style", "temperature") if (v := getattr(options, n)) is not None}
     agent = resolve_agent(game, options.agent, **how)
     named = {pool: tuple(chosen) for pool in POOLS if (chosen := getattr(options, f"{pool}_pool"))}
-    if options.opponent and (named or options.exact):
-        raise ValueError("--opponent plays and prints its matches alone; leave out --exact and the pools")
-    if options.width is not None and (options.opponent or options.exact):
-        raise ValueError(
-            "--width asks how many episodes the game's pools need; leave out --exact and --opponent"
-        )
-    if options.replies is not None and (
-        named or options.exact or options.opponent or options.width is not None
-    ):
-        raise ValueError(
-            "--replies asks the agent itself and sums over the game's own pools; leave out --exact, --width, "
-            "--opponent and the pools"
-        )
+    chosen = {
+        "--opponent": options.opponent, "--width": options.width, "--replies": options.replies,
+        "--exact": options.exact or None, "--control-variate": options.control_variate or None,
+        "--episodes": options.episodes, "pools": named or None,
+        "weights": next((weight for weight in given.values() if weight is not None), None),
+    }  # fmt: skip
+    for option, (others, why) in ALONE.items():
+        there = [name for name in others if chosen[name] is not None]
+        if chosen[option] is not None and there:
+            raise ValueError(f"{option} {why}; leave out {' and '.join(there)}")
     if options.replies is not None:
         found = asked_report(
             ask(agent, game, options.replies, options.seed), weights, options.seed
         ).to_frame()
     elif options.opponent:
-        found = against(
-            agent, resolve_all(game, options.opponent, agent), game, options.episodes, options.seed
-        )
+        found = against(agent, resolve_all(game, options.opponent, agent), game, episodes, options.seed)
     else:
         pools = replace(game.spec.pools, **named) if named else None
         report = sk.evaluate(
-            agent, game, options.episodes, options.seed, weights, pools=pools, exact=options.exact,
+            agent, game, episodes, options.seed, weights, pools=pools, exact=options.exact,
             control_variate=options.control_variate,
         )  # fmt: skip
         found = report.to_frame() if options.width is None else episodes_needed(report, options.width)
@@ -137,7 +148,9 @@ def _evaluate(options: argparse.Namespace) -> None:
 def _audit(options: argparse.Namespace) -> None:
     from sepo_kit.adversaries.opponents import file_label
     from sepo_kit.evaluation.audit import PAGE, QUICK, AuditSettings, audit
+    from sepo_kit.pipeline.plans import check_seeds
 
+    check_seeds([options.seed])
     chosen = {n: v for n in ("episodes", "learner_steps") if (v := getattr(options, n)) is not None}
     settings = replace(QUICK if options.quick else AuditSettings(), seed=options.seed, **chosen)
     how = {n: v for n in ("style", "temperature") if (v := getattr(options, n)) is not None}

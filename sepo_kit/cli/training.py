@@ -5,8 +5,16 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sepo_kit.cli.options import may_keep
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from sepo_kit.pipeline.plans import Plan, Profile
+    from sepo_kit.study.mechanism import Trial
+    from sepo_kit.study.rivals import RivalTrial
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -65,7 +73,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         type=int,
         help="SEPO steps of a trial (default: 400; of a model, those of its profile or study)",
     )
-    study.add_argument("--samples", type=int, default=400, help="sampled gradients (default: 400)")
+    study.add_argument("--samples", type=int, help="sampled gradients (default: 400)")
     study.add_argument(
         "--variants",
         type=int,
@@ -121,12 +129,19 @@ def _train(options: argparse.Namespace) -> None:
             print(f"done: {run.path}")
 
 
+def _plans(options: argparse.Namespace, profile: Profile) -> dict[str, dict[str, Plan]]:
+    """Of each agent those of its games; a table has none."""
+    return {
+        agent: {} if agent == "tabular" else {game: profile.plan(agent, game) for game in options.games}
+        for agent in options.agents
+    }
+
+
 def _study(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.children import die_with_parent
     from sepo_kit.pipeline.profiles import get_profile
     from sepo_kit.runs.project import PROJECT
     from sepo_kit.study.mechanism import (
-        TABULAR,
         VARIANTS,
         estimates,
         run_study,
@@ -135,25 +150,35 @@ def _study(options: argparse.Namespace) -> None:
         write_study,
     )  # fmt: skip
 
-    for name in ("seeds", "steps", "samples", "workers"):
+    for name in ("seeds", "steps", "samples", "variants", "workers"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name} must be >= 1, got {value}")
     if options.rivals_of:
+        if options.samples or options.variants:
+            raise ValueError(
+                f"--samples and --variants are no options of --{options.rivals_of}; leave them out"
+            )
         _study_rivals(options)
         return
     if options.rivals:
         raise ValueError("--rivals are those of another study; add --exploiters, --ablations or --late")
     folder, profile = options.folder or PROJECT / "runs" / "study", get_profile(options.profile or "study")
-    steps = options.steps or 400
+    steps, seeds, variants = options.steps or 400, range(options.seeds), VARIANTS[: options.variants]
+
+    def of(agent: str, bases: Mapping[str, str]) -> list[Trial]:
+        sepo = {game: plan.sepo for game, plan in plans[agent].items()}
+        return trials(agent, options.games, seeds, steps, variants, bases, sepo)
+
+    plans = _plans(options, profile)
     for agent in options.agents:
-        like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
-        bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
-        sepo = {game: plan.sepo for game, plan in like.items()}
-        seeds, variants = range(options.seeds), VARIANTS[: options.variants]
-        todo = trials(agent, options.games, seeds, steps, variants, bases, sepo)
+        of(agent, dict.fromkeys(plans[agent], agent))  # refuses what is unknown, before anything trains
+    for agent in options.agents:
+        bases = warm_starts(agent, {game: plan.sft for game, plan in plans[agent].items()}, folder)
+        todo = of(agent, bases)
         logs = run_study(todo, folder, options.workers, die_with_parent)
-        estimated = estimates(agent, options.games, options.samples, variants, bases, sepo)
+        sepo = {game: plan.sepo for game, plan in plans[agent].items()}
+        estimated = estimates(agent, options.games, options.samples or 400, variants, bases, sepo)
         results = options.results or PROJECT / "data" / "results"
         for path in write_study(logs, estimated, todo, folder, results):
             print(f"written: {path}")
@@ -164,7 +189,7 @@ def _study_rivals(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.children import die_with_parent
     from sepo_kit.pipeline.profiles import get_profile
     from sepo_kit.runs.project import PROJECT
-    from sepo_kit.study.mechanism import TABULAR, warm_starts
+    from sepo_kit.study.mechanism import warm_starts
     from sepo_kit.study.rivals import run_rivals, write_rivals
     from sepo_kit.study.studies import STUDIES
 
@@ -173,15 +198,19 @@ def _study_rivals(options: argparse.Namespace) -> None:
     profile = get_profile(options.profile or "quick")
     results = options.results or PROJECT / "data" / "results"
     pictures = options.results or PROJECT / "figures"
+
+    def of(agent: str, bases: Mapping[str, str]) -> list[RivalTrial]:
+        sepo = {game: plan.sepo for game, plan in plans[agent].items()}
+        return study.trials(
+            agent, options.games, range(options.seeds), options.steps, options.rivals, bases, sepo
+        )
+
+    plans = _plans(options, profile)
     for agent in options.agents:
-        like = {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
-        sepo = {game: plan.sepo for game, plan in like.items()}
-        chosen = agent, options.games, range(options.seeds), options.steps, options.rivals
-        study.trials(
-            *chosen, dict.fromkeys(like, agent), sepo
-        )  # refuses what is unknown, before anything trains
-        bases = warm_starts(agent, {game: plan.sft for game, plan in like.items()}, folder)
-        todo = study.trials(*chosen, bases, sepo)
+        of(agent, dict.fromkeys(plans[agent], agent))  # refuses what is unknown, before anything trains
+    for agent in options.agents:
+        bases = warm_starts(agent, {game: plan.sft for game, plan in plans[agent].items()}, folder)
+        todo = of(agent, bases)
         logs = run_rivals(todo, folder, options.workers, die_with_parent)
         for path in write_rivals(study.name, logs, todo, folder, results):
             print(f"written: {path}")

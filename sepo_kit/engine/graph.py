@@ -5,6 +5,7 @@ Sampling and exact solving walk this graph instead of making states again: a ste
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -67,7 +68,8 @@ class Node:
 
 
 MOST_NODES = 100_000  # a shared graph that has grown beyond this is started anew
-_shared: dict[int, StateGraph] = {}
+MOST_GRAPHS = 8  # games that were not played for a while are forgotten, with whoever sits in them
+_shared: OrderedDict[int, StateGraph] = OrderedDict()
 
 
 def shared_graph(game: Game) -> StateGraph:
@@ -75,6 +77,9 @@ def shared_graph(game: Game) -> StateGraph:
     graph = _shared.get(id(game))
     if graph is None or graph.game is not game or graph.spec is not game.spec or len(graph) > MOST_NODES:
         graph = _shared[id(game)] = StateGraph(game)
+    _shared.move_to_end(id(game))
+    if len(_shared) > MOST_GRAPHS:
+        _shared.popitem(last=False)
     return graph
 
 

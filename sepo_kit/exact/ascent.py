@@ -206,7 +206,7 @@ def _projected(found: Problem, agent: Policy) -> np.ndarray:
     answers = Answers(found.seen, agent)
     played = np.zeros(len(found.row_of_place))
     for tree in found.trees:
-        for step in tree.reach(answers, MAX_STATES, INSTEAD):
+        for step in tree.reach(answers, found.max_states, INSTEAD):
             played += np.bincount(found.places(step.layer), step.flow, minlength=len(played))
     met = np.add.reduceat(played, found.starts)[found.row_of_place]
     return np.where(met > 0, played / np.where(met > 0, met, 1.0), 1 / found.counts[found.row_of_place])

@@ -15,7 +15,7 @@ strategies (2009), for how such responses overrate themselves where little was s
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -28,7 +28,7 @@ from sepo_kit.exact.best_response import worst_case
 from sepo_kit.exact.folded import MAX_MOVES, CannotFold, FoldedTree, Name, Reply, Rows, folded, name_of
 from sepo_kit.exact.tree import MAX_STATES, TooLarge
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game, InformationState
+from sepo_kit.games.base import Game, InformationState, State
 
 LEAST = 8  # decisions at a key from which on it has a row of its own
 EXPLORER = "uniform"
@@ -117,8 +117,16 @@ def fit_adversary(
         How often to fit, at least once; of the adversaries the last is returned.
     how
         As in ``fitted``.
+
+    Raises
+    ------
+    ValueError
+        A count is no whole number of at least 1, or as ``fitted`` does.
     """
     game = get_game(game)
+    for name, count in (("episodes", episodes), ("rounds", rounds)):
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            raise ValueError(f"{name} must be a whole number >= 1, got {count!r}")
     share = max(1, episodes // rounds)
     seen = explored(game, agent, share, seed)
     for number in range(1, rounds):
@@ -142,9 +150,15 @@ class _Table(Policy):
         made: dict[str, Counter[str]] = {}
         visits: dict[str, Counter[Node]] = {}
         met: dict[str, InformationState] = {}
+        self.depth: dict[Node, int] = {}  # of the positions in which the adversary moves
+        self.alone: Counter[Node] = Counter()  # those in which the agent does not
         graph = shared_graph(game)
         for path in paths:
-            for node, event in graph.walk(path):
+            for depth, (node, event) in enumerate(graph.walk(path)):
+                if OPPONENT in node.actors:
+                    self.depth[node] = max(depth, self.depth.get(node, 0))
+                    if AGENT not in node.actors:
+                        self.alone[node] += 1
                 if AGENT in node.actors:
                     seen = met.setdefault(node.seen[AGENT].key, node.seen[AGENT])
                     made.setdefault(seen.key, Counter())[event[node.actors.index(AGENT)]] += 1
@@ -172,6 +186,15 @@ class _Table(Policy):
         self.by_label = {label: values / values.sum() for label, values in self.by_label.items()}
         self.often = often
         self.rounds = {state.key: state.round for state in states}
+
+    def positions(self) -> Iterator[tuple[Node, int, np.ndarray | None]]:
+        """Where the adversary moves: how often play came there, and the agent's probabilities where it moves too."""
+        for visits, _, values in self.met:
+            for node, times in visits.items():
+                if OPPONENT in node.actors:
+                    yield node, times, values
+        for node, times in self.alone.items():
+            yield node, times, None
 
     @staticmethod
     def _stated(agent: Policy | None, states: list[InformationState]) -> list[np.ndarray] | None:
@@ -211,49 +234,86 @@ def _folded_response(table: _Table) -> Rows:
 
 
 def _sampled_response(table: _Table, most: int) -> Rows:
-    """Backward induction over the positions that were met: at each, every reply is tried against what the agent does
-    there, and what follows counts as the mean of the label that it leads to."""
-    by_round: dict[int, list[tuple[Node, float, np.ndarray]]] = {}
-    for visits, state, values in table.met:
-        for node, times in visits.items():
-            if node.actors == (AGENT, OPPONENT):
-                by_round.setdefault(state.round, []).append((node, times, values))
-    tries = sum(len(node.seen[OPPONENT].legal_actions) for met in by_round.values() for node, *_ in met)
+    """Backward induction over the positions that were met, the latest first: at each, every reply is tried against what
+    the agent does there, and what follows counts as the mean of the label that it leads to."""
+    at_depth: dict[int, list[tuple[Node, float, np.ndarray | None]]] = {}
+    for node, times, values in table.positions():
+        at_depth.setdefault(table.depth[node], []).append((node, times, values))
+    tries = sum(len(node.seen[OPPONENT].legal_actions) for met in at_depth.values() for node, *_ in met)
     actions, stride = max(1, min(3, most // max(1, tries))), 1 + tries // most
     rows: dict[tuple[int, Name], np.ndarray] = {}
-    later: dict[Name, float] = {}
-    for turn in sorted(by_round, reverse=True):
-        sums: dict[Name, np.ndarray] = {}
-        weights: Counter[Name] = Counter()
-        usual = float(np.mean(list(later.values()))) if later else 0.0
-        for node, weight, values in by_round[turn][::stride]:
-            label = name_of(node.seen[OPPONENT], table.row)
-            worth = _worth(node, values, later, usual, table.row, actions)
-            sums[label] = sums.get(label, 0.0) + weight * worth
-            weights[label] += weight
-        later = {}
-        for label, total in sums.items():
-            rows[turn, label] = np.eye(len(total))[int(total.argmax())]
-            later[label] = float(total.max() / weights[label])
+    later = _Later(table, actions)
+    for depth in sorted(at_depth, reverse=True):
+        sums: dict[tuple[int, Name], np.ndarray] = {}
+        weights: Counter[tuple[int, Name]] = Counter()
+        for node, weight, values in at_depth[depth][::stride]:
+            seen = node.seen[OPPONENT]
+            at = seen.round, name_of(seen, table.row)
+            sums[at] = sums.get(at, 0.0) + weight * _worth(node, values, later)
+            weights[at] += weight
+        for at, total in sums.items():
+            rows[at] = np.eye(len(total))[int(total.argmax())]
+        later.learn({at: float(total.max() / weights[at]) for at, total in sums.items()})
     return rows
 
 
-def _worth(
-    node: Node, values: np.ndarray, later: dict[Name, float], usual: float, row: str, actions: int
-) -> np.ndarray:
-    """What each reply at ``node`` is worth, (A,), against the agent's likeliest ``actions``."""
-    state = node.state
-    likely = np.argsort(-values, kind="stable")[:actions]
-    likely = likely[values[likely] > 0]
-    shares = values[likely] / values[likely].sum()
-    worth = np.zeros(len(node.seen[OPPONENT].legal_actions))
-    for action, share in zip(likely.tolist(), shares.tolist()):
+class _Later:
+    """What the adversary leads by from a state on, by the labels of its decisions that were solved before."""
+
+    def __init__(self, table: _Table, actions: int) -> None:
+        self.table, self.actions = table, actions
+        self.known: dict[tuple[int, Name], float] = {}
+        self.usual = 0.0  # where a label was never met: the mean of the decisions that follow
+
+    def learn(self, found: dict[tuple[int, Name], float]) -> None:
+        self.known |= found
+        self.usual = float(np.mean(list(found.values())))
+
+    def after(self, state: State) -> float:
+        """From ``state`` on, its own outcome among it."""
+        outcome = state.outcome
+        lead = 0.0 if outcome is None else float(outcome.payoffs[OPPONENT] - outcome.payoffs[AGENT])
+        if not self.known:  # nothing was met that comes later
+            return lead
+        if OPPONENT in state.actors:
+            seen = state.information(OPPONENT)
+            return lead + self.known.get((seen.round, name_of(seen, self.table.row)), self.usual)
+        if AGENT in state.actors:
+            seen = state.information(AGENT)
+            likely = self.likely(self.table.distributions([seen])[0])
+            return lead + sum(
+                share * self.after(state.apply((seen.legal_actions[action],))) for action, share in likely
+            )
+        return lead + sum(
+            share * self.after(state.apply_chance(drawn))
+            for drawn, share in self.drawn(state.chance_outcomes())
+        )
+
+    def likely(self, values: np.ndarray) -> list[tuple[int, float]]:
+        """The agent's likeliest actions, with their shares."""
+        likely = np.argsort(-values, kind="stable")[: self.actions]
+        likely = likely[values[likely] > 0]
+        shares = values[likely] / values[likely].sum()
+        return list(zip(likely.tolist(), shares.tolist(), strict=True))
+
+    def drawn(self, outcomes: Sequence[tuple[object, float]]) -> list[tuple[object, float]]:
+        """Some of nature's outcomes for all of them, at even steps of their probability; none at a match's end."""
+        if not outcomes:
+            return []
+        upto = np.cumsum([probability for _, probability in outcomes])
+        count = min(self.actions, len(outcomes))
+        places = np.searchsorted(upto, (np.arange(count) + 0.5) / count * upto[-1])
+        return [(outcomes[place][0], 1 / count) for place in places]
+
+
+def _worth(node: Node, values: np.ndarray | None, later: _Later) -> np.ndarray:
+    """What each reply at ``node`` is worth, (A,), where the agent moves too, by ``values``, or None: does not."""
+    replies = node.seen[OPPONENT].legal_actions
+    if values is None:
+        return np.array([later.after(node.state.apply((reply,))) for reply in replies])
+    worth = np.zeros(len(replies))
+    for action, share in later.likely(values):
         own = node.seen[AGENT].legal_actions[action]
-        for j, reply in enumerate(node.seen[OPPONENT].legal_actions):
-            child = state.apply((own, reply))
-            outcome = child.outcome
-            if outcome is not None:
-                worth[j] += share * (outcome.payoffs[OPPONENT] - outcome.payoffs[AGENT])
-            if later and OPPONENT in child.actors:
-                worth[j] += share * later.get(name_of(child.information(OPPONENT), row), usual)
+        for j, reply in enumerate(replies):
+            worth[j] += share * later.after(node.state.apply((own, reply)))
     return worth

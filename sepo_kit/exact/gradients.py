@@ -147,7 +147,7 @@ class Problem:
 
     def __init__(self, game: Game, row: str, max_states: int) -> None:
         tabular(game, {}, row=row)  # refuses an unknown row
-        self.game, self.spec, self.row = game, game.spec, row
+        self.game, self.spec, self.row, self.max_states = game, game.spec, row, max_states
         members = [(pool, o) for pool in POOLS for o in game.spec.pools[pool]]
         self.opponents = list(dict.fromkeys(o for _, o in members))
         self.trees = trees = [arena(game).against(game.strategy(o)) for o in self.opponents]

@@ -31,6 +31,8 @@ def likely_best_response(
 
     Raises
     ------
+    ValueError
+        ``most_moves`` is no whole number of at least 1.
     NoDistribution
         The agent cannot state a distribution over actions.
 
@@ -46,6 +48,8 @@ def likely_best_response(
     def lost(state: State) -> float:
         return -most * (1 if spec.independent_rounds else spec.rounds - state.round)
 
+    if isinstance(most_moves, bool) or not isinstance(most_moves, int) or most_moves < 1:
+        raise ValueError(f"most_moves must be a whole number >= 1, got {most_moves!r}")
     tree = arena(game).free
     steps = tree.reach_likely(Answers(tree.seen, agent), most_moves)
     require_recall(tree)

@@ -9,7 +9,7 @@ rules treat both alike.
 
 from __future__ import annotations
 
-import math
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,6 +24,7 @@ SEATS = (0, 1)
 POOLS = ("train", "exploit", "collusive", "shift")
 REPLY_STYLES = ("direct", "reasoned")
 HARM_DEFINITIONS = ("corrected", "published")
+LARGEST = sys.float_info.max  # of a setting; Python's whole numbers go beyond, and become no float
 
 
 # --- spec -----------------------------------------------------------------------------------------
@@ -50,7 +51,7 @@ class Weights:
         for name in [each.name for each in fields(self)]:
             value = getattr(self, name)
             number = isinstance(value, int | float | np.integer | np.floating)
-            if isinstance(value, bool) or not number or not math.isfinite(value):
+            if isinstance(value, bool) or not number or not abs(value) <= LARGEST:
                 raise ValueError(
                     f"weights.{name} must be a finite number >= 0, got {value!r}; "
                     "write 0 to switch a penalty off"
@@ -68,12 +69,32 @@ class Pools:
 
     ``train``: earn payoff here. ``exploit``: adversaries to not lose to. ``collusive``: partners that
     invite collusion. ``shift``: never trained on, for Robust.
+
+    Raises
+    ------
+    ValueError
+        A pool is no list of names, or has a name twice: the same episodes would count twice.
+
+    >>> Pools(train=["nash"], exploit=["always-bet"], collusive=[], shift=[]).train
+    ('nash',)
     """
 
     train: tuple[str, ...]
     exploit: tuple[str, ...]
     collusive: tuple[str, ...]
     shift: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        for pool in POOLS:
+            members = getattr(self, pool)
+            if not isinstance(members, list | tuple) or not all(isinstance(name, str) for name in members):
+                raise ValueError(f"pools.{pool} must be a list of names, got {members!r}")
+            if twice := [name for name in dict.fromkeys(members) if members.count(name) > 1]:
+                raise ValueError(
+                    f"pools.{pool} has {', '.join(twice)} more than once; name every opponent once, since the same "
+                    "episodes would count twice"
+                )
+            object.__setattr__(self, pool, tuple(members))
 
     def __getitem__(self, pool: str) -> tuple[str, ...]:
         if pool not in POOLS:
@@ -418,7 +439,7 @@ ANSWER_RULES = {
 
 def answer_rule(style: str) -> str:
     """The closing sentence of a system prompt; ValueError for an unknown style."""
-    if style not in ANSWER_RULES:
+    if style not in REPLY_STYLES:
         raise ValueError(f"reply style must be one of {', '.join(REPLY_STYLES)}, got {style!r}")
     return ANSWER_RULES[style]
 

@@ -7,6 +7,7 @@ A package makes its games known to every process, notebooks and workers too, by 
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Iterator, Mapping
 from importlib.metadata import EntryPoint, entry_points
 
@@ -27,6 +28,9 @@ class Games(Mapping[str, Game]):
         self._own = dict(own)
         self._known = dict(own)
         self._checked = list(own.values())
+        self._passed: deque[Game] = deque(
+            maxlen=8
+        )  # of those that are in no registry; an adversary's holds an agent
         self._loaded = False
         self._broken: list[str] = []
 
@@ -108,9 +112,9 @@ class Games(Mapping[str, Game]):
             The game breaks a rule.
         """
         game = self.get_game(game)
-        if not any(game is other for other in self._checked):
+        if not any(game is other for other in (*self._checked, *self._passed)):
             check_game(game)
-            self._checked.append(game)
+            self._passed.append(game)
         return game
 
     # --- how they come in -------------------------------------------------------------------------

@@ -387,6 +387,8 @@ def endpoint(
         raise ValueError("log_probs=True needs style='direct': a reply in free text has no distribution")
     if not isinstance(model, str) or not model.strip():
         raise ValueError(f"model must be the name that the server gives it, got {model!r}")
+    if kept is not None and not isinstance(kept, str | Path):
+        raise ValueError(f"kept must be a folder, '' for the cache's or None for none, got {kept!r}")
     if prices is not None:
         if not isinstance(prices, Sequence) or isinstance(prices, str) or len(prices) != 2:
             raise ValueError(

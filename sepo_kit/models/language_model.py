@@ -29,6 +29,13 @@ from sepo_kit.models.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
 from sepo_kit.models.prefix_cache import PrefixCache
 
 KEPT_PROMPTS = 2048  # about 40 MB at most where a prompt has 300 tokens
+# What a checkpoint may bring along to change its own distribution in ``generate``; the policy is the model's own.
+UNTOUCHED = {
+    "num_beams": 1, "min_p": None, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "sequence_bias": None,
+    "repetition_penalty": 1.0, "no_repeat_ngram_size": 0, "min_length": 0, "min_new_tokens": None,
+    "bad_words_ids": None, "suppress_tokens": None, "begin_suppress_tokens": None, "forced_bos_token_id": None,
+    "forced_eos_token_id": None, "exponential_decay_length_penalty": None, "guidance_scale": None,
+}  # fmt: skip
 
 Generate = Callable[[list[list[int]]], list[list[int]]]
 Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
@@ -457,6 +464,7 @@ class LanguageModel(Policy):
                 temperature=self.temperature,
                 top_k=0,
                 top_p=1.0,
+                **UNTOUCHED,
                 max_new_tokens=self.max_new_tokens,
                 pad_token_id=pad,
                 eos_token_id=self.end_of_reply,

@@ -22,13 +22,17 @@ def log_probabilities(agent: LanguageModel, seen: Sequence[InformationState]) ->
         for prefix, tokens in tree.branches.items()
     ]
     rows = iter(agent.log_probs_of_branches(asked, grad=True))
+    certain = torch.zeros((), device=agent.model.device)  # where one action is legal
     found = []
     for tree in trees:
         branches = {
             prefix: dict(zip(tokens, next(rows), strict=False)) for prefix, tokens in tree.branches.items()
         }
         found += [
-            sum(branches[reply[:n]][token] for n, token in enumerate(reply) if reply[:n] in branches)
+            sum(
+                (branches[reply[:n]][token] for n, token in enumerate(reply) if reply[:n] in branches),
+                certain,
+            )
             for reply in tree.replies
         ]
     return torch.stack(found)
@@ -50,7 +54,10 @@ def inner_products(agent: LanguageModel, seen: Sequence[InformationState]) -> np
         raise ValueError(f"no parameter of {agent.name} is being trained; give it a LoRA adapter first")
     rows = []
     for one in log_probabilities(agent, seen):
-        found = torch.autograd.grad(one, trained, retain_graph=True, allow_unused=True)
+        if one.requires_grad:
+            found = torch.autograd.grad(one, trained, retain_graph=True, allow_unused=True)
+        else:
+            found = [None] * len(trained)
         rows.append(
             torch.cat(
                 [

@@ -6,20 +6,19 @@ here; who plays the matches, and what is done with the advantages, is theirs.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 
 from sepo_kit.engine.episode import Episode
-from sepo_kit.games.base import Game, GameSpec, Pools, Weights
+from sepo_kit.games.base import LARGEST, POOLS, Game, GameSpec, Pools, Weights
 from sepo_kit.objective.credit import Credit, assign_credit, check_mode, training_matches
 from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.terms import Terms, results_of, terms_of
 
 WORST_CASE = "worst-case"
-LARGEST = sys.float_info.max  # of a setting; Python's whole numbers go beyond, and become no float
+ANSWERS = (WORST_CASE, "fitted")  # opponents that answer the agent as it is at the time
 SCHEDULES = ("constant", "linear")  # of the learning rate; linear: to zero at the last step
 EXPLOITERS = ("pool", WORST_CASE, f"pool and {WORST_CASE}")
 
@@ -101,13 +100,19 @@ class StepSettings:
     population: int = 1
 
     def __post_init__(self) -> None:
-        check_numbers(self, ("rollouts", "groups", "exploiters_every", "population"))
+        check_numbers(self, ("rollouts", "groups", "exploiters_every", "population", "dual_rate"))
         if self.rollouts < 2:
             raise ValueError(f"rollouts must be >= 2, got {self.rollouts}: a baseline needs another rollout")
         if self.weights is not None and not isinstance(self.weights, Weights):
             raise ValueError(f"weights must be a Weights or None for the game's own, got {self.weights!r}")
         if self.pools is not None and not isinstance(self.pools, Pools):
             raise ValueError(f"pools must be a Pools or None for the game's own, got {self.pools!r}")
+        for pool in POOLS if self.pools else ():
+            if stale := [name for name in ANSWERS if name in self.pools[pool]]:
+                raise ValueError(
+                    f"pools.{pool} has {stale[0]!r}, an answer to the agent as it was before training; set "
+                    f"exploiters={WORST_CASE!r}, which is answered anew as it learns"
+                )
         check_mode(self.mode, self.horizon)
         if self.exploiters not in EXPLOITERS:
             raise ValueError(f"exploiters must be one of {', '.join(EXPLOITERS)}, got {self.exploiters!r}")

@@ -7,6 +7,7 @@ be no output of Snakemake's, which deletes outputs before a job. So Snakemake ru
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from sepo_kit.pipeline.notebooks import command
 from sepo_kit.pipeline.plans import MOST_THREADS
 from sepo_kit.pipeline.record import Task, output, slug, unfinished
 from sepo_kit.pipeline.tasks import chains
-from sepo_kit.runs import KEEP, RunError, write_json
+from sepo_kit.runs import KEEP, RunError, first_line, write_json
 from sepo_kit.runs.project import PACKAGE, PROJECT, VARIABLE
 
 SNAKEFILE = PACKAGE / "pipeline" / "Snakefile"
@@ -63,8 +64,8 @@ class How:
         for name, least in (("workers", 1), ("retries", 0)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be >= {least}, got {getattr(self, name)}")
-        if self.limit_minutes is not None and not self.limit_minutes > 0:
-            raise ValueError(f"limit_minutes must be > 0, got {self.limit_minutes}")
+        if self.limit_minutes is not None and not 0 < self.limit_minutes < math.inf:
+            raise ValueError(f"limit_minutes must be > 0 and finite, got {self.limit_minutes}")
 
 
 def cluster(name: str) -> dict[str, Any]:
@@ -79,7 +80,12 @@ def cluster(name: str) -> dict[str, Any]:
     if not file.is_file():
         known = ", ".join(sorted(path.parent.name for path in CONFIGS.glob(f"*/{FILE}")))
         raise ValueError(f"no cluster {name!r}, since {file} is missing; known: {known}; see docs/cluster.md")
-    settings = yaml.safe_load(file.read_text())
+    try:
+        settings = yaml.safe_load(file.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(
+            f"{file} is not YAML ({first_line(error)}); mend it, or take it from the repository"
+        ) from None
     if not isinstance(settings, dict) or not isinstance(settings.get("executor"), str):
         raise ValueError(f"{file} must name an executor, as in executor: slurm")
     return settings

@@ -109,7 +109,7 @@ def training_lines(profile: str, model: str, game: str, weights: Weights, folder
     -p model pico -p game ipd -p runs runs/mine -p exploit_weight 2.4 -p collusion_weight 1 -p externality_weight 0
     """
     common = {"profile": profile, "model": model, "game": game, "runs": folder}
-    weighed = {f"{name}_weight": f"{value:g}" for name, value in vars(weights).items()}
+    weighed = {f"{name}_weight": f"{value:.12g}" for name, value in vars(weights).items()}
     lines = [["mkdir", "-p", f"{folder}/notebooks"]]
     for notebook, more in (("04_sft_warm_start", {}), ("05_sepo_training", weighed), ("06_evaluation", {})):
         given = [word for item in {**common, **more}.items() for word in ("-p", *item)]

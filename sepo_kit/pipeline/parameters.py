@@ -90,7 +90,7 @@ def _structure(text: str, kind: type) -> Any:
         try:
             found = ast.literal_eval(text)
         except (ValueError, SyntaxError):
-            if text[0] not in "[{":
+            if not text or text[0] not in "[{":
                 raise
             found = _unquoted(yaml.load(text, Loader=yaml.BaseLoader))  # [kuhn, no]: words stay words
     if kind is list and isinstance(found, int | float | str):

@@ -173,6 +173,11 @@ def _pico_worst_case(game: str) -> SEPOSettings:
     return PICO_WORST_CASE_OF.get(game, PICO_WORST_CASE_FEW if _few(game) else PICO_WORST_CASE)
 
 
+def _smollm2_worst_case(game: str) -> SEPOSettings:
+    # ours: as in its SEPO, and a fitted adversary costs what a step does
+    return SMOLLM2_WORST_CASE if _few(game) else replace(SMOLLM2_WORST_CASE, groups=4, exploiters_every=5)
+
+
 def _evaluation(game: str) -> EvaluationSettings:
     """Where a game has few information states (Kuhn poker: 12), ask at all; else a language model's are too many."""
     return EXACT if _few(game) else SAMPLED
@@ -184,7 +189,7 @@ def _smoke_plan(model: str, game: str) -> Plan:
         model,
         game,
         (0,),
-        replace(PICO_SFT, records=32),
+        _fitted(replace(PICO_SFT, records=32), game),
         replace(_pico_sepo(game), **tiny),
         replace(_evaluation(game), episodes=4, worst_case="quick"),
         minutes=0.3,
@@ -194,7 +199,7 @@ def _smoke_plan(model: str, game: str) -> Plan:
 
 def _worst_case_plan(model: str, game: str) -> Plan:
     quick = _quick_plan(model, game)
-    settings = SMOLLM2_WORST_CASE if model == SMOLLM2 else _pico_worst_case(game)
+    settings = _smollm2_worst_case(game) if model == SMOLLM2 else _pico_worst_case(game)
     minutes = 60.0 if model == SMOLLM2 else 12.0
     return replace(quick, seeds=(0, 1, 2), worst_case=settings, minutes=minutes)
 
@@ -246,7 +251,8 @@ def _reasoned_plan(model: str, game: str) -> Plan:
     # ours: where histories are many few replies serve two matches, so that every group costs nearly what the first does
     sepo = SMOLLM2_REASONED_SEPO if _few(game) else replace(SMOLLM2_REASONED_SEPO, groups=2, steps=20)
     guarded = SMOLLM2_REASONED_WORST_CASE if _few(game) else None
-    return Plan(model, game, (0, 1, 2), SMOLLM2_REASONED_SFT, sepo, REASONED, minutes=60, worst_case=guarded)
+    sft = _fitted(SMOLLM2_REASONED_SFT, game)
+    return Plan(model, game, (0, 1, 2), sft, sepo, REASONED, minutes=60, worst_case=guarded)
 
 
 def _paper_plan(model: str, game: str) -> Plan:

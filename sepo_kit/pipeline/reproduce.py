@@ -117,7 +117,7 @@ class Reproduction:
         self.todo = list(todo)
         self.how = how
         self.stream = stream
-        self.shown: set[Path] = set()
+        self.shown = {file: file.stat().st_mtime_ns for _, file in self._results()}  # when they were written
 
     def run(self, report: Path | None = None) -> None:
         """Run until all tasks are done, or only those are left that wait for one that failed."""
@@ -196,13 +196,22 @@ class Reproduction:
                 return
             time.sleep(POLL_SECONDS)
 
+    def _results(self) -> list[tuple[Part, Path]]:
+        """The result files that are there."""
+        return [(part, file) for part in self.parts for file in result_files(part.profile, part.root)]
+
     def _show_new_results(self) -> None:
-        found = [(part, file) for part in self.parts for file in result_files(part.profile, part.root)]
-        for part, file in found:
-            if file in self.shown:
+        for part, file in self._results():
+            written = file.stat().st_mtime_ns
+            if self.shown.get(file) == written:
                 continue
-            self.shown.add(file)
-            rows = read_results([file])
+            try:
+                rows = read_results([file])
+            except (
+                RunError
+            ):  # of an older version, or damaged: whether it is made anew is not for this to say
+                continue
+            self.shown[file] = written
             results, label = rows.set_index("metric")["value"], rows.iloc[0]
             numbers = ", ".join(
                 f"{name} {results[metric]:.3f}"

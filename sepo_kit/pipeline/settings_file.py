@@ -101,4 +101,4 @@ def _value(name: str, declared: str, value: Any) -> Any:
         raise ValueError(f"{name} must be {KINDS[kind][0]}, got {value!r}")
     if kind == "Weights":
         return Weights(**value)
-    return Pools(**{pool: tuple(members) for pool, members in value.items()})
+    return Pools(**value)

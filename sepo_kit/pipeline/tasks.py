@@ -14,9 +14,11 @@ from sepo_kit.evaluation.results import STAGES
 from sepo_kit.pipeline.plans import Plan, Profile
 from sepo_kit.pipeline.record import Task
 from sepo_kit.runs import MANIFEST
+from sepo_kit.runs.project import PROJECT
 
 # The notebooks of a plan, in their order, and how they share its minutes.
 SAME = ("01_games", "02_penalties", "03_sft_data", "07_credit_ablation")  # whatever the training is
+DATA = PROJECT / "data"
 SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0.15}
 
 
@@ -53,7 +55,7 @@ def all_tasks(parts: Sequence[Part]) -> list[Task]:
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     """The notebook runs of a profile, in an order in which each comes after what it needs."""
     common = {"profile": profile.name, "runs": str(root)}
-    data = Task("03_sft_data", "03_sft_data", {**common, "data": str(results.parent / "sft")}, minutes=0.2)
+    data = Task("03_sft_data", "03_sft_data", {**common, "data": str(_corpus(root, results))}, minutes=0.2)
     todo = [data]
     for plan in profile.plans:
         todo += _chain(plan, root, common, data.name)
@@ -68,6 +70,11 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     table = results / f"{profile.name}.csv"
     todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.4, makes=(table,)))
     return todo
+
+
+def _corpus(root: Path, results: Path) -> Path:
+    """Where the demonstrations go: the project's own place beside the project's own tables, else among the runs."""
+    return DATA / "sft" if results == (DATA / "results").resolve() else root / "sft"
 
 
 def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str) -> list[Task]:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.engine.rollout import Match, play_matches
+from sepo_kit.engine.tables import read_table
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, InformationState, Mixture, Strategy
 from sepo_kit.runs import replacing
@@ -117,16 +118,18 @@ def demonstrated() -> tuple[str, ...]:
 
 def write_corpus(folder: Path | str, games: Sequence[str] = (), seed: int = 0) -> list[Path]:
     """Write one Parquet file per game into ``folder`` (default: of every game that has demonstrations), and
-    ``counts.csv`` with the records per demonstrator, opponent and split: the same bytes for the same seed and library
-    versions. Returns the Parquet files."""
-    paths, counts = [], []
+    ``counts.csv`` with the records per demonstrator, opponent and split, of the games that were there before as well:
+    the same bytes for the same seed and library versions. Returns the Parquet files."""
+    paths = []
     for game in tqdm(games or demonstrated(), desc="demonstrations", leave=False):
         frame = demonstrations(game, seed=seed)
-        counts.append(frame.groupby(["game", "demonstrator", "opponent", "split"]).size().rename("records"))
         path = Path(folder) / f"{game}.parquet"
         with replacing(path) as temporary:
             frame.to_parquet(temporary, index=False, compression="zstd")
         paths.append(path)
+    there = [path for game in demonstrated() if (path := Path(folder) / f"{game}.parquet").exists()]
+    columns = ["game", "demonstrator", "opponent", "split"]
+    counts = [read_table(path, columns)[columns].groupby(columns).size().rename("records") for path in there]
     with replacing(Path(folder) / "counts.csv") as temporary:
         pd.concat(counts).to_csv(temporary)
     return paths

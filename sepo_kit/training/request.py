@@ -59,7 +59,16 @@ def checked_seed(seed: int) -> int:
 
 def code_of(stage: str, game: Game) -> str:
     """The fingerprint of the code that a stage on ``game`` depends on, the file of a user's own game included."""
-    own = Path(inspect.getfile(type(game)))
+    while hasattr(game, "inner"):  # seen from the other seat, it is the same game
+        game = game.inner
+    try:
+        own = Path(inspect.getfile(type(game)))
+        own.stat()
+    except (OSError, TypeError):
+        raise ValueError(
+            f"the class of game {game.spec.id} is in no file, so that nobody could tell whether it was changed; write "
+            "it into a module of its own and import it"
+        ) from None
     package = Path(inspect.getfile(Game)).parents[1]
     return code_fingerprint(ROOMS[stage], *([] if package in own.parents else [own]))
 

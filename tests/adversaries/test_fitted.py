@@ -13,6 +13,7 @@ from sepo_kit.adversaries.opponents import resolve
 from sepo_kit.engine import graph
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted, tabular
+from sepo_kit.exact import fitted as in_parts
 
 LABELS = ("start", "CC", "CD", "DC", "DD")
 
@@ -82,6 +83,29 @@ def test_where_deals_are_too_many_it_learns_from_those_it_met():
     found = fitted(game, explored(game, agent, 400))
     at_random = measured_gain(game, agent, scripted(game, "uniform"), 100)
     assert measured_gain(game, agent, found, 100).low > at_random.high
+
+
+@pytest.mark.parametrize(
+    ("game", "name", "share"),
+    [("kuhn", "tight-passive", 1.0), ("kuhn", "always-bet", 1.0), ("leduc", "tight-passive", 0.8),
+     ("leduc", "always-raise", 0.7)],
+)  # fmt: skip
+def test_where_seats_move_in_turn_it_gains_without_a_tree_too(game, name, share, monkeypatch):
+    """What is found from positions that were met, beside the worst case: the decisions of one seat alone are among
+    them, and what nature deals between two."""
+
+    def too_large(*args, **how):
+        raise exact.TooLarge("a larger game")
+
+    def cannot(*args, **how):
+        raise in_parts.CannotFold("a larger game")
+
+    agent = scripted(game, name)
+    worst = exact.worst_case(game, agent).advantage
+    monkeypatch.setattr(in_parts, "worst_case", too_large)
+    monkeypatch.setattr(in_parts, "_folded_response", cannot)
+    found = measured_gain(game, agent, fit_adversary(game, agent, episodes=600), 1_000)
+    assert found.high >= share * worst > 0
 
 
 def test_the_gain_is_that_of_fresh_episodes():

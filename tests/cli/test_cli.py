@@ -24,7 +24,7 @@ MISTAKES = {
     ),
     "an opponent and pools": (
         ["evaluate", "kuhn", "nash", "--opponent", "nash", "--train-pool", "nash"],
-        "leave out --exact and the pools",
+        "--opponent plays and prints its matches alone; leave out pools",
     ),
     "unknown profile": (["reproduce", "--profile", "fast"], "unknown profile 'fast'; known: smoke"),
     "negative weight": (
@@ -68,6 +68,68 @@ MISTAKES = {
     ),
     "few replies": (["evaluate", "kuhn", "nash", "--replies", "3"], "replies must be even and >= 4, got 3"),
     "replies and episodes": (["evaluate", "kuhn", "nash", "--replies", "4", "--exact"], "leave out --exact"),
+    "an opponent and a control variate": (
+        ["evaluate", "kuhn", "nash", "--opponent", "nash", "--control-variate", "--exploit-weight", "0"],
+        "leave out --control-variate and weights",
+    ),
+    "replies and a number of episodes": (
+        ["evaluate", "kuhn", "nash", "--replies", "4", "--episodes", "9"],
+        "leave out --episodes",
+    ),
+    "an opponent twice in a pool": (
+        ["evaluate", "kuhn", "uniform", "--train-pool", "nash", "nash"],
+        "pools.train has nash more than once",
+    ),
+    "a strategy at a temperature": (
+        ["evaluate", "kuhn", "nash", "--temperature", "0.5"],
+        "nash is a strategy and has no temperature, got temperature=0.5; leave that out",
+    ),
+    "no seed to evaluate with": (["evaluate", "kuhn", "nash", "--seed", "-1"], "seeds must be whole numbers"),
+    "no seed to audit with": (["audit", "nash", "--seed", "-1"], "seeds must be whole numbers"),
+    "an empty value": (
+        ["train-sepo", "pico", "kuhn", "nowhere", "-p", "limits="],
+        "parameter limits must be",
+    ),
+    "pools that are no lists": (
+        [
+            "train-sepo",
+            "pico",
+            "kuhn",
+            "nowhere",
+            "-p",
+            'pools={"train": "nash", "exploit": [], "collusive": [], "shift": []}',
+        ],
+        "pools.train must be a list of names, got 'nash'",
+    ),
+    "a number of a pool": (
+        [
+            "train-sepo",
+            "pico",
+            "kuhn",
+            "nowhere",
+            "-p",
+            'pools={"train": 1, "exploit": [], "collusive": [], "shift": []}',
+        ],
+        "pools.train must be a list of names, got 1",
+    ),
+    "a limit beyond all numbers": (
+        ["train-sepo", "pico", "kuhn", "nowhere", "-p", f'limits={{"exploit": 1{"0" * 400}}}'],
+        "limits['exploit'] must be a finite number >= 0",
+    ),
+    "no variants": (["study", "tabular", "--variants", "0"], "--variants must be >= 1, got 0"),
+    "variants of rivals": (
+        ["study", "tabular", "--exploiters", "--variants", "4"],
+        "--samples and --variants are no options of --exploiters",
+    ),
+    "a later agent that is none": (["study", "tabular", "nosuch"], "has no plan for 'nosuch'"),
+    "a later agent of rivals that is none": (
+        ["study", "tabular", "nosuch", "--exploiters"],
+        "no plan for 'nosuch'",
+    ),
+    "a limit without an end": (
+        ["reproduce", "--profile", "smoke", "--limit", "inf", "--dry-run"],
+        "limit_minutes must be > 0 and finite, got inf",
+    ),
     "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--jobs must be >= 1"),
 }
 

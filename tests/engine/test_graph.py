@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sepo_kit.adversaries.attacked import AttackedGame
+from sepo_kit.engine import graph
 from sepo_kit.engine.graph import StateGraph, shared_graph
 from sepo_kit.engine.policy import uniform
 from sepo_kit.engine.rollout import matches, play_matches
@@ -47,6 +49,15 @@ def test_equal_information_states_are_one_object():
 def test_illegal_moves_are_refused():
     with pytest.raises(ValueError, match="CALL"):
         StateGraph(get_game("kuhn")).root.after_chance(0).after(("CALL",))
+
+
+def test_graphs_of_games_that_are_not_played_any_more_are_forgotten():
+    """An adversary's game holds the agent that it attacks, and with it a model."""
+    kept = shared_graph(get_game("kuhn"))
+    for _ in range(2 * graph.MOST_GRAPHS):
+        shared_graph(AttackedGame(get_game("kuhn")))
+        assert shared_graph(get_game("kuhn")) is kept
+    assert len(graph._shared) <= graph.MOST_GRAPHS
 
 
 @pytest.mark.parametrize("name", ["ipd", "kuhn", "auction", "negotiation_v2"])

@@ -10,6 +10,7 @@ import pytest
 
 from sepo_kit import exact
 from sepo_kit.engine.policy import scripted, tabular
+from sepo_kit.exact import ascent
 from sepo_kit.exact.gradients import problem
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
@@ -147,3 +148,12 @@ def test_of_several_missing_rows_the_first_by_name_is_named_whatever_was_met_fir
 def test_bad_input_is_refused(options, message):
     with pytest.raises(ValueError, match=message):
         exact.optimise("ipd", **options)
+
+
+def test_more_states_may_be_walked_to_project_a_policy(monkeypatch):
+    """The limit that the caller gives is the limit of all of it."""
+    monkeypatch.setattr(ascent, "MAX_STATES", 3_000, raising=False)
+    found = exact.optimise(
+        "ipd", row="memory_one", start=scripted("ipd", "uniform"), steps=1, max_states=500_000
+    )
+    assert found.objective > 0

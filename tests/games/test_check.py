@@ -253,7 +253,6 @@ BROKEN = {
         "stands under 'green'",
     ),
     "unknown in pool": (pools(train=("green",)), "Known: red, blue"),
-    "twice in pool": (pools(train=("red", "red")), "names a strategy twice"),
     "no train pool": (pools(train=()), "pool 'train' is empty"),
     "no exploit pool": (pools(exploit=()), "pool 'exploit' is empty"),
     "small shift pool": (pools(shift=("a", "b")), "Name at least 3"),

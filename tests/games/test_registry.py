@@ -75,6 +75,15 @@ def test_a_game_may_be_registered_again_and_is_checked_once(games, monkeypatch):
     assert calls == [game]
 
 
+def test_games_that_are_not_registered_are_remembered_for_a_while_only(games, monkeypatch):
+    calls = []
+    monkeypatch.setattr("sepo_kit.games.registry.check_game", calls.append)
+    first = Poker()
+    for game in (first, first, *(Poker() for _ in range(20)), first):
+        games.checked_game(game)
+    assert calls[0] is first is calls[-1] and len(calls) == 22
+
+
 @pytest.mark.parametrize("taken", ["kuhn", "poker"])
 def test_a_taken_id_is_refused_in_a_line(games, taken):
     games.register(Poker())

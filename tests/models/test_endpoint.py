@@ -361,6 +361,8 @@ BAD = {
     "log_probs": ({"log_probs": "yes"}, "log_probs must be 'auto', True or False"),
     "log_probs of a text": ({"log_probs": True}, "log_probs=True needs style='direct'"),
     "style": ({"style": "loud"}, "reply style must be one of"),
+    "styles": ({"style": ["direct"]}, "reply style must be one of"),
+    "kept": ({"kept": True}, "kept must be a folder"),
     "prices": ({"prices": 3}, "prices must be two numbers"),
     "a negative price": ({"prices": (1, -1)}, "prices must be a number >= 0"),
     "model": ({"model": ""}, "model must be the name"),

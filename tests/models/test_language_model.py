@@ -467,6 +467,19 @@ def test_the_same_uniforms_give_the_same_replies(tiny_model, tokenizer):
     assert [c.reply for c in once] != [c.reply for c in other]
 
 
+def test_a_checkpoint_does_not_bring_its_own_way_to_sample(tokenizer, monkeypatch):
+    """Where the model's own ``generate`` samples, since it cannot share prefixes."""
+    monkeypatch.setattr(language_model, "shares_prefixes", lambda model: False)
+    model = tiny.model(tokenizer)
+    agent = player(model, tokenizer, style="reasoned", max_new_tokens=12)
+    seen = [WordInformation(("COOPERATE", "DEFECT"), number) for number in range(3)]
+    plain = agent.act(seen, [0.1, 0.2, 0.3])
+    for name, value in (("repetition_penalty", 5.0), ("min_p", 0.9), ("suppress_tokens", list(range(50))),
+                        ("no_repeat_ngram_size", 1), ("num_beams", 2)):  # fmt: skip
+        setattr(model.generation_config, name, value)
+    assert agent.act(seen, [0.1, 0.2, 0.3]) == plain
+
+
 def test_generated_replies_end_where_the_model_ends_them(tokenizer):
     """A model that always says the end of reply, one that never does."""
     seen = WordInformation(("COOPERATE", "DEFECT"))

@@ -10,6 +10,7 @@ from peft import get_peft_model
 
 from sepo_kit import exact
 from sepo_kit.games import get_game
+from sepo_kit.games.kuhn import KuhnInformation
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import lora
 from sepo_kit.models.parameter_space import inner_products, log_probabilities
@@ -39,6 +40,17 @@ def test_the_metric_is_the_length_of_the_gradient_in_parameters(agent, states):
     objective.backward()
     squared = sum(float((p.grad**2).sum()) for p in agent.model.parameters() if p.grad is not None)
     assert weights @ inner_products(agent, states) @ weights == pytest.approx(squared, rel=1e-4)
+
+
+def test_where_one_action_is_legal_nothing_varies(agent, states):
+    class Forced(KuhnInformation):
+        legal_actions = states[0].legal_actions[:1]
+
+    forced = Forced(states[0].card, states[0].moves)
+    chances = log_probabilities(agent, [*states[:1], forced])
+    assert chances.shape == (3,) and chances[2] == 0
+    found = inner_products(agent, [forced, *states[:1]])
+    assert not found[0].any() and found[1, 1] > 0
 
 
 def test_a_model_that_is_not_being_trained_has_no_metric(agent, states):

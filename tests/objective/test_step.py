@@ -83,7 +83,12 @@ def test_a_training_that_was_stopped_takes_up_its_weights():
         ("weights", (1, 2, 3), "weights must be a Weights"),
         ("pools", ("nash",), "pools must be a Pools"),
         ("limits", {"greed": 1}, "limits must be on"),
-        ("dual_rate", 0, "dual rate must be > 0"),
+        ("dual_rate", 0, "dual_rate must be > 0"),
+        ("dual_rate", "x", "dual_rate must be a finite number"),
+        ("dual_rate", 10**400, "dual_rate must be a finite number"),
+        ("limits", {"exploit": 10**400}, "must be a finite number >= 0"),
+        ("pools", Pools(("nash",), ("worst-case",), (), ()), "set exploiters='worst-case'"),
+        ("pools", Pools(("fitted",), (), (), ()), "an answer to the agent as it was before training"),
     ],
 )
 def test_bad_settings_are_named(field, value, words):

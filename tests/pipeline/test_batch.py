@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 from batches import alive, driver, parts, stand_in, todo_of, wait_for
+from finished import evaluation
 
 from sepo_kit.pipeline import batch
 from sepo_kit.pipeline.batch import How, write_batch
@@ -22,7 +23,7 @@ from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.pipeline.progress import Progress
 from sepo_kit.pipeline.record import Task, log, marker, output, reasons, standing
 from sepo_kit.pipeline.reproduce import Reproduction, reproduce
-from sepo_kit.pipeline.tasks import all_tasks, chains, only
+from sepo_kit.pipeline.tasks import all_tasks, chains, only, results_of
 from sepo_kit.runs import Run, read_json, write_json
 
 
@@ -104,6 +105,25 @@ def test_what_does_not_need_a_failed_notebook_runs_all_the_same_and_a_kill_is_tr
     )
     assert said.getvalue().count("a failed: ValueError: no\n") == 1
     assert "missing in the table: " not in said.getvalue()
+
+
+def test_a_result_that_cannot_be_read_does_not_stop_the_batch_and_only_new_ones_are_shown(tmp_path):
+    """It may be about to be made again; and what an earlier batch left is no new result."""
+    base, sft, sepo, *_ = results_of(get_profile("smoke").plan("pico", "kuhn"), tmp_path)
+    evaluation(tmp_path, "kuhn", "base", "nash")
+    sft.write_text("{")
+    code = f"import shutil; [shutil.copy({str(base)!r}, file) for file in ({str(sft)!r}, {str(sepo)!r})]"
+    names, said = ran(todo_of([("a", (), code)]), tmp_path)
+    assert names == ["a"] and said.count("result: ") == 2
+
+
+def test_a_cluster_whose_settings_are_no_yaml_is_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(batch, "CONFIGS", tmp_path)
+    (tmp_path / "slurm").mkdir()
+    (tmp_path / "slurm" / batch.FILE).write_text("executor: [slurm\njobs: }")
+    with pytest.raises(ValueError, match=r"slurm/.* is not YAML \(.*\); mend it") as error:
+        batch.cluster("slurm")
+    assert "\n" not in str(error.value)
 
 
 def test_a_stopped_batch_leaves_nobody_alive_and_the_same_command_goes_on(tmp_path):

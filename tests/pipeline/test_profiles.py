@@ -46,6 +46,12 @@ def test_quick_trains_pico_on_three_seeds_and_smollm2_on_kuhn():
     assert quick.plan("smollm2-135m", "kuhn").sepo.mode == "credited"
 
 
+def test_what_costs_by_the_history_is_done_seldom_where_histories_are_many():
+    worst = sk.get_profile("worst-case")
+    many, few = (worst.plan("smollm2-135m", game).worst_case for game in ("ipd", "kuhn"))
+    assert (many.groups, many.exploiters_every) == (4, 5) and (few.groups, few.exploiters_every) == (32, 1)
+
+
 def test_unknown_profile_and_plan_name_what_exists():
     with pytest.raises(ValueError, match="known: smoke, quick, worst-case, study, reasoned, smollm2, paper"):
         sk.get_profile("fast")

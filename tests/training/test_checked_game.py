@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.adversaries.attacked import AttackedGame
 from sepo_kit.games.base import Harms, Pools
 from sepo_kit.games.kuhn import KuhnPoker
+from sepo_kit.training.request import code_of
 
 
 class Harmful(KuhnPoker):
@@ -23,6 +25,25 @@ def test_an_opponent_that_is_none_is_named_before_the_folder_is_taken(tmp_path):
     with pytest.raises(ValueError, match="unknown strategy 'nosuch' in kuhn"):
         sk.train_sepo("pico", "kuhn", tmp_path / "run", settings)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_game_that_stands_in_no_file_says_so(tmp_path):
+    """As one that was written in a cell of a notebook."""
+    made: dict = {"KuhnPoker": KuhnPoker, "__name__": "cell"}
+    exec("class Mine(KuhnPoker):\n    pass", made)
+    plan = sk.get_profile("smoke").plan("pico", "kuhn")
+    with pytest.raises(
+        ValueError, match=r"the class of game kuhn is in no file, .*; write it into a module of its own"
+    ):
+        sk.train_sft("pico", made["Mine"](), tmp_path / "run", plan.sft)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_code_of_an_attacked_game_is_that_of_the_game():
+    mine = Harmful()
+    assert (
+        code_of("sepo", AttackedGame(mine)) == code_of("sepo", mine) != code_of("sepo", sk.get_game("kuhn"))
+    )
 
 
 @pytest.mark.parametrize("stage", ["sft", "sepo"])

@@ -12,7 +12,7 @@ import pytest
 from sepo_kit.engine.graph import StateGraph
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.training.demonstrations import conversations, demonstrations
+from sepo_kit.training.demonstrations import conversations, demonstrations, write_corpus
 
 RECORDS = 3000
 
@@ -159,6 +159,14 @@ def test_a_game_without_a_mixture(monkeypatch):
         ValueError, match=r"no demonstrations for 'ipd'; games with .*: auction, .*; give Iter.* a mix"
     ):
         demonstrations("ipd", 10)
+
+
+def test_the_counts_are_of_all_games_that_are_there(tmp_path):
+    write_corpus(tmp_path, ["ipd", "kuhn"])
+    whole = (tmp_path / "counts.csv").read_bytes()
+    write_corpus(tmp_path, ["kuhn"])
+    assert (tmp_path / "counts.csv").read_bytes() == whole
+    assert set(pd.read_csv(tmp_path / "counts.csv")["game"]) == {"ipd", "kuhn"}
 
 
 @pytest.mark.parametrize("records", [0, -5])

@@ -113,7 +113,7 @@ def test_the_request_is_plain_and_tells_settings_apart():
             "limits must be on exploit, collusion, externality, worst_case, got 'greed'",
         ),
         ({"limits": {"exploit": -1.0}}, r"limits\['exploit'\] must be >= 0"),
-        ({"limits": {"exploit": 0.1}, "dual_rate": 0.0}, "the dual rate must be > 0, got 0.0"),
+        ({"limits": {"exploit": 0.1}, "dual_rate": 0.0}, "dual_rate must be > 0, got 0.0"),
     ],
 )
 def test_credit_and_limits_are_checked_at_once(changes, message):

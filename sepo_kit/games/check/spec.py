@@ -82,9 +82,6 @@ class SpecChecks(Check):
                 f"pool {pool!r} names {', '.join(map(repr, unknown))}, which is not in game.strategies",
                 f"Known: {', '.join(strategies)}",
             )
-            self.require(
-                len(set(ids)) == len(ids), f"pool {pool!r} names a strategy twice: {ids}", "Name each once"
-            )
         self.roles(pools)
 
     def roles(self, pools: Pools) -> None:
