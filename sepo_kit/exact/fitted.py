@@ -273,8 +273,6 @@ class _Later:
         """From ``state`` on, its own outcome among it."""
         outcome = state.outcome
         lead = 0.0 if outcome is None else float(outcome.payoffs[OPPONENT] - outcome.payoffs[AGENT])
-        if not self.known:  # nothing was met that comes later
-            return lead
         if OPPONENT in state.actors:
             seen = state.information(OPPONENT)
             return lead + self.known.get((seen.round, name_of(seen, self.table.row)), self.usual)
