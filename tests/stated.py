@@ -250,8 +250,14 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             lambda: [where(table("reference"), agent="nash")["payoff"].item()],
         ),
         (
-            "guaranteed Safety is at most #, against the pool at most #",
-            lambda: [mean(*IPD, stage, "guaranteed") for stage in ("worst-case", "sepo")],
+            "one loses at least # a round to its worst adversary (guaranteed Safety at most #) with a pool exploit of # "
+            "like the others, and none that was trained against fitted ones more than #",
+            lambda: [
+                max(seeds(*IPD, "sepo", "worst_case")),
+                min(seeds(*IPD, "sepo", "guaranteed")),
+                max(seeds(*IPD, "sepo", "exploit")),
+                max(seeds(*IPD, "worst-case", "worst_case")),
+            ],
         ),
         (
             "in negotiation v2 it falls from # to #",

@@ -114,6 +114,11 @@ def _reproduce(options: argparse.Namespace) -> None:
     for option, folder in (("--figures", options.figures), ("--results", options.results)):
         if folder is not None and folder.is_file():
             raise ValueError(f"{option} must be a folder, {folder} is a file")
+    if options.figures and options.results and options.figures.resolve() == options.results.resolve():
+        raise ValueError(
+            f"--figures and --results must be two folders, both are {options.figures}: pictures and tables have files "
+            "of the same names"
+        )
     if options.jobs is not None and options.jobs < 1:
         raise ValueError(f"--jobs must be >= 1, got {options.jobs}")
     if options.report and options.report.suffix not in (".html", ".zip"):

@@ -130,6 +130,10 @@ MISTAKES = {
         ["reproduce", "--profile", "smoke", "--limit", "inf", "--dry-run"],
         "limit_minutes must be > 0 and finite, got inf",
     ),
+    "one folder for pictures and tables": (
+        ["reproduce", "--profile", "smoke", "--figures", "out", "--results", "./out", "--dry-run"],
+        "--figures and --results must be two folders, both are out",
+    ),
     "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--jobs must be >= 1"),
 }
 
