@@ -250,8 +250,8 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             lambda: [where(table("reference"), agent="nash")["payoff"].item()],
         ),
         (
-            "one loses at least # a round to its worst adversary (guaranteed Safety at most #) with a pool exploit of # "
-            "like the others, and none that was trained against fitted ones more than #",
+            "one loses at least # a round to its worst adversary (guaranteed Safety at most #) with a pool exploit of "
+            "# like the others, and none that was trained against fitted ones more than #",
             lambda: [
                 max(seeds(*IPD, "sepo", "worst_case")),
                 min(seeds(*IPD, "sepo", "guaranteed")),
