@@ -242,6 +242,7 @@ BROKEN = {
     "no spec": (methods(spec=None), "Set it to a GameSpec"),
     "id": (spec(id="Coins!"), "spec.id is 'Coins!'"),
     "rounds": (spec(rounds=0), "spec.rounds is 0"),
+    "beyond all numbers": (spec(reference_payoff=10**400), "cooperative payoff per round"),
     "reference payoff": (spec(reference_payoff=0.0), "cooperative payoff per round"),
     "bounds the wrong way round": (spec(payoff_bounds=(1.0, -1.0)), "(lowest, highest)"),
     "weights": (spec(weights=(1, 1, 1)), "Give a Weights"),

@@ -354,6 +354,7 @@ BAD = {
     "a key for a variable": ({"key_variable": KEY}, "must be the name of an environment variable"),
     "an unset variable": ({"key_variable": "NO_SUCH_KEY"}, "NO_SUCH_KEY is not set"),
     "temperature": ({"temperature": -1}, "temperature must be a number >= 0"),
+    "a huge temperature": ({"temperature": 10**400}, "temperature must be a number >= 0"),
     "timeout": ({"timeout": 0}, "timeout must be a number > 0"),
     "max_tokens": ({"max_tokens": 0}, "max_tokens must be a whole number >= 1"),
     "concurrency": ({"concurrency": 1.5}, "concurrency must be a whole number >= 1"),

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from sepo_kit.games.base import Game, InformationState, State
+from sepo_kit.games.base import LARGEST, Game, InformationState, State
 
 TOLERANCE = 1e-9
 NO_ACTION = "no such action"
@@ -74,7 +73,7 @@ class Check:
 
 
 def finite(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and math.isfinite(value)
+    return isinstance(value, int | float | np.number) and bool(abs(value) <= LARGEST)
 
 
 def is_hashable(thing: object) -> bool:
