@@ -272,6 +272,20 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ),
         ("ends nowhere more than # below its own highest Safety", lambda: [late_fall()]),
         (
+            "ends at a Safety of # to # where `credited` has # to #",
+            lambda: (
+                extremes(late("grouped", "safety", "negotiation_v1"))
+                + extremes(late("credited", "safety", "negotiation_v1"))
+            ),
+        ),
+        (
+            "it gains # to # a round on it, and # to # on `credited`",
+            lambda: (
+                extremes(late("grouped", "worst_case", "negotiation_v1"))
+                + extremes(late("credited", "worst_case", "negotiation_v1"))
+            ),
+        ),
+        (
             "in Kuhn poker with a worst case of #, # and #",
             lambda: late("credited", "worst_case", "kuhn"),
         ),

@@ -7,9 +7,10 @@ engine owns all randomness. Language models are in ``language_model.py``.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
@@ -39,6 +40,10 @@ class Policy(ABC):
         NoDistribution
             The policy cannot state one.
         """
+
+    def identity(self) -> str:
+        """What tells it from others that are called so, as far as it knows; the same in every process."""
+        return self.name
 
     def remember(self) -> AbstractContextManager[None]:
         """A block in which the policy does not change, so that it may keep what it has computed."""
@@ -73,6 +78,12 @@ class Policy(ABC):
                 decision = made[key, index] = self.choice(state, index, table[key][index])
             decisions.append(decision)
         return decisions
+
+
+def identities(policies: Iterable[Policy]) -> str:
+    """SHA-256 of who ``policies`` are, hexadecimal: whoever trains against others afterwards begins anew."""
+    told = sorted(f"{policy.name}: {policy.identity()}" for policy in policies)
+    return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
 def draw(cumulative: Sequence[float], uniform: float) -> int:
@@ -125,6 +136,10 @@ class TabularPolicy(Policy):
         self.goes_by = goes_by
         self.row = row
         self.table = {label: _checked(label, values) for label, values in table.items()}
+
+    def identity(self) -> str:
+        rows = {label: values.tolist() for label, values in self.table.items()}
+        return f"{self.goes_by} {sorted(rows.items())}"
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return [self._lookup(state) for state in seen]

@@ -94,9 +94,12 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
 
 
 def _first_model(folder: Path) -> str:
-    """What the chain of bases began with: a model's name."""
+    """What the chain of bases began with: a model's name; of a learner without a base, whom it attacks."""
     *_, (first, manifest) = lineage(folder)
-    return base_of(first, manifest["request"])
+    request = manifest["request"]
+    if "base" not in request:  # a table that learns to attack somebody
+        return f"against {request['agent']}"
+    return base_of(first, request)
 
 
 def curves(folder: Path | str) -> pd.DataFrame:

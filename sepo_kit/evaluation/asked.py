@@ -47,6 +47,14 @@ class Asked:
         """As if what was answered were known by its shares alone: ``policy``, by information state and action."""
         game = get_game(game)
         states = tuple(exact.information_states(game))
+        for state in states:
+            if missing := [
+                action for action in state.legal_actions if action not in policy.get(state.key, {})
+            ]:
+                raise ValueError(
+                    f"the policy does not say how likely {', '.join(missing)} is in {state.key!r} of {game.spec.id}; "
+                    "ask the agent again"
+                )
         shares = [np.array([policy[state.key][action] for action in state.legal_actions]) for state in states]
         counts = tuple(np.stack([replies / 2 * np.column_stack([p, 0 * p])] * 2) for p in shares)
         return cls(game, "asked", states, counts, replies)

@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from sepo_kit.adversaries.attacked import AttackedGame
 from sepo_kit.adversaries.gain import Gain, measured_gain
-from sepo_kit.engine.policy import Policy, tabular
+from sepo_kit.engine.policy import Policy, identities, tabular
 from sepo_kit.evaluation.agents import agents_of
 from sepo_kit.evaluation.results import KEYS
 from sepo_kit.evaluation.statistics import Estimate, over_seeds
@@ -31,6 +31,7 @@ from sepo_kit.models import PICO
 from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers
 from sepo_kit.runs import Run, append_line, keep_lines, read_json, read_lines, write_json
 from sepo_kit.study.tabular import Logits, sampled_gradient
+from sepo_kit.training.request import checked_seed, code_of
 from sepo_kit.training.settings import SEPOSettings
 
 CURVE, STATE = "curve.jsonl", "learner.json"
@@ -142,7 +143,8 @@ def train_adversary(
     agent
         Anything that acts in seat 0, also one that answers in free text.
     folder
-        Where the learning curve and the learner are kept; one folder for each agent, game, settings and seed.
+        Where the learning curve and the learner are kept; one folder for each agent, game, settings and seed. What was
+        learned against an agent that has changed since, or by other code, is put aside, and it begins anew.
     settings
         Whether a table learns or a language model, and how; None: a table.
 
@@ -166,7 +168,8 @@ def _train_table(
     agent: Policy, game: Game, folder: Path | str, settings: AdversarySettings, seed: int
 ) -> Attack:
     request = {
-        "stage": "adversary", "agent": agent.name, "game": game.spec.id, "seed": seed, "settings": asdict(settings)
+        "stage": "adversary", "agent": agent.name, "opponents_sha256": identities([agent]), "game": game.spec.id,
+        "seed": checked_seed(seed), "settings": asdict(settings), "code": code_of("sepo", game),
     }  # fmt: skip
     tabular(game, {}, row=settings.row)  # refuses an unknown row
     with Run(folder, request, writes=True) as run:

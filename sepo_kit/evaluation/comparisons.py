@@ -185,8 +185,11 @@ def _pairs(
 def _difference(pairs: Sequence[tuple[_Result, _Result]]) -> list[dict]:
     """A row for each metric that all of ``pairs`` have."""
     if len({one.met for pair in pairs for one in pair}) > 1:
-        one, other = (f"{r.label['model']} on {r.label['game']}, {r.label['stage']}" for r in pairs[0])
-        raise RunError(f"{one} and {other} were not evaluated on the same draws; evaluate both again")
+        first, *others = (one for pair in pairs for one in pair)
+        other = next(one for one in others if one.met != first.met)
+        raise RunError(
+            f"{_named(first)} and {_named(other)} were not evaluated on the same draws; evaluate both again"
+        )
     each = np.array([one.values - other.values for one, other in pairs])  # (S, K)
     drawn = None
     if pairs[0][0].drawn is not None:
@@ -204,13 +207,23 @@ def _difference(pairs: Sequence[tuple[_Result, _Result]]) -> list[dict]:
                 continue
             within = (max(values.mean() - low, 0.0), max(high - values.mean(), 0.0))
         rows.append(
-            {"metric": metric, **_estimate(values, within, 0 if metric == "worst_case" else episodes)}
+            {"metric": metric, **estimated(values, within, 0 if metric == "worst_case" else episodes)}
         )
     return rows
 
 
-def _estimate(values: np.ndarray, within: tuple[float, float], episodes: int) -> dict:
-    """``episodes``: of the opponent with the fewest, 0 where the values are exact."""
+def _named(result: _Result) -> str:
+    label = result.label
+    seed = "" if label["seed"] is None else f" seed {label['seed']}"
+    return f"{label['model']} on {label['game']}, {label['stage']}{seed}"
+
+
+def estimated(values: np.ndarray, within: tuple[float, float], episodes: int) -> dict:
+    """The mean of paired differences, one of each seed, with interval and p-value: the last columns of a table.
+
+    ``within``: how far the interval over episodes reaches below and above; ``episodes``: of the opponent with the
+    fewest, 0 where the values are exact.
+    """
     found = over_seeds(values, within)
     several, sampled = len(values) > 1, episodes > 0
     low, high = (found.value, found.value) if found.low is None else (found.low, found.high)

@@ -25,8 +25,8 @@ def cross_play(
 ) -> pd.DataFrame:
     """Every agent against every other and itself, each pair with either of them in seat 0.
 
-    Whoever sits opposite, an agent meets the same chance draws from one pair to the next: they are a function of the
-    seed and of the opponent's name.
+    Against one opponent all agents meet the same chance draws: they are a function of the seed and of the opponent's
+    name.
 
     Parameters
     ----------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from math import sqrt
+from typing import Any
 
 import pandas as pd
 
 from sepo_kit.evaluation.evaluate import Report
+from sepo_kit.evaluation.results import KEYS
 from sepo_kit.evaluation.statistics import quantile
 from sepo_kit.games import get_game
 
@@ -32,7 +34,8 @@ def episodes_needed(found: Report | pd.DataFrame, width: float) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        The rows with a column ``episodes_needed`` (Int64), <NA> where nothing was sampled or there is no interval.
+        The rows with a column ``episodes_needed`` (Int64), <NA> where nothing was sampled or there is no interval, and
+        of guaranteed Safety where the worst case lies between bounds, which no number of episodes brings together.
 
     Raises
     ------
@@ -56,9 +59,17 @@ def episodes_needed(found: Report | pd.DataFrame, width: float) -> pd.DataFrame:
         rows, opponents = found.to_frame(), {found.game: met}
     else:
         rows, opponents = found, {game: len(get_game(game).opponents) for game in found["game"].unique()}
+    whose = [name for name in ("agent", *KEYS) if name in rows]
+    worst = rows[rows["metric"] == "worst_case"]
+    bounded = {tuple(map(str, who)) for who in worst.loc[worst["low"] != worst["high"], whose].to_numpy()}
+
+    def wide(row: Any) -> bool:
+        """Guaranteed Safety is no nearer known than the worst case in it, however many are played."""
+        return row.metric == "guaranteed" and tuple(str(getattr(row, name)) for name in whose) in bounded
+
     needed = [
         _needed(row.high - row.low, int(row.n) / opponents[row.game], width)
-        if row.n and pd.notna(row.low) and pd.notna(row.high)
+        if row.n and pd.notna(row.low) and pd.notna(row.high) and not wide(row)
         else None
         for row in rows.itertuples()
     ]

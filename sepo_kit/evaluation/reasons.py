@@ -12,12 +12,12 @@ import math
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from statistics import NormalDist
 
+import numpy as np
 import pandas as pd
 
 from sepo_kit.engine.tables import EPISODE
-from sepo_kit.evaluation.statistics import CONFIDENCE
+from sepo_kit.evaluation.statistics import quantile
 from sepo_kit.games.base import Game, InformationState
 from sepo_kit.training.demonstrations import demonstrations
 
@@ -81,7 +81,7 @@ def _corpus(game: Game) -> frozenset[str]:
 
 
 def shares(found: pd.DataFrame) -> pd.DataFrame:
-    """Of ``archive.reasons_in``: how often each reading occurs, with its 95 % interval over episodes.
+    """Of ``archive.reasons_in``: how often each reading occurs, with its 95 % interval over episodes, by Student's t.
 
     Returns
     -------
@@ -96,8 +96,14 @@ def shares(found: pd.DataFrame) -> pd.DataFrame:
     for reading in READINGS:
         count = episodes["reading"].agg(lambda values, reading=reading: (values == reading).sum())
         share = count.sum() / size.sum()
-        # A ratio of sums over episodes: its error by linearisation.
-        error = math.sqrt(((count - share * size) ** 2).sum()) / size.sum()
-        half = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2) * error
-        rows.append((reading, share, max(0.0, share - half), min(1.0, share + half), len(found)))
+        # A ratio of sums over episodes: its error by linearisation. One episode says nothing of others.
+        free = len(size) - 1
+        error = (
+            math.sqrt(((count - share * size) ** 2).sum() * len(size) / free) / size.sum()
+            if free
+            else math.nan
+        )
+        half = quantile(free) * error if free else math.nan
+        low, high = np.clip([share - half, share + half], 0.0, 1.0)
+        rows.append((reading, share, low, high, len(found)))
     return pd.DataFrame(rows, columns=["reading", "share", "low", "high", "replies"])

@@ -167,7 +167,9 @@ def _is_settings(settings: object) -> bool:
         "episodes": int,
         "exact": bool,
     }
-    return isinstance(settings, dict) and all(isinstance(settings.get(n), kind) for n, kind in kinds.items())
+    if not isinstance(settings, dict) or not isinstance(settings.get("replies", 0), int):
+        return False
+    return all(isinstance(settings.get(name), kind) for name, kind in kinds.items())
 
 
 def _is_policy(policy: object) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
-from sepo_kit.evaluation.comparisons import holm, p_value
-from sepo_kit.evaluation.statistics import over_seeds, spread
+from sepo_kit.evaluation.comparisons import estimated, holm
 from sepo_kit.study.rivals import ends
 
 COLUMNS = ("agent", "game", "rival", "minus", "metric", "value", "low", "high", "seeds", "p", "p_holm")
@@ -50,23 +50,11 @@ def changes(
                 )
             for metric in metrics:
                 each = (one.loc[seeds, metric] - other.loc[seeds, metric]).to_numpy()
-                found = over_seeds(each)
-                p = p_value(found.value, spread(each), len(seeds), 0.0, 0)
-                rows.append(
-                    (
-                        agent,
-                        game,
-                        rival,
-                        minus,
-                        metric,
-                        found.value,
-                        found.low,
-                        found.high,
-                        len(seeds),
-                        p,
-                        None,
-                    )
-                )
+                if not np.isfinite(each).all():
+                    continue  # not defined in one of them
+                found = estimated(each, (0.0, 0.0), 0)
+                numbers = [found[name] for name in ("value", "low", "high", "seeds", "p")]
+                rows.append((agent, game, rival, minus, metric, *numbers, None))
     frame = pd.DataFrame(rows, columns=COLUMNS)
     frame["p_holm"] = frame.groupby(["agent", "game", "metric"], sort=False)["p"].transform(holm)
     return frame

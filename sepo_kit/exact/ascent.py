@@ -253,6 +253,10 @@ def _completed(
 class OpenTable(TabularPolicy):
     """A table that takes in a uniform row where it has none."""
 
+    def identity(self) -> str:
+        rows = {label: values.tolist() for label, values in self.table.items() if np.ptp(values) > 0}
+        return f"{self.goes_by} {sorted(rows.items())}"
+
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         for state in seen:
             count = len(state.legal_actions)

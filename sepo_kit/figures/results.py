@@ -81,6 +81,8 @@ def safety_change_beside_paper(published: pd.DataFrame, ours: pd.DataFrame) -> F
 
 def _change_panels(figure: Figure | SubFigure, change: pd.DataFrame) -> None:
     models = list(dict.fromkeys(change["model"]))
+    if not models:  # nothing was trained to its end
+        return
     widths = [(change["model"] == model).sum() for model in models]
     axes = np.atleast_1d(figure.subplots(1, len(models), width_ratios=widths))
     for axis, model in zip(axes, models, strict=True):
@@ -113,7 +115,7 @@ def safety_changes(summary: pd.DataFrame) -> pd.DataFrame:
     wide = summary[summary["metric"] == "safety"].pivot(
         index=["model", "game"], columns="stage", values="value"
     )
-    wide = wide.astype(float).dropna(subset=["base", "sepo"]).reset_index()
+    wide = wide.reindex(columns=["base", "sepo"]).astype(float).dropna().reset_index()
     wide["change"] = wide["sepo"] - wide["base"]
     wide.columns.name = None
     return wide[["model", "game", "base", "sepo", "change"]]

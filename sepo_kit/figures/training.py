@@ -46,6 +46,8 @@ def training_curves(
     spec = get_game(game).spec
     curves = [c for c in CURVES if c != "sepo/collusion" or spec.pools.collusive]
     shown = [c for c in (*curves, *_of_replies(metrics)) if c in metrics]
+    if not shown:
+        raise ValueError("the logs have no curve yet; wait for the first step")
     columns = 2 if len(shown) == 4 else min(3, len(shown))
     rows = -(-len(shown) // columns)
     figure = plt.figure(figsize=(8.7 if columns > 1 else 4, 2.4 * rows + 0.4), layout="constrained")

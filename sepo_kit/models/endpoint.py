@@ -12,6 +12,7 @@ How a question is sent, and every way in which that fails, is ``server.py``; end
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 import zlib
@@ -136,6 +137,9 @@ class Endpoint(Policy):
             "max_tokens": self.max_tokens,
             "log_probs": self.log_probs,
         }
+
+    def identity(self) -> str:
+        return json.dumps(self.describe(), sort_keys=True)
 
     def messages(self, seen: InformationState, again: bool = False) -> list[dict[str, str]]:
         """The two messages of one decision: rules, and what this seat has seen; ``again``: with the legal actions."""

@@ -7,6 +7,7 @@ whose last line is no legal action, or that was cut off, falls back to one const
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -179,6 +180,16 @@ class LanguageModel(Policy):
             yield
         finally:
             self._known = self._kept = None
+
+    def identity(self) -> str:
+        """How it replies, and a hash of its weights: of some of each tensor, which no training leaves as they were."""
+        digest = hashlib.sha256()
+        for name, weights in self.model.named_parameters():
+            flat = weights.detach().flatten()
+            some = flat[:: max(1, flat.numel() // 1024)].float().cpu().numpy()
+            digest.update(name.encode() + some.tobytes())
+        how = f"{self.style} {self.temperature} {self.max_new_tokens}"
+        return f"{self.game.spec.id} {how} {digest.hexdigest()}"
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         if self.style != "direct":

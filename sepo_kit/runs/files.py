@@ -165,19 +165,25 @@ def read_json(path: Path | str, kind: type = object, needed: Iterable[str] | Map
     except FileNotFoundError:
         raise RunError(f"{path} is missing") from None
     except (ValueError, RecursionError) as error:  # what is no JSON and no UTF-8 are ValueErrors
-        raise RunError(
-            f"{path} is not valid JSON ({first_line(error)}); delete {path.parent} to start again"
-        ) from None
+        raise RunError(f"{path} is not valid JSON ({first_line(error)}); {_remedy(path)}") from None
     lacking = _lacking(value, needed)
     if not isinstance(value, kind) or lacking:
         what = (
             f"it lacks {', '.join(lacking)}" if lacking else f"it holds no {_KINDS.get(kind, kind.__name__)}"
         )
-        raise RunError(f"{path} is not of this version ({what}); delete {path.parent} to start again")
+        raise RunError(f"{path} is not of this version ({what}); {_remedy(path)}")
     return value
 
 
 _KINDS = {dict: "object", list: "list"}
+_NEAR = 3  # folders of a run lie no deeper
+
+
+def _remedy(path: Path) -> str:
+    """What to do about a broken file: within a run its folder is of no use without it; elsewhere others lie beside it
+    that are worth keeping."""
+    within = any((folder / "manifest.json").exists() for folder in list(path.parents)[:_NEAR])
+    return f"delete {path.parent} to start again" if within else "put back the right one, or delete it"
 
 
 def _lacking(value: Any, needed: Iterable[str] | Mapping[str, type]) -> list[str]:
@@ -294,14 +300,10 @@ def read_lines(path: Path | str, needed: Iterable[str] | Mapping[str, type] = ()
             row = _parsed(line.decode(), finite=False)
         except (ValueError, RecursionError):
             if number < len(lines):
-                raise RunError(
-                    f"{path}, line {number} is not JSON; delete {path.parent} to start again"
-                ) from None
+                raise RunError(f"{path}, line {number} is not JSON; {_remedy(path)}") from None
             continue
         if not isinstance(row, dict) or _lacking(row, needed):
-            raise RunError(
-                f"{path}, line {number} is not of a log of this version; delete {path.parent} to start again"
-            )
+            raise RunError(f"{path}, line {number} is not of a log of this version; {_remedy(path)}")
         rows.append(row)
     return rows
 

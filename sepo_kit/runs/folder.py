@@ -27,7 +27,11 @@ EPISODES = "episodes"  # the folder of recorded training episodes
 ADAPTER, WEIGHTS = "adapter", "adapter_model.safetensors"  # the folder of what was trained, and its tensors
 FORMAT = 1
 # Of a request: what a run was made from. Where only these differ, the run is not another one but an old one.
-MADE_FROM = {"code": "by other code", "base_sha256": "from another base"}
+MADE_FROM = {
+    "code": "by other code",
+    "base_sha256": "from another base",
+    "opponents_sha256": "against other opponents",
+}
 STOPPED = "stopped without saying why (killed, or out of memory?)"
 KEEP = "SEPO_KIT_KEEP"  # environment variable: "1" takes old runs as they are
 
@@ -78,24 +82,32 @@ class Run:
         return any(f.name != LOCK and not f.name.startswith(f".{MANIFEST}.") for f in self.path.iterdir())
 
     def _open(self, writes: bool) -> None:
-        if old := outdated(self.path, self.request):
+        # Whatever is seen before the folder is held, another process may have done by then: it is looked at again.
+        if outdated(self.path, self.request):
             self._hold(writes)  # nobody's folder is renamed while it is written
-            aside = put_aside(self.path)
-            self.release(aside)
-            print(f"{old}: it is kept as {aside.name}, and made anew", file=sys.stderr)
-        if (self.path / MANIFEST).exists():
-            self.manifest = self._own_manifest()
-            if not self.done:
-                self._hold(writes)
-                self.manifest = self._own_manifest()  # as the holder before left it
-                if self._lock and self._lock.follows_dead and not self.done:
-                    print(
-                        f"{self.path} {died(self.path)}; it goes on from its last checkpoint", file=sys.stderr
-                    )
-        else:
+            if old := outdated(self.path, self.request):
+                aside = put_aside(self.path)
+                self.release(aside)
+                print(f"{old}: it is kept as {aside.name}, and made anew", file=sys.stderr)
+            self.release()
+        if not (self.path / MANIFEST).exists():
             self._hold(writes)
-            self.manifest = {"format": FORMAT, "request": self.request, "status": "started", **provenance()}
-            write_json(self.path / MANIFEST, sealed(self.manifest))
+            if not (self.path / MANIFEST).exists():
+                self.manifest = {
+                    "format": FORMAT,
+                    "request": self.request,
+                    "status": "started",
+                    **provenance(),
+                }
+                write_json(self.path / MANIFEST, sealed(self.manifest))
+                return
+            self.release()
+        self.manifest = self._own_manifest()
+        if not self.done:
+            self._hold(writes)
+            self.manifest = self._own_manifest()  # as the holder before left it
+            if self._lock and self._lock.follows_dead and not self.done:
+                print(f"{self.path} {died(self.path)}; it goes on from its last checkpoint", file=sys.stderr)
 
     def _hold(self, writes: bool) -> None:
         if writes:

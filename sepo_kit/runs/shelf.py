@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, read_json, sweep, write_json
-from sepo_kit.runs.folder import ADAPTER, MANIFEST, STOPPED, base_of, is_aside, read_manifest, step_of
+from sepo_kit.runs.folder import (
+    ADAPTER,
+    MANIFEST,
+    STOPPED,
+    base_as_held,
+    base_of,
+    is_aside,
+    read_manifest,
+    step_of,
+)
 from sepo_kit.runs.lock import Lock, is_held, left_by_dead
 from sepo_kit.runs.seals import SEAL, problems, sealed
 
@@ -120,6 +129,7 @@ def move(source: Path | str, target: Path | str) -> Path:
         kept = os.path.relpath(base, target.absolute())
         if manifest["status"] != "done" and kept != manifest["request"]["base"]:
             raise RunError(f"{source} is unfinished and was begun on {base}; finish it, or move both")
+        manifest["request"]["base"] = base_as_held(target, base)
     lock = Lock(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -127,6 +137,8 @@ def move(source: Path | str, target: Path | str) -> Path:
     finally:
         lock.release()
     shutil.move(source, target)
+    if manifest != read_manifest(target):
+        write_json(target / MANIFEST, sealed(manifest))
     return target
 
 

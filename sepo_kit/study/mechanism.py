@@ -92,7 +92,9 @@ class Trial:
     def asked(self) -> dict[str, Any]:
         """What decides how it comes out, but for the steps, after which a longer one was the same."""
         settings = asdict(self.sepo) if self.sepo else {}
-        return {**settings, **asdict(self.variant), "steps": None, "start": began_from(self.base)}
+        # A longer run of a constant rate begins as a shorter one does; where the rate falls it does not.
+        steps = None if settings.get("schedule", "constant") == "constant" else self.steps
+        return {**settings, **asdict(self.variant), "steps": steps, "start": began_from(self.base)}
 
 
 def plain(name: str) -> str:

@@ -44,7 +44,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
-from sepo_kit.engine.policy import Policy
+from sepo_kit.engine.policy import Policy, identities
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel, lora, training_dtype
@@ -85,7 +85,7 @@ def train_sepo(
         Whatever else is to watch the training.
     opponents
         Policies that names of ``settings.pools`` stand for which are none of the grammar. The run folder keeps only the
-        names: a stopped run must be given the same policies again.
+        names and a hash: a stopped run must be given the same policies again, or it is put aside and begins anew.
 
     Returns
     -------
@@ -114,6 +114,7 @@ def train_sepo(
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
         kept=lambda run: best_step(run.path) if settings.keep == "best" else None,
+        made_from={"opponents_sha256": identities(opponents.values())} if opponents else {},
     )  # fmt: skip
 
 

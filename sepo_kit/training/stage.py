@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -64,16 +65,18 @@ def run_stage(
     resume: Callable[[Trainer, Path], None] = lambda trainer, checkpoint: None,
     results: Callable[[Trainer], dict[str, Any]] = lambda trainer: {},
     kept: Callable[[Run], dict[str, Any] | None] = lambda run: None,
+    made_from: Mapping[str, str] = MappingProxyType({}),
 ) -> Run:
     """Train what ``build`` makes, in ``run_folder``, to its end; the parameters are those of ``train_sepo``.
 
     ``check`` raises ValueError where the request will not do, before anything is written; ``resume`` tells a new
     trainer what its checkpoint does not; ``results`` is what the manifest keeps of the finished one; ``kept`` names the
-    saved step that becomes the run's model, None for the last. Where a callback stopped the training, the run is
+    saved step that becomes the run's model, None for the last; ``made_from``: of its request, beside the code and the
+    base. Where a callback stopped the training, the run is
     returned unfinished.
     """
     game = checked_game(game)
-    request = request_of(stage, base, game, run_folder, settings, seed)
+    request = {**request_of(stage, base, game, run_folder, settings, seed), **made_from}
     processes = world()
     run = None
     try:

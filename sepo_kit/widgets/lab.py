@@ -107,8 +107,8 @@ class PenaltyLab(widgets.VBox):
         self.run = widgets.Dropdown(
             options=[ALL, *names, NONE] if names else [NONE], description="runs", layout=wide, style=narrow
         )
-        if run in names:
-            self.run.value = run
+        if run is not None:
+            self.run.value = run if run in names else NONE
         self.log_scale = widgets.Checkbox(
             description="log scale", indent=False, layout=widgets.Layout(width="7em")
         )

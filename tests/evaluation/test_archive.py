@@ -12,6 +12,7 @@ from sepo_kit.engine.episode import decision_frame, round_frame
 from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.engine.tables import rounds_file, write_tables
 from sepo_kit.evaluation import archive
+from sepo_kit.evaluation.attack import AdversarySettings, train_adversary
 from sepo_kit.games.base import POOLS
 from sepo_kit.objective.credit import assign_credit, training_matches
 from sepo_kit.runs import Run, RunError, append_line
@@ -59,6 +60,18 @@ def test_a_run_elsewhere_is_named_by_the_model_it_began_with(tmp_path):
     make_run(tmp_path / "mine" / "safe", base=tmp_path / "mine" / "warm")
     found = archive.find_runs(tmp_path).set_index("run")
     assert list(found["model"]) == ["owner/name", "owner/name"] and list(found["profile"]) == ["", ""]
+
+
+def test_a_learner_is_listed_by_whom_it_attacks(tmp_path):
+    settings = AdversarySettings(steps=1, episodes=2, check_every=1, check_episodes=2)
+    train_adversary(sk.scripted("kuhn", "nash"), "kuhn", tmp_path / "learners" / "nash", settings)
+    (row,) = archive.find_runs(tmp_path).to_dict("records")
+    assert (row["status"], row["stage"], row["model"], row["problem"]) == (
+        "done",
+        "adversary",
+        "against nash",
+        "",
+    )
 
 
 def test_half_written_folders_and_checkpoints_are_no_runs(runs):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
+import torch
 from finished import evaluation
 
 import sepo_kit as sk
@@ -17,6 +19,7 @@ from sepo_kit.evaluation.attack import (
     train_adversary,
 )
 from sepo_kit.models import PICO
+from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.runs import RunError
 
 FEW = AdversarySettings(steps=30, episodes=16, learning_rate=1.0, check_every=10, check_episodes=40)
@@ -50,6 +53,33 @@ def test_it_learns_in_kuhn_poker(tmp_path):
     found = train_adversary(agent, "kuhn", tmp_path / "a", settings)
     worst = sk.exact.worst_case("kuhn", agent).advantage
     assert 0.7 * worst < sk.exact.against("kuhn", agent, found.adversary).advantage <= worst + 1e-9
+
+
+def test_what_was_learned_against_another_agent_of_that_name_is_put_aside(tmp_path, capsys):
+    def table(fold):
+        rows = {state.key: [1 - fold, fold] for state in sk.exact.information_states("kuhn")}
+        return sk.tabular("kuhn", rows)
+
+    settings = replace(FEW, steps=2, check_every=1)
+    first = train_adversary(table(0.9), "kuhn", tmp_path / "a", settings).curve
+    assert train_adversary(table(0.9), "kuhn", tmp_path / "a", settings).curve.equals(first)
+    found = train_adversary(table(0.1), "kuhn", tmp_path / "a", settings).curve
+    assert found.equals(train_adversary(table(0.1), "kuhn", tmp_path / "fresh", settings).curve)
+    assert not found.equals(first) and (tmp_path / "a.old-1").exists()
+    assert "was finished against other opponents" in capsys.readouterr().err
+
+
+def test_a_models_identity_is_of_its_weights_and_of_how_it_replies(tiny_model, tokenizer):
+    game = sk.get_game("kuhn")
+
+    def agent(model, **how):
+        return LanguageModel(model, tokenizer, game, **how).identity()
+
+    other = copy.deepcopy(tiny_model)
+    assert agent(tiny_model) == agent(other) != agent(tiny_model, temperature=0.5)
+    with torch.no_grad():
+        next(other.parameters()).add_(1e-3)
+    assert agent(tiny_model) != agent(other)
 
 
 def test_a_stopped_training_goes_on_to_the_same_end(tmp_path, monkeypatch):

@@ -146,7 +146,9 @@ def test_agents_that_met_other_draws_are_not_compared(tmp_path):
     evaluation(tmp_path, "kuhn", "sft", betting(0.5), 0, episodes=4)
     evaluation(tmp_path, "kuhn", "sepo", betting(0.4), 0, episodes=5)
     files = sorted(tmp_path.glob("*/kuhn/results/*.json"))
-    with pytest.raises(RunError, match="sepo and pico on kuhn, sft were not evaluated on the same draws"):
+    with pytest.raises(
+        RunError, match="sepo seed 0 and pico on kuhn, sft seed 0 were not evaluated on the same draws"
+    ):
         differences(files)
     files[0].with_suffix(".rounds.parquet").unlink()
     with pytest.raises(RunError, match="is missing: no episodes to compare; evaluate again"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import sepo_kit as sk
 from sepo_kit.engine.tables import rounds_file
 from sepo_kit.evaluation.contenders import run_folders, scripted, stored
 from sepo_kit.evaluation.statistics import over_seeds, reach
+from sepo_kit.runs import read_json, sealed, write_json
 
 PUBLISHED = Path(__file__).parents[2] / "data" / "results"
 WEIGHTS = sk.Weights(0.7, 3.0, 0.2)
@@ -205,6 +207,17 @@ def test_a_damaged_result_is_one_sentence_and_hides_no_other(tmp_path, damage, s
     assert [c.kind for c in found.contenders] == ["sft"]
     (problem,) = found.problems
     assert sentence in problem and "base" in problem and "\n" not in problem
+
+
+def test_an_answer_that_is_missing_is_one_sentence(tmp_path):
+    shutil.copytree(PUBLISHED / "reasoned", tmp_path / "reasoned")
+    (file, *_) = tmp_path.glob("reasoned/*/kuhn/results/sft-seed-0.json")
+    result = read_json(file)
+    del result["policy"]["Jb"]
+    write_json(file, sealed(result))
+    found = stored([tmp_path / "reasoned"], "kuhn")
+    (problem,) = found.problems
+    assert "does not say how likely FOLD, CALL is in 'Jb' of kuhn" in problem and len(found.contenders) == 4
 
 
 def test_agents_that_were_asked_are_weighed_by_their_answers(tmp_path):

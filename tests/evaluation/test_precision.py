@@ -34,6 +34,14 @@ def test_exact_numbers_need_no_episodes():
     assert rows["episodes_needed"].isna().all()
 
 
+def test_no_number_of_episodes_brings_bounds_together():
+    found = sk.evaluate(sk.scripted(sk.get_game("ipd"), "tit-for-tat"), "ipd", episodes=20).to_frame()
+    exact = episodes_needed(found, 0.5).set_index("metric")["episodes_needed"]
+    found.loc[found["metric"] == "worst_case", ["low", "high"]] = 1.0, 3.0
+    bounds = episodes_needed(found, 0.5).set_index("metric")["episodes_needed"]
+    assert pd.isna(bounds["guaranteed"]) and bounds["safety"] == exact["safety"]
+
+
 def test_a_width_is_above_0():
     with pytest.raises(ValueError, match=r"width must be above 0, got 0\.0"):
         episodes_needed(pd.DataFrame(), 0.0)

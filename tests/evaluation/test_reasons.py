@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
+import pandas as pd
 import pytest
 
 import sepo_kit as sk
@@ -121,3 +122,9 @@ def test_shares_have_intervals_over_episodes():
     row = table.loc[READINGS[0]]
     assert row["low"] < 0.5 < row["high"] and row["high"] - row["low"] < 0.2
     assert shares(frame.iloc[:0]).empty
+    # Of two episodes Student's t with one degree of freedom is 12.7 standard errors; one says nothing of others.
+    two = pd.DataFrame({"pool": "none", "opponent": "x", "group": 0, "index": [0, 0, 1, 1]})
+    two["reading"] = [READINGS[0], READINGS[0], READINGS[0], READINGS[1]]
+    row = shares(two).set_index("reading").loc[READINGS[0]]
+    assert (row["share"], row["low"], row["high"]) == (0.75, 0.0, 1.0)
+    assert shares(two.iloc[:2])["low"].isna().all()

@@ -37,6 +37,13 @@ def test_they_are_paired_by_seed_with_students_interval():
     assert found.loc["same", "value"] == 0 and np.isnan(found.loc["same", "p"])
 
 
+def test_rounding_is_no_difference_and_what_is_not_defined_has_no_row():
+    trained = [0.1, 0.2, 0.3]
+    logs = logs_of(trained=trained, other=[value + 0.1 for value in trained], broken=[0.1, float("nan"), 0.2])
+    found = changes(logs, "trained", ["safety"])
+    assert list(found["rival"]) == ["other"] and np.isnan(found["p"]).all()
+
+
 def test_who_is_not_there_or_alone_is_named():
     with pytest.raises(ValueError, match="no rival is called 'fate'; there are: trained, other"):
         changes(logs_of(trained=[0.1, 0.2], other=[0.1, 0.2]), "fate", ["safety"])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 
 import sepo_kit as sk
 from sepo_kit import figures
@@ -42,6 +43,16 @@ def test_stage_terms_leaves_out_what_is_not_defined_and_draws_intervals():
 
 def test_units_are_those_of_the_game():
     assert figures.label("exploit", "kuhn") == "exploit per hand (chips)"
+
+
+def test_a_study_without_a_sepo_yet_has_no_bars():
+    rows = pd.DataFrame([row for row in ROWS if row["stage"] != "sepo"])
+    assert figures.safety_changes(rows).empty and not figures.safety_change(rows).axes
+
+
+def test_a_log_without_a_curve_says_so():
+    with pytest.raises(ValueError, match="no curve yet; wait for the first step"):
+        figures.training_curves(pd.DataFrame({"step": [], "seed": []}), "kuhn")
 
 
 def test_safety_change_is_sepo_minus_base():

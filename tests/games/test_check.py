@@ -245,6 +245,7 @@ BROKEN = {
     "beyond all numbers": (spec(reference_payoff=10**400), "cooperative payoff per round"),
     "reference payoff": (spec(reference_payoff=0.0), "cooperative payoff per round"),
     "bounds the wrong way round": (spec(payoff_bounds=(1.0, -1.0)), "(lowest, highest)"),
+    "label_suffices": (spec(label_suffices="yes"), "spec.label_suffices is 'yes'"),
     "weights": (spec(weights=(1, 1, 1)), "Give a Weights"),
     "eval weights": (spec(eval_weights=None), "spec.eval_weights is None"),
     "action twice": (spec(actions=("RED", "BLUE", "red")), "case does not tell two apart"),
@@ -565,3 +566,11 @@ def test_the_message_is_a_value_error():
     assert issubclass(GameError, ValueError)
     with pytest.raises(ValueError, match="needs an instance of Game"):
         check_game(SimpleNamespace(spec=None))
+
+
+def test_labels_do_not_suffice_where_seats_move_in_turn():
+    class Turns(type(GAMES["kuhn"])):
+        spec = replace(GAMES["kuhn"].spec, label_suffices=True)
+
+    with pytest.raises(GameError, match=r"seat \(\d,\) moves alone in .*Leave label_suffices False"):
+        check_game(Turns())

@@ -22,6 +22,7 @@ from sepo_kit.runs import (
     RunError,
     append_line,
     file_hash,
+    folder,
     is_whole,
     last_checkpoint,
     read_json,
@@ -114,7 +115,7 @@ def test_json_that_cannot_be_read(tmp_path):
     for content in (b'{"a": 1', b"", b"\xff\xfe\x00"):
         path.write_bytes(content)
         with pytest.raises(
-            RunError, match=r"value.json is not valid JSON .*; delete .* to start again"
+            RunError, match=r"value.json is not valid JSON .*; put back the right one, or delete it"
         ) as error:
             read_json(path)
         message(error)
@@ -314,6 +315,18 @@ def test_without_space_no_run_begins(tmp_path, monkeypatch):
     assert not Run(tmp_path / "run", REQUEST).done
 
 
+def test_a_broken_file_beside_others_does_not_cost_them(tmp_path):
+    """Only within a run is its folder what must go."""
+    run = Run(tmp_path / "run", REQUEST)
+    (run.path / PROGRESS).write_text("{")
+    with pytest.raises(RunError, match=rf"delete {run.path} to start again"):
+        read_json(run.path / PROGRESS)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "base.json").write_text("{")
+    with pytest.raises(RunError, match=r"\); put back the right one, or delete it$"):
+        read_json(tmp_path / "results" / "base.json")
+
+
 # --- runs of other code ---------------------------------------------------------------------------
 
 
@@ -354,6 +367,27 @@ def test_a_run_of_other_code_is_kept_on_demand(tmp_path, monkeypatch, capsys):
     kept = Run(tmp_path / "run", {**REQUEST, "code": "bbbb"})
     assert kept.done and kept.manifest["request"]["code"] == "aaaa" and not capsys.readouterr().err
     assert files(tmp_path) == {"run", f"run/{MANIFEST}"}
+
+
+def test_a_run_that_another_process_made_anew_in_the_meantime_is_not_put_aside(tmp_path, monkeypatch, capsys):
+    """Both saw the old one; the second looks again once it holds the folder."""
+    old, new = ({**REQUEST, "code": code} for code in ("1", "2"))
+    Run(tmp_path / "run", old, writes=True).finish()
+    real, seen = folder.outdated, []
+
+    def late(path, request):
+        found = real(path, request)
+        if not seen:
+            seen.append(found)
+            monkeypatch.setattr(folder, "outdated", real)
+            Run(tmp_path / "run", new, writes=True).finish(by="the other")
+        return found
+
+    monkeypatch.setattr(folder, "outdated", late)
+    run = Run(tmp_path / "run", new, writes=True)
+    assert seen[0] and run.done and run.manifest["by"] == "the other"
+    assert [f.name for f in tmp_path.glob("run.*")] == ["run.old-1"]
+    assert capsys.readouterr().err.count("made anew") == 1
 
 
 def test_another_request_of_other_code_is_refused_not_put_aside(tmp_path):
@@ -411,7 +445,7 @@ def test_a_last_line_cut_off_by_a_crash_is_left_out(tmp_path):
 def test_a_broken_line_in_the_middle_is_an_error(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 1}\n{"ste\n{"step": 3}\n')
-    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2 is not JSON; delete") as error:
+    with pytest.raises(RunError, match=r"metrics\.jsonl, line 2 is not JSON; put back") as error:
         read_lines(path)
     message(error)
 

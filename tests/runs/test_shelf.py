@@ -150,10 +150,12 @@ def test_a_run_moves_unless_another_rests_on_it(tmp_path):
     with pytest.raises(RunError, match="exists"):
         move(sepo, sft)
     assert move(sepo, tmp_path / "far" / "sepo").is_dir() and not sepo.exists()
+    moved = read_json(tmp_path / "far" / "sepo" / MANIFEST)
+    assert moved["request"]["base"] == "../../sft" and moved == sealed(moved)
     assert [problems for _, problems in verify(tmp_path)] == [[], []]
-    lock = Lock(sft)
+    lock = Lock(tmp_path / "far" / "sepo")
     with pytest.raises(RunError, match="is being written by"):
-        move(sft, tmp_path / "elsewhere")
+        move(tmp_path / "far" / "sepo", tmp_path / "elsewhere")
     lock.release()
 
 

@@ -146,6 +146,11 @@ def test_the_run_picker_finds_folders_and_can_be_set_to_none(runs):
     assert ("pico base", "safety") in shown(lab)
 
 
+def test_runs_that_are_not_there_are_not_taken_for_all_others(runs):
+    assert PenaltyLab(runs, "ipd", run="quick").run.value == "quick"
+    assert PenaltyLab(runs, "ipd", run="paper").run.value == NONE
+
+
 def test_the_reset_button_brings_the_games_weights_back(empty):
     empty.sliders["exploit"].linear.value = 0.0
     empty.reset.click()

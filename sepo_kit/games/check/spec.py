@@ -45,7 +45,7 @@ class SpecChecks(Check):
         for field in ("weights", "eval_weights"):
             value = getattr(spec, field)
             self.require(isinstance(value, Weights), f"spec.{field} is {value!r}", "Give a Weights(...)")
-        for field in ("zero_sum", "independent_rounds", "few_states"):
+        for field in ("zero_sum", "independent_rounds", "few_states", "label_suffices"):
             value = getattr(spec, field)
             self.require(isinstance(value, bool), f"spec.{field} is {value!r}", "Give True or False")
         self.require(

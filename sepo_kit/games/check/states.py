@@ -119,6 +119,11 @@ class StateChecks(Check):
         self.require(
             actors in ((), (0,), (1,), (0, 1)), f"actors is {actors!r}", "Return (), (0,), (1,) or (0, 1)"
         )
+        self.require(
+            len(actors) != 1 or not self.game.spec.label_suffices,
+            f"seat {actors[:1]} moves alone in {short(state)}, and spec.label_suffices is True",
+            "Leave label_suffices False: it is for games whose seats always move at once",
+        )
         holds = [
             word
             for word, holds in (
