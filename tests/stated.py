@@ -17,6 +17,7 @@ import pandas as pd
 from sepo_kit.engine.tables import read_table, rounds_file
 from sepo_kit.evaluation.episode_means import EpisodeMeans
 from sepo_kit.evaluation.results import by_reason
+from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
 from sepo_kit.objective.terms import objective
 from sepo_kit.runs import read_lines
@@ -65,12 +66,10 @@ def extremes(values: Sequence[float]) -> list[float]:
     return [min(values), max(values)]
 
 
-def wordings(*names: str) -> list[float]:
-    """The worst case of SmolLM2's worst-case SEPO in Kuhn poker in some wordings."""
-    rows = where(
-        table("wordings-quick"), model=SMOLLM2, game="kuhn", stage="worst-case", metric="worst_case", seed=0
-    )
-    return [where(rows, wording=name)["value"].item() for name in names]
+def wordings(stage: str, *names: str) -> list[float]:
+    """The worst case of SmolLM2 at a stage in Kuhn poker in some wordings, the least and the largest over seeds."""
+    rows = where(table("wordings-worst-case"), model=SMOLLM2, game="kuhn", stage=stage, metric="worst_case")
+    return extremes(rows.loc[rows["wording"].isin(names), "value"].tolist())
 
 
 def step(model: str, game: str, column: str = "seconds") -> float:
@@ -146,6 +145,21 @@ def late_fall() -> float:
         table("late-training-pico.parquet").sort_values("step").groupby(["game", "rival", "seed"])["safety"]
     )
     return (runs.max() - runs.last()).max()
+
+
+def learned(game: str) -> list[float]:
+    """What a fresh learner gains on worst-case SEPO less what it gains on pool SEPO, paired by seed, with interval."""
+    rows = where(table("learned-worst-case"), game=game).set_index("seed")
+    gains = [where(rows, stage=stage)["gain"] for stage in ("worst-case", "sepo")]
+    found = over_seeds((gains[0] - gains[1]).tolist())
+    return [found.value, found.low, found.high]
+
+
+def strangers() -> list[float]:
+    """What the worst of Axelrod's strategies gains on the seeds of SEPO, the most, and the most on all others."""
+    rows = where(table("held-out-worst-case"), game="ipd")
+    worst = rows[rows["stage"].isin(["sepo", "worst-case"])].groupby(["stage", "seed"])["gain"].max()
+    return sorted(worst, reverse=True)[:2]
 
 
 def leduc(stage: str) -> list[float]:
@@ -263,6 +277,15 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             "in negotiation v2 it falls from # to #",
             lambda: [mean(*V2, stage, "worst_case") for stage in ("sepo", "worst-case")],
         ),
+        (
+            "a table that is trained in # episodes for nothing but to gain on one agent",
+            lambda: table("learned-worst-case")["episodes"].unique(),
+        ),
+        (
+            "less pool SEPO # (# to #) in the auction, # (# to #) in negotiation v1 and # (# to #) in negotiation v2",
+            lambda: learned("auction") + learned("negotiation_v1") + learned("negotiation_v2"),
+        ),
+        ("where a stranger of Axelrod's library gains # and on all the others # at most", strangers),
         ("pico's worst case is #, # and # chips a hand", lambda: leduc("sepo")),
         ("and #, # and # after SEPO against best responses", lambda: leduc("worst-case")),
         ("sampling CFR, a table, is at # to #", sampled_cfr),
@@ -290,9 +313,14 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             lambda: late("credited", "worst_case", "kuhn"),
         ),
         (
-            "goes from # chips a hand in the shorter run of `make reproduce` to # in a formal wording and # to # in "
-            "four others",
-            lambda: wordings("own", "formal") + extremes(wordings("plain", "story", "terse", "renamed")),
+            "goes from at most # chips a hand to # to # in a formal wording and # to # in four others, where its base "
+            "model has # to #",
+            lambda: [
+                wordings("worst-case", "own")[1],
+                *wordings("worst-case", "formal"),
+                *wordings("worst-case", "plain", "story", "terse", "renamed"),
+                *wordings("base", "plain", "story", "terse", "renamed"),
+            ],
         ),
         ("`make install` from nothing | # s", lambda: [command("install")]),
         (
