@@ -285,7 +285,10 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             "less pool SEPO # (# to #) in the auction, # (# to #) in negotiation v1 and # (# to #) in negotiation v2",
             lambda: learned("auction") + learned("negotiation_v1") + learned("negotiation_v2"),
         ),
-        ("where a stranger of Axelrod's library gains # and on all the others # at most", strangers),
+        (
+            "where a stranger of Axelrod's library gains # in ten episodes and on all the others # at most",
+            strangers,
+        ),
         ("pico's worst case is #, # and # chips a hand", lambda: leduc("sepo")),
         ("and #, # and # after SEPO against best responses", lambda: leduc("worst-case")),
         ("sampling CFR, a table, is at # to #", sampled_cfr),
