@@ -14,7 +14,10 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "commons.py"
 
 
 def _example():
-    """The example as a module that stays, the same for all tests: its states are pickled by some."""
+    """The example as a module that stays, the same for all tests, however often this one is read: some pickle its
+    states."""
+    if "commons" in sys.modules:
+        return sys.modules["commons"]
     spec = importlib.util.spec_from_file_location("commons", EXAMPLE)
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -5,7 +5,6 @@ Sampling and exact solving walk this graph instead of making states again: a ste
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
@@ -69,17 +68,17 @@ class Node:
 
 MOST_NODES = 100_000  # a shared graph that has grown beyond this is started anew
 MOST_GRAPHS = 8  # games that were not played for a while are forgotten, with whoever sits in them
-_shared: OrderedDict[int, StateGraph] = OrderedDict()
+_shared: dict[int, StateGraph] = {}  # the one last asked for at the end
 
 
 def shared_graph(game: Game) -> StateGraph:
     """The graph of ``game`` that play goes on building, so that training does not make the same states every step."""
-    graph = _shared.get(id(game))
+    graph = _shared.pop(id(game), None)
     if graph is None or graph.game is not game or graph.spec is not game.spec or len(graph) > MOST_NODES:
-        graph = _shared[id(game)] = StateGraph(game)
-    _shared.move_to_end(id(game))
+        graph = StateGraph(game)
+    _shared[id(game)] = graph
     if len(_shared) > MOST_GRAPHS:
-        _shared.popitem(last=False)
+        del _shared[next(iter(_shared))]
     return graph
 
 
