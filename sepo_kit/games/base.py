@@ -9,7 +9,7 @@ rules treat both alike.
 
 from __future__ import annotations
 
-import sys
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -24,7 +24,18 @@ SEATS = (0, 1)
 POOLS = ("train", "exploit", "collusive", "shift")
 REPLY_STYLES = ("direct", "reasoned")
 HARM_DEFINITIONS = ("corrected", "published")
-LARGEST = sys.float_info.max  # of a setting; Python's whole numbers go beyond, and become no float
+
+
+def is_finite(value: float | np.number) -> bool:
+    """Whether a number is finite, and one that a float can hold: Python's whole numbers go beyond.
+
+    >>> is_finite(2), is_finite(10**400), is_finite(np.float32("inf"))
+    (True, False, False)
+    """
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 # --- spec -----------------------------------------------------------------------------------------
@@ -51,7 +62,7 @@ class Weights:
         for name in [each.name for each in fields(self)]:
             value = getattr(self, name)
             number = isinstance(value, int | float | np.integer | np.floating)
-            if isinstance(value, bool) or not number or not abs(value) <= LARGEST:
+            if isinstance(value, bool) or not number or not is_finite(value):
                 raise ValueError(
                     f"weights.{name} must be a finite number >= 0, got {value!r}; "
                     "write 0 to switch a penalty off"

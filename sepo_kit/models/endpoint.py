@@ -28,7 +28,7 @@ import numpy as np
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games import get_game
-from sepo_kit.games.base import LARGEST, Game, InformationState, answer_rule
+from sepo_kit.games.base import Game, InformationState, answer_rule, is_finite
 from sepo_kit.models.cache import cache_folder
 from sepo_kit.models.kept_replies import KeptReplies, label
 from sepo_kit.models.server import NotTaken, Reply, Server, checked_variable
@@ -464,6 +464,6 @@ def _shortened(text: str) -> str:
 def _check_number(name: str, value: Any, least: float, none: bool = False, above: bool = False) -> None:
     if none and value is None:
         return
-    number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= LARGEST
+    number = isinstance(value, int | float) and not isinstance(value, bool) and is_finite(value)
     if not number or value < least or (above and value == least):
         raise ValueError(f"{name} must be a number {'>' if above else '>='} {least}, got {value!r}")

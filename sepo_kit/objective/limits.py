@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sepo_kit.games.base import LARGEST, Weights
+from sepo_kit.games.base import Weights, is_finite
 from sepo_kit.objective.terms import Terms
 
 # what can be limited -> the weight that follows the limit
@@ -55,11 +55,11 @@ class DualAscent:
                 "limits must be on exploit or on worst_case, not on both: one weight follows them"
             )
         for name, limit in limits.items():
-            if isinstance(limit, bool) or not isinstance(limit, int | float) or not abs(limit) <= LARGEST:
+            if isinstance(limit, bool) or not isinstance(limit, int | float) or not is_finite(limit):
                 raise ValueError(f"limits[{name!r}] must be a finite number >= 0, got {limit!r}")
             if limit < 0:
                 raise ValueError(f"limits[{name!r}] must be >= 0, got {limit!r}: no penalty is ever below 0")
-        if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate <= LARGEST:
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or not is_finite(rate) or rate <= 0:
             raise ValueError(f"the dual rate must be > 0, got {rate!r}")
         self.limits = dict(limits)
         self.weights = start

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from sepo_kit.engine.episode import Episode
-from sepo_kit.games.base import LARGEST, POOLS, Game, GameSpec, Pools, Weights
+from sepo_kit.games.base import POOLS, Game, GameSpec, Pools, Weights, is_finite
 from sepo_kit.objective.credit import Credit, assign_credit, check_mode, training_matches
 from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.terms import Terms, results_of, terms_of
@@ -29,7 +29,7 @@ def check_numbers(settings: object, positive: Sequence[str], not_negative: Seque
         name, value = declared.name, getattr(settings, declared.name)
         if name not in (*positive, *not_negative):
             continue
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not is_finite(value):
             raise ValueError(f"{name} must be a finite number, got {value!r}")
         if value < 0 or (value == 0 and name in positive):
             raise ValueError(f"{name} must be {'> 0' if name in positive else '>= 0'}, got {value!r}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from sepo_kit.games.base import LARGEST, Game, InformationState, State
+from sepo_kit.games.base import Game, InformationState, State, is_finite
 
 TOLERANCE = 1e-9
 NO_ACTION = "no such action"
@@ -73,7 +73,7 @@ class Check:
 
 
 def finite(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and bool(abs(value) <= LARGEST)
+    return isinstance(value, int | float | np.number) and is_finite(value)
 
 
 def is_hashable(thing: object) -> bool:
