@@ -47,7 +47,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 known_modules = 0
 
 
-def pytest_collection_finish() -> None:
+def settle_modules() -> None:
     """Modules are there to stay, with a million objects: none of them is looked at again by the collection of garbage
     with which every training ends. Those that are first read within a test follow after it."""
     global known_modules
@@ -57,8 +57,12 @@ def pytest_collection_finish() -> None:
         gc.freeze()
 
 
+def pytest_collection_finish() -> None:
+    settle_modules()
+
+
 def pytest_runtest_logfinish() -> None:
-    pytest_collection_finish()
+    settle_modules()
 
 
 def pytest_addoption(parser) -> None:

@@ -13,6 +13,7 @@ from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.engine.simulate import simulate
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
+from sepo_kit.games.numbers import require_count
 
 CONFIDENCE = 0.95
 FRESH = "measured"  # the pool label of these episodes, so that their draws are those of no others
@@ -43,8 +44,7 @@ def measured_gain(
     >>> measured_gain("ipd", scripted("ipd", "always-cooperate"), scripted("ipd", "always-defect"), 10).value
     5.0
     """
-    if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 2:
-        raise ValueError(f"episodes must be a whole number >= 2, got {episodes!r}")
+    require_count("episodes", episodes, 2)
     return gain_of(leads_of(get_game(game), agent, adversary, episodes, seed))
 
 

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from sepo_kit.cli.options import may_keep
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-    from sepo_kit.pipeline.plans import Plan, Profile
+    from sepo_kit.pipeline.plans import Profile
     from sepo_kit.study.mechanism import Trial
     from sepo_kit.study.rivals import RivalTrial
+    from sepo_kit.training.settings import SEPOSettings
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -129,12 +130,23 @@ def _train(options: argparse.Namespace) -> None:
             print(f"done: {run.path}")
 
 
-def _plans(options: argparse.Namespace, profile: Profile) -> dict[str, dict[str, Plan]]:
-    """Of each agent those of its games; a table has none."""
-    return {
-        agent: {} if agent == "tabular" else {game: profile.plan(agent, game) for game in options.games}
+def _prepared(
+    options: argparse.Namespace, profile: Profile, folder: Path, trials_of: Callable[..., list]
+) -> Iterator[tuple[str, Mapping[str, str], Mapping[str, SEPOSettings], list]]:
+    """Each agent with its warm starts, its settings and its trials, ``trials_of(agent, bases, sepo)``, when its turn
+    comes; what is unknown of any of them is refused before anything trains."""
+    from sepo_kit.study.mechanism import TABULAR, warm_starts
+
+    plans = {
+        agent: {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}
         for agent in options.agents
     }
+    sepo = {agent: {game: plan.sepo for game, plan in of.items()} for agent, of in plans.items()}
+    for agent, of in plans.items():
+        trials_of(agent, dict.fromkeys(of, agent), sepo[agent])
+    for agent in options.agents:
+        bases = warm_starts(agent, {game: plan.sft for game, plan in plans[agent].items()}, folder)
+        yield agent, bases, sepo[agent], trials_of(agent, bases, sepo[agent])
 
 
 def _study(options: argparse.Namespace) -> None:
@@ -146,7 +158,6 @@ def _study(options: argparse.Namespace) -> None:
         estimates,
         run_study,
         trials,
-        warm_starts,
         write_study,
     )  # fmt: skip
 
@@ -166,18 +177,11 @@ def _study(options: argparse.Namespace) -> None:
     folder, profile = options.folder or PROJECT / "runs" / "study", get_profile(options.profile or "study")
     steps, seeds, variants = options.steps or 400, range(options.seeds), VARIANTS[: options.variants]
 
-    def of(agent: str, bases: Mapping[str, str]) -> list[Trial]:
-        sepo = {game: plan.sepo for game, plan in plans[agent].items()}
+    def trials_of(agent: str, bases: Mapping[str, str], sepo: Mapping[str, SEPOSettings]) -> list[Trial]:
         return trials(agent, options.games, seeds, steps, variants, bases, sepo)
 
-    plans = _plans(options, profile)
-    for agent in options.agents:
-        of(agent, dict.fromkeys(plans[agent], agent))  # refuses what is unknown, before anything trains
-    for agent in options.agents:
-        bases = warm_starts(agent, {game: plan.sft for game, plan in plans[agent].items()}, folder)
-        todo = of(agent, bases)
+    for agent, bases, sepo, todo in _prepared(options, profile, folder, trials_of):
         logs = run_study(todo, folder, options.workers, die_with_parent)
-        sepo = {game: plan.sepo for game, plan in plans[agent].items()}
         estimated = estimates(agent, options.games, options.samples or 400, variants, bases, sepo)
         results = options.results or PROJECT / "data" / "results"
         for path in write_study(logs, estimated, todo, folder, results):
@@ -189,7 +193,6 @@ def _study_rivals(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.children import die_with_parent
     from sepo_kit.pipeline.profiles import get_profile
     from sepo_kit.runs.project import PROJECT
-    from sepo_kit.study.mechanism import warm_starts
     from sepo_kit.study.rivals import run_rivals, write_rivals
     from sepo_kit.study.studies import STUDIES
 
@@ -199,18 +202,12 @@ def _study_rivals(options: argparse.Namespace) -> None:
     results = options.results or PROJECT / "data" / "results"
     pictures = options.results or PROJECT / "figures"
 
-    def of(agent: str, bases: Mapping[str, str]) -> list[RivalTrial]:
-        sepo = {game: plan.sepo for game, plan in plans[agent].items()}
+    def trials_of(agent: str, bases: Mapping[str, str], sepo: Mapping[str, SEPOSettings]) -> list[RivalTrial]:
         return study.trials(
             agent, options.games, range(options.seeds), options.steps, options.rivals, bases, sepo
         )
 
-    plans = _plans(options, profile)
-    for agent in options.agents:
-        of(agent, dict.fromkeys(plans[agent], agent))  # refuses what is unknown, before anything trains
-    for agent in options.agents:
-        bases = warm_starts(agent, {game: plan.sft for game, plan in plans[agent].items()}, folder)
-        todo = of(agent, bases)
+    for agent, _, _, todo in _prepared(options, profile, folder, trials_of):
         logs = run_rivals(todo, folder, options.workers, die_with_parent)
         for path in write_rivals(study.name, logs, todo, folder, results):
             print(f"written: {path}")

@@ -92,18 +92,14 @@ def shares(found: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=["reading", "share", "low", "high", "replies"])
     episodes = found.groupby(list(EPISODE), sort=False)
     size = episodes.size()
+    free = len(size) - 1  # one episode says nothing of others
+    reach = quantile(free) * math.sqrt(len(size) / free) if free else math.nan
     rows = []
     for reading in READINGS:
         count = episodes["reading"].agg(lambda values, reading=reading: (values == reading).sum())
         share = count.sum() / size.sum()
-        # A ratio of sums over episodes: its error by linearisation. One episode says nothing of others.
-        free = len(size) - 1
-        error = (
-            math.sqrt(((count - share * size) ** 2).sum() * len(size) / free) / size.sum()
-            if free
-            else math.nan
-        )
-        half = quantile(free) * error if free else math.nan
+        # A ratio of sums over episodes: its error by linearisation.
+        half = reach * math.sqrt(((count - share * size) ** 2).sum()) / size.sum()
         low, high = np.clip([share - half, share + half], 0.0, 1.0)
         rows.append((reading, share, low, high, len(found)))
     return pd.DataFrame(rows, columns=["reading", "share", "low", "high", "replies"])

@@ -19,6 +19,7 @@ from sepo_kit.exact.gradients import INSTEAD, Problem, problem
 from sepo_kit.exact.tree import MAX_STATES, SAMPLE, arena, means
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, UniformStrategy, Weights
+from sepo_kit.games.numbers import require_count
 from sepo_kit.objective.terms import Against, Terms, terms_of
 
 FLOOR = 1e-3  # the least share of uniform play in a start: a logit of minus infinity cannot be moved
@@ -100,8 +101,7 @@ def optimise(
     >>> found.objective > -1.73  # that of uniform play
     True
     """
-    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"steps must be a whole number >= 1, got {steps!r}")
+    require_count("steps", steps)
     if not 0 < learning_rate < np.inf:
         raise ValueError(f"learning_rate must be a number > 0, got {learning_rate!r}")
     game = get_game(game)
@@ -254,8 +254,8 @@ class OpenTable(TabularPolicy):
     """A table that takes in a uniform row where it has none."""
 
     def identity(self) -> str:
-        rows = {label: values.tolist() for label, values in self.table.items() if np.ptp(values) > 0}
-        return f"{self.goes_by} {sorted(rows.items())}"
+        rows = {label: values for label, values in self.table.items() if np.ptp(values) > 0}
+        return TabularPolicy(self.name, rows, self.row, self.goes_by).identity()
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         for state in seen:

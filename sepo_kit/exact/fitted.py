@@ -29,6 +29,7 @@ from sepo_kit.exact.folded import MAX_MOVES, CannotFold, FoldedTree, Name, Reply
 from sepo_kit.exact.tree import MAX_STATES, TooLarge
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, State
+from sepo_kit.games.numbers import require_count
 
 LEAST = 8  # decisions at a key from which on it has a row of its own
 EXPLORER = "uniform"
@@ -71,8 +72,7 @@ def fitted(
     """
     game = get_game(game)
     tabular(game, {}, row=row)  # refuses an unknown row
-    if isinstance(least, bool) or not isinstance(least, int) or least < 1:
-        raise ValueError(f"least must be a whole number >= 1, got {least!r}")
+    require_count("least", least)
     table = _Table(game, [episode.path for episode in episodes], agent, row, least)
     called = name or f"fitted to {agent.name if agent else 'recorded play'}"
     try:
@@ -124,9 +124,8 @@ def fit_adversary(
         A count is no whole number of at least 1, or as ``fitted`` does.
     """
     game = get_game(game)
-    for name, count in (("episodes", episodes), ("rounds", rounds)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {count!r}")
+    require_count("episodes", episodes)
+    require_count("rounds", rounds)
     share = max(1, episodes // rounds)
     seen = explored(game, agent, share, seed)
     for number in range(1, rounds):

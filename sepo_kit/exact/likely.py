@@ -10,6 +10,7 @@ from sepo_kit.exact.best_response import best_replies, require_recall
 from sepo_kit.exact.tree import arena
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, State
+from sepo_kit.games.numbers import require_count
 
 
 def likely_best_response(
@@ -48,8 +49,7 @@ def likely_best_response(
     def lost(state: State) -> float:
         return -most * (1 if spec.independent_rounds else spec.rounds - state.round)
 
-    if isinstance(most_moves, bool) or not isinstance(most_moves, int) or most_moves < 1:
-        raise ValueError(f"most_moves must be a whole number >= 1, got {most_moves!r}")
+    require_count("most_moves", most_moves)
     tree = arena(game).free
     steps = tree.reach_likely(Answers(tree.seen, agent), most_moves)
     require_recall(tree)

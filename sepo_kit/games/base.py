@@ -9,7 +9,6 @@ rules treat both alike.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -18,24 +17,13 @@ from types import MappingProxyType
 
 import numpy as np
 
+from sepo_kit.games.numbers import is_finite
 from sepo_kit.games.replies import parse_action
 
 SEATS = (0, 1)
 POOLS = ("train", "exploit", "collusive", "shift")
 REPLY_STYLES = ("direct", "reasoned")
 HARM_DEFINITIONS = ("corrected", "published")
-
-
-def is_finite(value: float | np.number) -> bool:
-    """Whether a number is finite, and one that a float can hold: Python's whole numbers go beyond.
-
-    >>> is_finite(2), is_finite(10**400), is_finite(np.float32("inf"))
-    (True, False, False)
-    """
-    try:
-        return math.isfinite(value)
-    except OverflowError:
-        return False
 
 
 # --- spec -----------------------------------------------------------------------------------------

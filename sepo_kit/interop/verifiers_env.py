@@ -24,6 +24,7 @@ from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.games.base import REPLY_STYLES, Game, InformationState, Weights
+from sepo_kit.games.numbers import require_count
 from sepo_kit.objective.credit import assign_credit, training_matches
 
 __all__ = ["ChatHarness", "GameEnv", "GameTaskset"]
@@ -35,8 +36,7 @@ _games: dict[str, Game] = {}  # by id: configurations hold no objects
 
 def to_verifiers(game: Game, rollouts: int, style: str) -> GameEnv:
     """See ``sepo_kit.interop``."""
-    if not isinstance(rollouts, int) or isinstance(rollouts, bool) or rollouts < 1:
-        raise ValueError(f"rollouts must be a whole number >= 1, got {rollouts!r}")
+    require_count("rollouts", rollouts)
     if style not in REPLY_STYLES:
         raise ValueError(f"reply style must be one of {', '.join(REPLY_STYLES)}, got {style!r}")
     _games[game.spec.id] = game

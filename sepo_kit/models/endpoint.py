@@ -28,7 +28,8 @@ import numpy as np
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game, InformationState, answer_rule, is_finite
+from sepo_kit.games.base import Game, InformationState, answer_rule
+from sepo_kit.games.numbers import is_finite, require_count
 from sepo_kit.models.cache import cache_folder
 from sepo_kit.models.kept_replies import KeptReplies, label
 from sepo_kit.models.server import NotTaken, Reply, Server, checked_variable
@@ -383,8 +384,7 @@ def endpoint(
         ("concurrency", concurrency, 1),
         ("retries", retries, 0),
     ):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ValueError(f"{what} must be a whole number >= {least}, got {value!r}")
+        require_count(what, value, least)
     if log_probs not in (True, False, "auto"):
         raise ValueError(f"log_probs must be 'auto', True or False, got {log_probs!r}")
     if log_probs is True and style != "direct":

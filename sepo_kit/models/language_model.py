@@ -23,6 +23,7 @@ from torch.nn.utils.rnn import pad_sequence
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games.base import Game, InformationState, answer_rule
+from sepo_kit.games.numbers import require_count
 from sepo_kit.models.chat import opening, thinking_off
 from sepo_kit.models.constrained import ReplyTree, Walk, reply_tree
 from sepo_kit.models.generation import BrokenLogits, sample_replies
@@ -84,8 +85,7 @@ class LanguageModel(Policy):
             or not 0 < temperature < inf
         ):
             raise ValueError(f"temperature must be a number > 0, got {temperature!r}")
-        if isinstance(max_new_tokens, bool) or not isinstance(max_new_tokens, int) or max_new_tokens < 1:
-            raise ValueError(f"max_new_tokens must be a whole number >= 1, got {max_new_tokens!r}")
+        require_count("max_new_tokens", max_new_tokens)
         if tokenizer.chat_template is None:
             raise ValueError(
                 "the tokenizer has no chat template; use an instruct model, or set tokenizer.chat_template"

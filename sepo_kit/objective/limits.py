@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from sepo_kit.games.base import Weights, is_finite
+from sepo_kit.games.base import Weights
+from sepo_kit.games.numbers import is_finite
 from sepo_kit.objective.terms import Terms
 
 # what can be limited -> the weight that follows the limit

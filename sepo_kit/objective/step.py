@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 
 from sepo_kit.engine.episode import Episode
-from sepo_kit.games.base import POOLS, Game, GameSpec, Pools, Weights, is_finite
+from sepo_kit.games.base import POOLS, Game, GameSpec, Pools, Weights
+from sepo_kit.games.numbers import is_finite
 from sepo_kit.objective.credit import Credit, assign_credit, check_mode, training_matches
 from sepo_kit.objective.limits import DualAscent
 from sepo_kit.objective.terms import Terms, results_of, terms_of

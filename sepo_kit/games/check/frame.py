@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from sepo_kit.games.base import Game, InformationState, State, is_finite
+from sepo_kit.games.base import Game, InformationState, State
+from sepo_kit.games.numbers import is_finite
 
 TOLERANCE = 1e-9
 NO_ACTION = "no such action"
