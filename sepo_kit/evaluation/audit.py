@@ -8,7 +8,7 @@ part is kept as it is done, so that an audit that was stopped goes on. How the p
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -22,7 +22,14 @@ from sepo_kit.adversaries.fitted import fitted
 from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.adversaries.opponents import resolve_agent
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
-from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, TabularPolicy, first_information
+from sepo_kit.engine.policy import (
+    NoDistribution,
+    Policy,
+    StrategyPolicy,
+    TabularPolicy,
+    first_information,
+    identities,
+)
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.evaluation.archive import Recording, read_match
 from sepo_kit.evaluation.attack import AdversarySettings, train_adversary
@@ -34,7 +41,7 @@ from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.objective.terms import Terms, guaranteed
-from sepo_kit.runs import RunError, provenance, read_json, read_manifest, write_json
+from sepo_kit.runs import RunError, provenance, read_json, write_json
 
 RESULT, PAGE, REQUEST, PARTS_FOLDER = "audit.json", "audit.html", "request.json", "parts"
 SUITES = {
@@ -153,7 +160,7 @@ def audit(
     folder = Path(folder)
     _claim(
         folder,
-        {"agent": agent, "how": how, "settings": asdict(settings), "identity": _identity(agent, policies)},
+        {"agent": agent, "how": how, "settings": asdict(settings), "identity": identities(policies.values())},
     )
     found: dict[str, Any] = {"agent": agent, "settings": asdict(settings), "how": how, "games": {}}
     todo = [(name, part) for name in policies for part in PARTS]
@@ -196,17 +203,6 @@ def _claim(folder: Path, request: dict[str, Any]) -> None:
         raise RunError(f"{folder} is not empty and holds no audit; choose another")
     else:
         write_json(folder / REQUEST, request)
-
-
-def _identity(agent: str, policies: Mapping[str, Policy]) -> Any:
-    """What tells the agent from others that are or were called so."""
-    described = [policy.describe() for policy in policies.values() if hasattr(policy, "describe")]
-    if described:
-        return described[0]
-    path = Path(agent.removeprefix("run:").rpartition("@")[0] or agent.removeprefix("run:"))
-    if not (path / "manifest.json").exists():
-        path = Path(agent.removeprefix("run:"))
-    return read_manifest(path).get("adapter_sha256") if (path / "manifest.json").exists() else None
 
 
 def _kept(file: Path, case: Case, play: Callable[[Case], dict[str, Any]]) -> dict[str, Any]:

@@ -136,8 +136,9 @@ class Progress:
     def seconds_left(self) -> float:
         """The longest chain, or all work over the workers or the cores, whichever is longest, at the pace seen so
         far."""
-        expected = sum(task.minutes * 60 for task in self.todo if self.seconds(task))
-        seen = sum(map(self.seconds, self.todo))
+        worked = [task for task in self.todo if self.seconds(task) and self._worked(task)]
+        expected = sum(task.minutes * 60 for task in worked)
+        seen = sum(map(self.seconds, worked))
         pace = seen / expected if seen > 30 else 1.0
         left = {task.name: self._left(task, pace) for task in self.todo}
         chain: dict[str, float] = {}
@@ -161,19 +162,26 @@ class Progress:
             return whole
         return max(whole - (time.monotonic() - self.since[task.name]), 0.05 * whole)
 
+    def _worked(self, task: Task) -> bool:
+        """Whether a finished task had anything left to train: what it found done says nothing of the pace."""
+        began, took = self.stands[task.name]["started"], self.seconds(task)
+        return task.watched is None or any(began <= when <= began + took for when, _ in self._reports(task))
+
     def _detail(self, task: Task) -> str:
         """The newest progress report made since the task started."""
-        if task.watched is None:
-            return ""
+        when, said = max(self._reports(task), default=(float("-inf"), ""))
+        return said if when >= self.stands[task.name]["started"] else ""
+
+    def _reports(self, task: Task) -> list[tuple[float, str]]:
+        """When each run that a task watches last reported, and what."""
         reports = []
-        for file in task.watched.glob(f"*/{PROGRESS}"):
+        for file in task.watched.glob(f"*/{PROGRESS}") if task.watched else ():
             try:
                 report = read_json(file, dict, {"time": float, "note": str, "step": int, "total": int})
             except (RunError, OSError):
                 continue
             reports.append((report["time"], f" ({report['note']}, step {report['step']}/{report['total']})"))
-        when, said = max(reports, default=(float("-inf"), ""))
-        return said if when >= self.stands[task.name]["started"] else ""
+        return reports
 
     def say(self, text: str) -> None:
         """Write a line that stays."""

@@ -305,6 +305,20 @@ def test_the_line_has_counts_steps_and_time_left(tmp_path):
     assert alone.seconds_left() == 120, "two of two threads do not run at once on two cores"
 
 
+def test_what_was_found_trained_says_nothing_of_the_pace(tmp_path):
+    watched = tmp_path / "pico"
+    todo = [Task("a", "", {}, minutes=10, watched=watched), Task("b", "", {}, ("a",), 10, watched)]
+    progress = Progress(todo, ["a", "b"], tmp_path, "this", 1, 1, 1, io.StringIO())
+    stands = {"batch": "this", "state": "done", "started": 50.0, "seconds": 60.0, "attempt": 1}
+    write_json(standing(todo[0], tmp_path), stands)
+    (watched / "sft-seed-0").mkdir(parents=True)
+    report = {"step": 9, "total": 9, "note": "SFT"}
+    for trained_at, left in ((40.0, 600), (100.0, 60), (111.0, 600)):  # before it, in it, in the next
+        write_json(watched / "sft-seed-0" / "progress.json", {**report, "time": trained_at})
+        progress.look()
+        assert progress.seconds_left() == left
+
+
 def test_a_report_tells_what_ran_and_has_figures_and_tables(tmp_path):
     figures, results = tmp_path / "figures", tmp_path / "tables of all"
     code = f"""
