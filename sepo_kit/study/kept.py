@@ -1,10 +1,10 @@
-"""Logs of finished trials, each in a file beside one that says what was asked for, so that a study goes on with those
-that are its own and with no others."""
+"""What is kept of a study: the log of each finished trial, in a file beside one that says what was asked for, so that a
+study goes on with those that are its own and no others; and the tables that it makes, which may grow game by game."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,43 @@ def is_finished(file: Path, asked: Mapping[str, Any]) -> bool:
 def began_from(base: str) -> Any:
     """What says where a trial starts from: the name of a model, or of a run folder what it was asked for."""
     return read_manifest(base)["request"] if (Path(base) / MANIFEST).exists() else base
+
+
+def beside_others(table: pd.DataFrame, file: Path, games: Collection[str]) -> pd.DataFrame:
+    """``table``, of ``games``, behind the rows of other games that ``file`` has, CSV or Parquet: those stay.
+
+    Raises
+    ------
+    RunError
+        The columns of ``file`` are others.
+    """
+    if not file.exists():
+        return table
+    before = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
+    before = before[~before["game"].isin(games)] if "game" in before else before
+    if before.empty:
+        return table
+    if len(table.columns) and list(before.columns) != list(table.columns):
+        raise RunError(
+            f"{file} has a study of other games in other columns ({', '.join(before.columns)}), which would be lost; "
+            "name another folder for the results, or delete that file"
+        )
+    return pd.concat([before, table], ignore_index=True)
+
+
+def made_beside_others(made: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """What ``made`` tells of the games in its ``settings``, and ``source`` of others that stay."""
+    before = read_json(source, dict) if source.exists() else {}
+    others = {game: told for game, told in before.get("settings", {}).items() if game not in made["settings"]}
+    if not others:
+        return dict(made)
+    commits = {before["provenance"]["commit"], *before.get("commits", []), *made.get("commits", [])}
+    return {
+        **made,
+        "seeds": sorted({*before["seeds"], *made["seeds"]}),
+        "settings": {**others, **made["settings"]},
+        "commits": sorted(commits),
+    }
 
 
 def _beside(file: Path) -> Path:

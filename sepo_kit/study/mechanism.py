@@ -23,7 +23,7 @@ from sepo_kit.games import get_game
 from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
 from sepo_kit.runs import METRICS, RunError, provenance, read_lines, read_manifest, replacing, write_json
 from sepo_kit.study.estimators import estimator_study, settings_for, start_of
-from sepo_kit.study.kept import began_from, is_finished, keep_log
+from sepo_kit.study.kept import began_from, beside_others, is_finished, keep_log, made_beside_others
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -288,14 +288,22 @@ def write_study(
     logs: pd.DataFrame, estimated: pd.DataFrame, todo: Sequence[Trial], root: Path | str, folder: Path | str
 ) -> list[Path]:
     """Write the logs as credit-training-AGENT.parquet, the estimates as credit-estimates-AGENT.csv, and what they were
-    made with as credit-study-AGENT.json; the three paths. ``root``: where the trials ran."""
-    agent = todo[0].agent
+    made with as credit-study-AGENT.json; the three paths. What these files have of other games stays. ``root``: where
+    the trials ran.
+
+    Raises
+    ------
+    RunError
+        What the files have of other games would be lost.
+    """
+    agent, games = todo[0].agent, {trial.game for trial in todo}
     names = (
         f"credit-training-{agent}.parquet",
         f"credit-estimates-{agent}.csv",
         f"credit-study-{agent}.json",
     )
     data, table, source = (Path(folder) / name for name in names)
+    logs, estimated = beside_others(logs, data, games), beside_others(estimated, table, games)
     with replacing(data) as temporary:
         logs.to_parquet(temporary, index=False)
     with replacing(table) as temporary:
@@ -310,13 +318,14 @@ def write_study(
         for trial in todo
     }
     seeds = sorted({trial.seed for trial in todo})
+    trained = logs.drop(columns=["step", *TERMS]).drop_duplicates()
     runs = {_trained(trial).folder(Path(root)) for trial in todo if trial.base != TABULAR}
     commits = sorted({read_manifest(run)["commit"] for run in runs})
     made = {
-        "provenance": provenance(), "trials": len(todo), "steps": todo[0].steps, "seeds": seeds, "settings": settings,
-        **({"commits": commits} if commits else {}),
+        "provenance": provenance(), "trials": len(trained), "steps": todo[0].steps, "seeds": seeds,
+        "settings": settings, **({"commits": commits} if commits else {}),
     }  # fmt: skip
-    write_json(source, made)
+    write_json(source, made_beside_others(made, source))
     return [data, table, source]
 
 

@@ -18,7 +18,7 @@ import pandas as pd
 from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, provenance, read_manifest, replacing, write_json
 from sepo_kit.study.estimators import settings_for, start_of
-from sepo_kit.study.kept import began_from, is_finished, keep_log
+from sepo_kit.study.kept import began_from, beside_others, is_finished, keep_log, made_beside_others
 from sepo_kit.study.mechanism import EVERY, TABULAR, TERMS, plain, run_all
 from sepo_kit.study.tabular import TabularSettings, train_tabular
 from sepo_kit.training.settings import SEPOSettings
@@ -210,24 +210,32 @@ def write_rivals(
     study: str, logs: pd.DataFrame, todo: Sequence[RivalTrial], root: Path | str, folder: Path | str
 ) -> list[Path]:
     """Write the logs as STUDY-training-AGENT.parquet, where they end as STUDY-ends-AGENT.csv, and what they were made
-    with as STUDY-study-AGENT.json; the three paths. ``root``: where the trials ran."""
-    agent = todo[0].agent
+    with as STUDY-study-AGENT.json; the three paths. What these files have of other games stays. ``root``: where the
+    trials ran.
+
+    Raises
+    ------
+    RunError
+        What the files have of other games would be lost.
+    """
+    agent, games = todo[0].agent, {trial.game for trial in todo}
     kinds = (("training", "parquet"), ("ends", "csv"), ("study", "json"))
     data, table, source = (Path(folder) / f"{study}-{kind}-{agent}.{end}" for kind, end in kinds)
+    logs, ended = beside_others(logs, data, games), beside_others(ends(logs), table, games)
     with replacing(data) as temporary:
         logs.to_parquet(temporary, index=False)
     with replacing(table) as temporary:
-        ends(logs).to_csv(temporary, index=False, float_format="%.6g")
+        ended.to_csv(temporary, index=False, float_format="%.6g")
     settings: dict[str, dict] = {}
     for trial in todo:
         settings.setdefault(trial.game, {})[trial.rival] = asdict(trial.settings)
     runs = [trial.folder(Path(root)) for trial in todo if trial.base != TABULAR]
     commits = sorted({read_manifest(run)["commit"] for run in runs})
     made = {
-        "provenance": provenance(), "trials": len(todo), "seeds": sorted({trial.seed for trial in todo}),
+        "provenance": provenance(), "trials": len(ended), "seeds": sorted({trial.seed for trial in todo}),
         "settings": settings, **({"commits": commits} if commits else {}),
     }  # fmt: skip
-    write_json(source, made)
+    write_json(source, made_beside_others(made, source))
     return [data, table, source]
 
 

@@ -152,6 +152,16 @@ def test_the_table_says_what_it_was_made_with(tmp_path):
         read_study(tmp_path / "elsewhere")
 
 
+def test_a_study_of_one_more_game_leaves_the_others_as_they_were(tmp_path):
+    for game in ("kuhn", "ipd"):
+        todo = trials("tabular", [game], [0], 2, VARIANTS[:2])
+        logs, estimated = run_study(todo, tmp_path / "study"), estimates("tabular", [game], 3, VARIANTS[:2])
+        *_, source = write_study(logs, estimated, todo, tmp_path / "study", tmp_path)
+    study, made = read_study(tmp_path), read_json(source)
+    assert list(study.training["game"].unique()) == list(study.estimates["game"].unique()) == ["kuhn", "ipd"]
+    assert set(made["settings"]) == {"kuhn", "ipd"} and made["trials"] == 4
+
+
 def test_a_language_models_estimates_are_measured_in_its_parameters(tiny_folder):
     """Where its states can be enumerated; elsewhere there is no exact gradient to compare with."""
     sepo = SEPOSettings(steps=1, rollouts=4, learning_rate=1e-3, beta=0.0, groups=4, temperature=1.5)

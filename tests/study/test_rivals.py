@@ -172,6 +172,28 @@ def test_the_table_says_what_it_was_made_with(tmp_path):
         read_rivals("exploiters", tmp_path / "elsewhere")
 
 
+def test_a_study_of_one_more_game_leaves_the_others_as_they_were(tmp_path):
+    both = {
+        game: EXPLOITERS.trials("tabular", [game], seeds, 2, ["pool"])
+        for game, seeds in (("kuhn", [0, 1]), ("ipd", [2]))
+    }
+    logs = {game: run_rivals(todo, tmp_path / "study") for game, todo in both.items()}
+    for game, todo in both.items():
+        data, table, source = write_rivals("exploiters", logs[game], todo, tmp_path / "study", tmp_path)
+    together = pd.concat(logs.values(), ignore_index=True)
+    pd.testing.assert_frame_equal(pd.read_parquet(data), together)
+    assert pd.read_csv(table)[["game", "seed"]].to_numpy().tolist() == [["kuhn", 0], ["kuhn", 1], ["ipd", 2]]
+    made = read_json(source)
+    assert set(made["settings"]) == {"kuhn", "ipd"} and (made["trials"], made["seeds"]) == (3, [0, 1, 2])
+    assert made["provenance"]["commit"] in made["commits"]
+
+    write_rivals("exploiters", logs["kuhn"], both["kuhn"], tmp_path / "study", tmp_path)
+    assert len(pd.read_csv(table)) == 3, "a game that was there is replaced"
+    pd.read_csv(table).drop(columns="payoff").to_csv(table, index=False)
+    with pytest.raises(RunError, match="name another folder for the results, or delete that file"):
+        write_rivals("exploiters", logs["ipd"], both["ipd"], tmp_path / "study", tmp_path)
+
+
 # --- ablations and late training ------------------------------------------------------------------
 
 
