@@ -216,6 +216,8 @@ You may {CHECK} or {BET}. Against a bet you may {FOLD} and lose the pot, {CALL} 
 A bet or raise is 2 chips in the first betting round and 4 in the second; at most two of them in each.
 At the end a card that pairs the public card wins, else the higher card; King is highest. Equal cards split the pot."""
 
+# Said, since a model of a million parameters does not see that two words far apart are the same.
+HOLDS_A_PAIR = " You hold a pair."
 TOLD = {CHECK: "checked", CALL: "called", BET: "bet", RAISE: "raised"}
 QUESTIONS = {
     OPEN: f"{CHECK} or {BET}?",
@@ -514,7 +516,8 @@ class LeducPoker(Game):
     def render(self, seen: LeducInformation) -> str:
         turn = "first" if seen.first else "second"
         first, *second = [told(street, seen.first) for street in seen.streets]
-        public = "".join(f" Public card: {CARD_NAMES[seen.public]}.{moves}" for moves in second)
+        pair = HOLDS_A_PAIR if seen.hand == PAIR else ""
+        public = "".join(f" Public card: {CARD_NAMES[seen.public]}.{pair}{moves}" for moves in second)
         return f"Your card: {CARD_NAMES[seen.card]}. You act {turn}.{first}{public} {QUESTIONS[seen.legal_actions]}"
 
     def harms(self, outcome: Outcome, seat: int = 0, definition: str = "corrected") -> Harms:

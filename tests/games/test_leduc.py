@@ -230,13 +230,17 @@ def test_a_prompt_goes_on_from_the_last_one(hand):
         assert later.startswith(earlier.rpartition(". ")[0] + ".")
 
 
-def test_two_prompts():
+def test_three_prompts():
     assert GAME.render(information("Kr")) == (
         "Your card: King. You act second. Opponent bet. FOLD, CALL or RAISE?"
     )
     assert GAME.render(information("Qcrc/Jcr")) == (
         "Your card: Queen. You act first. You checked. Opponent bet. You called. Public card: Jack. You checked. "
         "Opponent bet. FOLD, CALL or RAISE?"
+    )
+    assert GAME.render(information("Qcrc/Qc")) == (
+        "Your card: Queen. You act first. You checked. Opponent bet. You called. Public card: Queen. You hold a pair. "
+        "You checked. CHECK or BET?"
     )
 
 
