@@ -254,10 +254,8 @@ def _reasoned_plan(model: str, game: str) -> Plan:
     # ours: where histories are many few replies serve two matches, so that every group costs nearly what the first does
     sepo = SMOLLM2_REASONED_SEPO if _few(game) else replace(SMOLLM2_REASONED_SEPO, groups=2, steps=20)
     guarded = SMOLLM2_REASONED_WORST_CASE if _few(game) else None
-    # ours: exploit counts leads above 0 only, and of twenty episodes many are there by chance
-    evaluation = REASONED if _few(game) else replace(REASONED, episodes=100)
     sft = _fitted(SMOLLM2_REASONED_SFT, game)
-    return Plan(model, game, (0, 1, 2), sft, sepo, evaluation, minutes=60, worst_case=guarded)
+    return Plan(model, game, (0, 1, 2), sft, sepo, REASONED, minutes=60, worst_case=guarded)
 
 
 def _paper_plan(model: str, game: str) -> Plan:
