@@ -176,38 +176,38 @@ def sampled_cfr() -> list[float]:
     return extremes(where(benchmark("leduc"), what="MCCFR, a table")["worst_case"].tolist())
 
 
-def table_in_leduc(against: str) -> list[float]:
+def table_in_leduc() -> list[float]:
     """Where tables trained against best responses end in Leduc poker, by seed."""
-    return (
-        where(benchmark("leduc"), what=f"SEPO, a table, {against}").sort_values("seed")["worst_case"].tolist()
-    )
+    return where(benchmark("leduc"), what="SEPO, a table").sort_values("seed")["worst_case"].tolist()
 
 
-def jack_from_queen() -> float:
-    """By how much play with the two cards differs at most before the public card, of all agents that are trained."""
+def jack_from_queen() -> list[float]:
+    """By how much worst-case SEPO's play with the two cards differs at most before the public card, by seed."""
     found = []
-    for _, rows in where(table("worst-case-leduc-policies.parquet")).dropna().groupby(["stage", "seed"]):
+    policies = where(table("worst-case-leduc-policies.parquet"), stage="worst-case")
+    for _, rows in policies.groupby("seed"):
         chances = rows.set_index(["information", "action"])["probability"]
         first = [(key, action) for key, action in chances.index if key[0] == "J" and "/" not in key]
-        found += [abs(chances[key, action] - chances[f"Q{key[1:]}", action]) for key, action in first]
-    return max(found)
+        found.append(max(abs(chances[key, action] - chances[f"Q{key[1:]}", action]) for key, action in first))
+    return found
 
 
-REASONED = ROOT / "data" / "results" / "reasoned" / SMOLLM2 / "kuhn"
+IN_WORDS = ROOT / "data" / "results" / "reasoned" / SMOLLM2
+REASONED = IN_WORDS / "kuhn"
 
 
-def reasoned(stage: str, metric: str) -> float:
-    return mean("reasoned", SMOLLM2, "kuhn", stage, metric)
+def reasoned(stage: str, metric: str, game: str = "kuhn") -> float:
+    return mean("reasoned", SMOLLM2, game, stage, metric)
 
 
 @lru_cache
-def readings() -> pd.DataFrame:
-    return by_reason(sorted((REASONED / "results").glob("s*.json")))
+def readings(game: str) -> pd.DataFrame:
+    return by_reason(sorted((IN_WORDS / game / "results").glob("s*.json")))
 
 
-def reasons(stage: str, reading: str = "true, for its action") -> list[float]:
+def reasons(stage: str, reading: str = "true, for its action", game: str = "kuhn") -> list[float]:
     """In per cent of the replies of each seed: how many were read so."""
-    rows = where(readings(), stage=stage, reading=reading)
+    rows = where(readings(game), stage=stage, reading=reading)
     return (100 * rows.sort_values("seed")["share"]).tolist()
 
 
@@ -217,8 +217,15 @@ def different_replies() -> list[float]:
     return extremes([sum(row["sepo/replies"] for row in log) / len(log) for log in logs])
 
 
-def changed_by_sepo() -> list[float]:
-    found = where(table("reasoned-differences"), stage="sepo", minus="sft", metric="safety")
+def prompts_of_the_dilemma() -> list[float]:
+    """Different ones in a step of SEPO, the least and the most of all seeds."""
+    logs = [read_lines(IN_WORDS / "ipd" / f"sepo-seed-{seed}" / "metrics.jsonl") for seed in range(3)]
+    return extremes([row["sepo/prompts"] for log in logs for row in log])
+
+
+def changed_by_sepo(game: str = "kuhn") -> list[float]:
+    rows = where(table("reasoned-differences"), game=game, stage="sepo", minus="sft")
+    found = where(rows, metric="safety")
     return found[["value", "low", "high"]].iloc[0].tolist()
 
 
@@ -231,6 +238,12 @@ def risen() -> list[float]:
 def in_words(stage: str) -> Numbers:
     """A row of the table of agents that answer in words."""
     return lambda: [reasoned(stage, metric) for metric in ("payoff", "exploit", "worst_case", "safety")]
+
+
+def dilemma_in_words(stage: str) -> Numbers:
+    """A row of the table of agents that answer the prisoner's dilemma in words."""
+    metrics = ("payoff", "exploit", "collusion", "externality", "safety", "robust")
+    return lambda: [reasoned(stage, metric, "ipd") for metric in metrics]
 
 
 def played_in_words(stage: str) -> float:
@@ -290,12 +303,8 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             strangers,
         ),
         ("pico's worst case is #, # and # chips a hand", lambda: leduc("sepo")),
-        ("and #, # and # after SEPO against best responses", lambda: leduc("worst-case")),
-        ("sampling CFR, a table, is at # to #", sampled_cfr),
-        (
-            "and a table trained as pico is at # to #",
-            lambda: extremes(table_in_leduc("the last best response")),
-        ),
+        ("hardly less than the #, # and # of the warm start", lambda: leduc("sft")),
+        ("and #, # and # after SEPO against the last four best responses", lambda: leduc("worst-case")),
         ("ends nowhere more than # below its own highest Safety", lambda: [late_fall()]),
         (
             "ends at a Safety of # to # where `credited` has # to #",
@@ -390,6 +399,25 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ("| SFT | # | # | # | # |", in_words("sft")),
         ("| SEPO | # | # | # | # |", in_words("sepo")),
         ("| worst-case SEPO | # | # | # | # |", in_words("worst-case")),
+        ("(# to # different ones a step)", prompts_of_the_dilemma),
+        ("| base model, untrained | # | # | # | # | # | # |", dilemma_in_words("base")),
+        ("| SFT, as demonstrated | # | # | # | # | # | # |", dilemma_in_words("sft")),
+        ("| SEPO, 20 steps | # | # | # | # | # | # |", dilemma_in_words("sepo")),
+        (
+            "#, # and # become #, # and #, the mean by # (# to # over three seeds)",
+            lambda: [
+                *(v for stage in ("sft", "sepo") for v in seeds("reasoned", SMOLLM2, "ipd", stage, "safety")),
+                *changed_by_sepo("ipd"),
+            ],
+        ),
+        (
+            "fall from #, # and # % to #, # and # %, those that are false of it rise to # % in the third seed, "
+            "where they were # %",
+            lambda: [
+                *(share for stage in ("SFT", "SEPO") for share in reasons(stage, game="ipd")),
+                *(reasons(stage, "false here", "ipd")[2] for stage in ("SEPO", "SFT")),
+            ],
+        ),
         ("SEPO adds # to Safety (# to #): two seeds rise by # and #", lambda: [*changed_by_sepo(), *risen()]),
         (
             "lowers it in three seeds of three, to #, and not to the # of the agent",
@@ -465,9 +493,10 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
                 (16, "8", 8),
             )
         ),
-        ("differ by at most # before the public card", lambda: [jack_from_queen()]),
-        ("gets to #, # and # in the same", lambda: table_in_leduc("the last best response")),
-        ("the last four best responses to #, # and #", lambda: table_in_leduc("the last 4 best responses")),
+        (
+            "differs by up to # before the public card in the first seed, and by # and # in the others",
+            jack_from_queen,
+        ),
     ],
 }
 
@@ -489,7 +518,7 @@ CONSTANTS: dict[str, list[str]] = {
     "README.md": [
         r"within 0\.03 chips of unexploitable",  # a bound that is generous to three seeds; held below
         r"\(100 episodes per opponent\)|20 episodes per opponent",  # settings
-        r"for 200 replies in each of the 12 information states",  # settings
+        r"for 200 replies in each of the 12 information states|20 steps of two groups|SEPO, 20 steps",  # settings
         r"some 2,300 decisions",  # 320 matches of six hands, one or two decisions each
         r"on one 48 GB GPU|one 48 GB GPU and access|n = 8|n = 4",
         r"`reasoned`, 24 tokens",
@@ -500,10 +529,9 @@ CONSTANTS: dict[str, list[str]] = {
     "docs/method.md": [
         r"\bsection 13\b",
         r"exploit at most 0\.05 per hand|\"worst_case\": 0\.05",  # an example of a limit
-        r"λe = 1\.5|On tables, 400 steps|in 300 steps|2,000 demonstrations|5,500 demonstrations|after 100 steps",
+        r"λe = 1\.5|On tables, 400 steps|in 400 steps|2,000 demonstrations|5,500 demonstrations|after 100 steps",
         r"cosine to the gradient 0\.99",  # derived: the second term vanishes
         r"lies still for 1,400 steps",  # measured once, two seeds
-        r"1\.75 times the hands",  # seven opponents in place of four
         r"400 updates each; a share is known to about 0\.02",
         # Measured once while that section was written, in no file.
         r"worst case 3\.0\) pico's worst case fell to 2\.1 or 2\.2 within 17 to 70 steps", r"\(4\.75, then 0\.85",

@@ -225,6 +225,7 @@ def test_agents_that_were_asked_are_weighed_by_their_answers(tmp_path):
     found = stored([PUBLISHED / "reasoned"], "kuhn")
     assert not found.problems and len(found.contenders) == 4 and found.exactly == 0
     table = pd.read_csv(PUBLISHED / "reasoned.csv")
+    table = table[table["game"] == "kuhn"]
     spec = sk.get_game("kuhn").spec
     for one in found.contenders:
         rows = table[(table["stage"] == one.kind) & (table["metric"] == "safety")]
