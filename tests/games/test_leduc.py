@@ -239,8 +239,8 @@ def test_three_prompts():
         "Opponent bet. FOLD, CALL or RAISE?"
     )
     assert GAME.render(information("Qcrc/Qc")) == (
-        "Your card: Queen. You act second. Opponent checked. You bet. Opponent called. Public card: Queen. You hold a pair. "
-        "Opponent checked. CHECK or BET?"
+        "Your card: Queen. You act second. Opponent checked. You bet. Opponent called. Public card: Queen. "
+        "You hold a pair. Opponent checked. CHECK or BET?"
     )
 
 
