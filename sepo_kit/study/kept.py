@@ -58,7 +58,10 @@ def beside_others(table: pd.DataFrame, file: Path, games: Collection[str]) -> pd
     """
     if not file.exists():
         return table
-    before = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
+    try:
+        before = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
+    except pd.errors.EmptyDataError:  # of games whose gradients cannot be estimated
+        return table
     before = before[~before["game"].isin(games)] if "game" in before else before
     if before.empty:
         return table
