@@ -305,6 +305,8 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ("pico's worst case is #, # and # chips a hand", lambda: leduc("sepo")),
         ("hardly less than the #, # and # of the warm start", lambda: leduc("sft")),
         ("and #, # and # after SEPO against the last four best responses", lambda: leduc("worst-case")),
+        ("sampling CFR, a table, is at # to #", sampled_cfr),
+        ("and a table trained as pico is at # to #", lambda: extremes(table_in_leduc())),
         ("ends nowhere more than # below its own highest Safety", lambda: [late_fall()]),
         (
             "ends at a Safety of # to # where `credited` has # to #",
