@@ -495,6 +495,7 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
                 (16, "8", 8),
             )
         ),
+        ("gets to #, # and # in the same", table_in_leduc),
         (
             "differs by up to # before the public card in the first seed, and by # and # in the others",
             jack_from_queen,
