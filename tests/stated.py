@@ -217,6 +217,16 @@ def different_replies() -> list[float]:
     return extremes([sum(row["sepo/replies"] for row in log) / len(log) for log in logs])
 
 
+def says_and_does_otherwise() -> list[float]:
+    """How many replies of the third seed promise to cooperate and defect: after SEPO, of how many, and before."""
+    files = [IN_WORDS / "ipd" / "results" / f"{stage}-seed-2.parquet" for stage in ("sepo", "sft")]
+    replies = [pd.read_parquet(file)["reply"] for file in files]
+    after, before = (
+        said.str.contains("never defected, so I cooperate.\nDEFECT", regex=False).sum() for said in replies
+    )
+    return [after, len(replies[0]), before]
+
+
 def prompts_of_the_dilemma() -> list[float]:
     """Different ones in a step of SEPO, the least and the most of all seeds."""
     logs = [read_lines(IN_WORDS / "ipd" / f"sepo-seed-{seed}" / "metrics.jsonl") for seed in range(3)]
@@ -402,6 +412,7 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ("| SEPO | # | # | # | # |", in_words("sepo")),
         ("| worst-case SEPO | # | # | # | # |", in_words("worst-case")),
         ("(# to # different ones a step)", prompts_of_the_dilemma),
+        ("and defects in # of # replies, in # before", says_and_does_otherwise),
         ("| base model, untrained | # | # | # | # | # | # |", dilemma_in_words("base")),
         ("| SFT, as demonstrated | # | # | # | # | # | # |", dilemma_in_words("sft")),
         ("| SEPO, 20 steps | # | # | # | # | # | # |", dilemma_in_words("sepo")),
