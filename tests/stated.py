@@ -211,10 +211,14 @@ def reasons(stage: str, reading: str = "true, for its action", game: str = "kuhn
     return (100 * rows.sort_values("seed")["share"]).tolist()
 
 
+def trained_in_words(game: str) -> list[list[dict]]:
+    """The steps of SEPO of each seed."""
+    return [read_lines(IN_WORDS / game / f"sepo-seed-{seed}" / "metrics.jsonl") for seed in range(3)]
+
+
 def different_replies() -> list[float]:
     """In a step of SEPO, the mean of each seed."""
-    logs = [read_lines(REASONED / f"sepo-seed-{seed}" / "metrics.jsonl") for seed in range(3)]
-    return extremes([sum(row["sepo/replies"] for row in log) / len(log) for log in logs])
+    return extremes([sum(row["sepo/replies"] for row in log) / len(log) for log in trained_in_words("kuhn")])
 
 
 def says_and_does_otherwise() -> list[float]:
@@ -229,13 +233,11 @@ def says_and_does_otherwise() -> list[float]:
 
 def prompts_of_the_dilemma() -> list[float]:
     """Different ones in a step of SEPO, the least and the most of all seeds."""
-    logs = [read_lines(IN_WORDS / "ipd" / f"sepo-seed-{seed}" / "metrics.jsonl") for seed in range(3)]
-    return extremes([row["sepo/prompts"] for log in logs for row in log])
+    return extremes([row["sepo/prompts"] for log in trained_in_words("ipd") for row in log])
 
 
 def changed_by_sepo(game: str = "kuhn") -> list[float]:
-    rows = where(table("reasoned-differences"), game=game, stage="sepo", minus="sft")
-    found = where(rows, metric="safety")
+    found = where(table("reasoned-differences"), game=game, stage="sepo", minus="sft", metric="safety")
     return found[["value", "low", "high"]].iloc[0].tolist()
 
 

@@ -195,7 +195,9 @@ def _claim(folder: Path, request: dict[str, Any]) -> None:
     if (folder / REQUEST).exists():
         was = read_json(folder / REQUEST)
         if was != request:
-            names = [n for n in request if not isinstance(was, dict) or was.get(n) != request[n]]
+            differ = [n for n in request if not isinstance(was, dict) or was.get(n) != request[n]]
+            # An agent that is called or asked otherwise is another one as well.
+            names = [name for name in differ if name != "identity"] or differ
             raise RunError(
                 f"{folder} holds another audit ({', '.join(names)} differ); choose another folder or delete it"
             )

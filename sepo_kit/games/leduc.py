@@ -217,7 +217,7 @@ A bet or raise is 2 chips in the first betting round and 4 in the second; at mos
 At the end a card that pairs the public card wins, else the higher card; King is highest. Equal cards split the pot."""
 
 # Said, since a model of a million parameters does not see that two words far apart are the same.
-HOLDS_A_PAIR = " You hold a pair."
+HOLDS_A_PAIR = f" You hold a {PAIR}."
 TOLD = {CHECK: "checked", CALL: "called", BET: "bet", RAISE: "raised"}
 QUESTIONS = {
     OPEN: f"{CHECK} or {BET}?",

@@ -203,7 +203,7 @@ def _smoke_plan(model: str, game: str) -> Plan:
 def _worst_case_plan(model: str, game: str) -> Plan:
     quick = _quick_plan(model, game)
     settings = _smollm2_worst_case(game) if model == SMOLLM2 else _pico_worst_case(game)
-    minutes = 60.0 if model == SMOLLM2 else 12.0
+    minutes = 60.0 if model == SMOLLM2 or game in PICO_WORST_CASE_OF else 12.0
     return replace(quick, seeds=(0, 1, 2), worst_case=settings, minutes=minutes)
 
 

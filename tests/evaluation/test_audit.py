@@ -166,7 +166,7 @@ def test_an_audit_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
 
 def test_a_folder_of_another_audit_is_refused(tmp_path):
     audit("nash", ["kuhn"], tmp_path / "a", SMALL)
-    with pytest.raises(RunError, match=r"holds another audit \(agent, identity differ\)"):
+    with pytest.raises(RunError, match=r"holds another audit \(agent differ\)"):
         audit("uniform", ["kuhn"], tmp_path / "a", SMALL)
     with pytest.raises(RunError, match=r"\(settings differ\)"):
         audit("nash", ["kuhn"], tmp_path / "a", replace(SMALL, episodes=5))
