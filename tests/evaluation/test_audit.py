@@ -164,7 +164,7 @@ def test_an_audit_that_was_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
     assert found["games"] == whole["games"]
 
 
-def test_a_folder_of_another_audit_is_refused(tmp_path):
+def test_a_folder_of_another_audit_is_refused(tmp_path, monkeypatch):
     audit("nash", ["kuhn"], tmp_path / "a", SMALL)
     with pytest.raises(RunError, match=r"holds another audit \(agent differ\)"):
         audit("uniform", ["kuhn"], tmp_path / "a", SMALL)
@@ -176,6 +176,9 @@ def test_a_folder_of_another_audit_is_refused(tmp_path):
     for name, says in (("file", "is a file"), ("full", "is not empty and holds no audit")):
         with pytest.raises(RunError, match=says):
             audit("nash", ["kuhn"], tmp_path / name, SMALL)
+    monkeypatch.setattr(module, "identities", lambda policies: "trained again")
+    with pytest.raises(RunError, match=r"\(identity differ\)"):
+        audit("nash", ["kuhn"], tmp_path / "a", SMALL)
 
 
 @pytest.mark.parametrize(
