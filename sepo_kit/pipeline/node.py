@@ -74,11 +74,14 @@ def main(arguments: Sequence[str]) -> int:
             print(before["error"], file=sys.stderr)
             return 1
         attempt = before.get("attempt", 0) + 1
+        # Kept for whoever follows the batch: the next attempt may begin before they have looked.
+        failures = [*before.get("failures", []), *([before] if before.get("state") == "failed" else [])]
         if attempt > 1 and log(task, root).exists():
             log(task, root).replace(log(task, root).with_suffix(f".{attempt - 1}.log"))
         stands = {
             "batch": batch["id"], "attempt": attempt, "state": "running", "started": time.time(),
             "host": socket.gethostname(), "pid": os.getpid(), "gpu": card,
+            "failures": [{name: failed[name] for name in ("attempt", "error", "again")} for failed in failures],
         }  # fmt: skip
         write_json(standing(task, root), stands)
         made_from = fingerprint(task, root, library())  # of the code that runs, not of an edit meanwhile

@@ -78,15 +78,16 @@ class Progress:
             if now["state"] == "running" and self.state(task) != "running":
                 self.since[task.name] = time.monotonic()
             self.stands[task.name] = now
-            if now["state"] == "failed" and (attempt := (task.name, now["attempt"])) not in self.said:
-                self.said.add(attempt)
-                self.say(self._of_attempt(task, now))
+            for failed in [*now.get("failures", []), *([now] if now["state"] == "failed" else [])]:
+                if (attempt := (task.name, failed["attempt"])) not in self.said:
+                    self.said.add(attempt)
+                    self.say(self._of_attempt(task, failed))
 
-    def _of_attempt(self, task: Task, now: dict[str, Any]) -> str:
-        if now["again"] and now["attempt"] <= self.retries:
+    def _of_attempt(self, task: Task, failed: dict[str, Any]) -> str:
+        if failed["again"] and failed["attempt"] <= self.retries:
             return (
-                f"{task.name} failed: {now['error']}; it is started again "
-                f"({now['attempt'] + 1} of {self.retries + 1})"
+                f"{task.name} failed: {failed['error']}; it is started again "
+                f"({failed['attempt'] + 1} of {self.retries + 1})"
             )
         return self.failure(task)
 

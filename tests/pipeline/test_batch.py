@@ -305,6 +305,17 @@ def test_the_line_has_counts_steps_and_time_left(tmp_path):
     assert alone.seconds_left() == 120, "two of two threads do not run at once on two cores"
 
 
+def test_a_failed_attempt_is_named_though_the_next_began_before_anybody_looked(tmp_path):
+    (task,), said = [Task("a", "", {}, minutes=1)], io.StringIO()
+    progress = Progress([task], ["a"], tmp_path, "this", 2, 1, 1, said)
+    failed = {"attempt": 1, "error": "killed by signal 9", "again": True}
+    stands = {"batch": "this", "state": "running", "started": 50.0, "attempt": 2, "failures": [failed]}
+    for state in ("running", "done"):
+        write_json(standing(task, tmp_path), {**stands, "state": state})
+        progress.look()
+    assert said.getvalue() == "a failed: killed by signal 9; it is started again (2 of 3)\n"
+
+
 def test_what_was_found_trained_says_nothing_of_the_pace(tmp_path):
     watched = tmp_path / "pico"
     todo = [Task("a", "", {}, minutes=10, watched=watched), Task("b", "", {}, ("a",), 10, watched)]
