@@ -8,6 +8,7 @@ positions at a time, and again in the backward pass, so that its logits are neve
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +61,8 @@ def score_replies(
     unique = sorted(set(said), key=lambda pair: (pair[0] + pair[1][:-1], pair))
     contexts = [prompt + reply[:-1] for prompt, reply in unique]
     shared = min(shared_length(contexts[0], contexts[-1]), min(len(prompt) for prompt, _ in unique) - 1)
-    trunk = trunk_of(model, contexts[0][:shared]) if shared else []
+    many = len(list(islice(trees(contexts, tree_tokens), 2))) > 1  # one tree takes one pass, and no trunk
+    trunk = trunk_of(model, contexts[0][:shared]) if shared and many else []
     if not trunk:
         tree_tokens, shared = tree_tokens + shared, 0
     above = [context[shared:] for context in contexts]

@@ -65,6 +65,15 @@ def test_token_trees_give_what_padded_rows_do_and_its_gradient(tokenizer, monkey
     assert not entropies.requires_grad and (entropies > 0).equal(found != 0)
 
 
+@pytest.mark.parametrize(("tokens", "passes"), [(1000, 1), (40, 2)])  # one tree; a trunk, and the trees on it
+def test_what_fits_one_tree_takes_one_pass(tokenizer, tokens, passes):
+    model, said = tiny.model(tokenizer), examples()
+    read = []
+    model.base_model.register_forward_hook(lambda *_: read.append(1))
+    score_replies(model, said, TEMPERATURE, tree_tokens=tokens)
+    assert len(read) == passes
+
+
 def test_the_entropy_is_that_of_the_distribution(tokenizer):
     model, (said, *_) = tiny.model(tokenizer), examples()
     with torch.no_grad():
