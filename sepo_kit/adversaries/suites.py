@@ -36,9 +36,10 @@ class AxelrodPolicy(Policy):
     """
 
     def __init__(self, make: Callable[[], object], game: Game, name: str) -> None:
-        self.make, self.game, self.name = make, game, name
+        self.game, self.name = game, name
         self.library = library("axelrod")
-        self.replays = REPLAYS if make().classifier["stochastic"] else 1
+        self.player, self.other = make(), self.library.MockPlayer()
+        self.replays = REPLAYS if self.player.classifier["stochastic"] else 1
         self._known: dict[InformationState, np.ndarray] = {}
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
@@ -49,8 +50,9 @@ class AxelrodPolicy(Policy):
         return [self._known[state] for state in seen]
 
     def _cooperates(self, seen: InformationState, seed: int) -> bool:
-        action = self.library.Action
-        player, other = self.make(), self.library.MockPlayer()
+        action, player, other = self.library.Action, self.player, self.other
+        for each in (player, other):
+            each.reset()  # the library's promise: as it was made; to make it anew takes ten times as long
         player.set_seed(seed)
         player.set_match_attributes(length=self.game.spec.rounds, noise=0)
         for own, their in seen.history:

@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 
 import numpy as np
 
@@ -59,6 +59,10 @@ class Policy(ABC):
         """The record of playing legal action ``index``."""
         return Decision(seen.legal_actions[index], float(np.log(probability)))
 
+    def _to_draw_from(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        """``distributions`` for ``act``, whose states follow those it was asked before."""
+        return self.distributions(seen)
+
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         """One decision per state, drawn by inverse CDF from ``uniforms`` in [0, 1).
 
@@ -66,7 +70,7 @@ class Policy(ABC):
         """
         # By identity: the engine holds equal states once, and comparing them costs more than a second look-up.
         unique = {id(state): state for state in seen}
-        table = dict(zip(unique, self.distributions(list(unique.values())), strict=True))
+        table = dict(zip(unique, self._to_draw_from(list(unique.values())), strict=True))
         cumulative = {key: np.cumsum(p).tolist() for key, p in table.items()}
         made: dict[tuple[int, int], Decision] = {}
         decisions = []
@@ -166,6 +170,15 @@ def _checked(label: str, values: Sequence[float]) -> np.ndarray:
     if row.ndim != 1 or not np.isfinite(row).all() or (row < 0).any() or abs(row.sum() - 1) > TOLERANCE:
         raise ValueError(f"row {label!r} must be probabilities >= 0 that sum to 1, got {list(values)}")
     return row / row.sum()
+
+
+@contextmanager
+def remembering(policies: Iterable[Policy]) -> Iterator[None]:
+    """``Policy.remember`` of all ``policies``."""
+    with ExitStack() as stack:
+        for policy in {id(policy): policy for policy in policies}.values():
+            stack.enter_context(policy.remember())
+        yield
 
 
 def scripted(game: Game | str, strategy: str) -> StrategyPolicy:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.graph import Node, shared_graph
-from sepo_kit.engine.policy import Policy, StrategyPolicy, draw
+from sepo_kit.engine.policy import Policy, StrategyPolicy, draw, remembering
 from sepo_kit.games.base import Game, Pools
 
 AGENT, OPPONENT = 0, 1
@@ -91,9 +90,7 @@ def play_matches(
         live.append(_Live(graph.root, episode, scripts.get(name), others.get(name), draws))
     tick = _tick if others else _agents_tick
     moves = 0
-    with ExitStack() as stack:
-        for policy in {id(p): p for p in (agent, *others.values())}.values():
-            stack.enter_context(policy.remember())
+    with remembering([agent, *others.values()]):
         while live:
             for match in live:
                 match.let_others_move()

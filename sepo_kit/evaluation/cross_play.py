@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from sepo_kit.engine.policy import Policy, scripted
+from sepo_kit.engine.policy import Policy, remembering, scripted
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.engine.simulate import simulate
 from sepo_kit.evaluation.statistics import bootstrap
@@ -54,7 +54,8 @@ def cross_play(
     if not agents:
         raise ValueError("there are no agents to play each other; name some as {name: agent}")
     bar = tqdm(agents.items(), desc="cross-play", unit="agent", leave=False)
-    found = [against(agent, agents, game, episodes, seed, name=name) for name, agent in bar]
+    with remembering(agents.values()):
+        found = [against(agent, agents, game, episodes, seed, name=name) for name, agent in bar]
     return pd.concat(found, ignore_index=True)
 
 

@@ -136,26 +136,29 @@ def evaluate(
     spec = game.spec if pools is None else replace(game.spec, pools=pools)
     members = [(pool, name) for pool in POOLS for name in spec.pools[pool]]
     opponents = resolve_all(game, (name for _, name in members), agent)
-    known = find_worst_case(game, agent, worst_case, seed)
+    with agent.remember():
+        known = find_worst_case(game, agent, worst_case, seed)
+        if exact:
+            found = (
+                enumeration.terms(game, agent)
+                if pools is None
+                else _enumerated(game, spec, agent, members, opponents)
+            )
+        else:
+            played = play_matches(
+                game,
+                agent,
+                matches(game, POOLS, episodes, members=pools),
+                seed,
+                opponents=opponents,
+                common_random_numbers=False,
+                on_round=on_round,
+            )
     if exact:
-        found = (
-            enumeration.terms(game, agent)
-            if pools is None
-            else _enumerated(game, spec, agent, members, opponents)
-        )
         found = replace(found, worst_case=known.value)
         estimates = {k: exactly(v) for k, v in metrics_of(spec, found, weights, 0.0).items()}
         estimates |= _worst_case(spec, found, weights, known)
         return Report(agent.name, game.spec.id, found, estimates, weights, [], known)
-    played = play_matches(
-        game,
-        agent,
-        matches(game, POOLS, episodes, members=pools),
-        seed,
-        opponents=opponents,
-        common_random_numbers=False,
-        on_round=on_round,
-    )
     drawn = luck(game, played) if control_variate else None
     return report(agent.name, game, played, weights, seed, pools, known, drawn)
 

@@ -197,7 +197,10 @@ class LanguageModel(Policy):
                 "a model with style='reasoned' answers in free text and has no closed-form distribution; "
                 "use style='direct', or sample with sk.evaluate"
             )
-        return self._constrained(seen)
+        return self._constrained(seen, None)  # many states in no order, for which token trees are faster
+
+    def _to_draw_from(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        return self._constrained(seen, self._kept)
 
     def choice(self, seen: InformationState, index: int, probability: float) -> Decision:
         action = seen.legal_actions[index]
@@ -210,9 +213,13 @@ class LanguageModel(Policy):
         )
 
     def _constrained(
-        self, seen: Sequence[InformationState], after: Sequence[tuple[int, ...]] | None = None
+        self,
+        seen: Sequence[InformationState],
+        kept: PrefixCache | None,
+        after: Sequence[tuple[int, ...]] | None = None,
     ) -> list[np.ndarray]:
-        """Distribution over legal actions of a constrained decode that continues prompt + ``after``."""
+        """Distribution over legal actions of a constrained decode that continues prompt + ``after`` and what is
+        ``kept``."""
         if not seen:
             return []
         trees = [self.reply_tree(state.legal_actions) for state in seen]
@@ -221,8 +228,6 @@ class LanguageModel(Policy):
         ]
         asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
                  for prefix in tree.branches]  # fmt: skip
-        # A sampled reply is said once: its contexts are not worth knowing, and the prompts of the others are.
-        kept = self._kept.fork() if self._kept is not None and after is not None else self._kept
         log_p = self._answers(asked, self._known if after is None else None, kept)
         result, row = [], 0
         for tree in trees:
@@ -430,8 +435,10 @@ class LanguageModel(Policy):
         """One constrained decode for each reply that could not be read, continuing that reply."""
         said = [self._before_choice(replies[i]) for i in unread]
         states = [seen[i] for i in unread]
+        # A sampled reply is said once: its contexts are not worth keeping, and the prompts of the others are.
+        kept = self._kept.fork() if self._kept is not None else None
         choices = []
-        for i, state, p in zip(unread, states, self._constrained(states, said), strict=True):
+        for i, state, p in zip(unread, states, self._constrained(states, kept, said), strict=True):
             index = draw(np.cumsum(p), uniforms[i])
             reply = self.tokenizer.decode(replies[i], skip_special_tokens=True)
             choices.append(

@@ -124,10 +124,10 @@ PICO_WORST_CASE = replace(
 PICO_WORST_CASE_FEW = replace(
     PICO_SEPO_FEW, **SETTLING, groups=16, steps=400, learning_rate=1e-3, exploiters="worst-case"
 )
-# Leduc poker has 288 information states, in words that pico has to spell. After a short warm start it does not tell a
-# Jack from a Queen, and who cannot tell two hands apart cannot play them apart. Its reference follows, since at this
-# learning rate the first best responses make it sure of itself, and nothing that is sure learns.
-PICO_SFT_OF = {"leduc": replace(PICO_SFT, records=5_500, epochs=8, save_every=500)}
+# Leduc poker has 288 information states, in words that pico has to spell. After a short warm start, or a long one at
+# the rate of the others, it does not tell a Jack from a Queen, and who cannot tell two hands apart cannot play them
+# apart. Its reference follows, since the first best responses make it sure of itself, and nothing that is sure learns.
+PICO_SFT_OF = {"leduc": replace(PICO_SFT, records=5_500, epochs=8, learning_rate=1e-3, save_every=500)}
 PICO_WORST_CASE_OF = {
     "leduc": replace(PICO_WORST_CASE_FEW, groups=32, population=4, beta=0.1, renew_reference_every=10)
 }

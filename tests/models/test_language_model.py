@@ -13,6 +13,8 @@ from toys import WordGame, WordInformation
 
 from sepo_kit.engine.policy import NoDistribution
 from sepo_kit.engine.rollout import matches, play_matches
+from sepo_kit.evaluation.cross_play import cross_play
+from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.games import get_game
 from sepo_kit.games.ipd import DilemmaInformation
 from sepo_kit.games.kuhn import KuhnInformation
@@ -140,6 +142,8 @@ def test_what_was_read_before_changes_no_choice(tiny_model, tokenizer, words):
     with agent.remember():
         found = agent.act(seen, draws)
         assert agent.act(seen, draws) == found
+        stated = agent.distributions(seen)
+    np.testing.assert_allclose(stated, agent.distributions(seen), atol=1e-6)
     assert [choice.action for choice in found] == [choice.action for choice in plain]
     assert [c.log_prob for c in found] == pytest.approx([c.log_prob for c in plain], abs=1e-5)
     assert [c.completion_ids for c in found] == [c.completion_ids for c in plain]
@@ -314,9 +318,9 @@ def asked(monkeypatch):
     calls = []
     decode = LanguageModel._constrained
 
-    def noted(self, seen, after=None):
+    def noted(self, seen, kept, after=None):
         calls.append((list(seen), after))
-        return decode(self, seen, after)
+        return decode(self, seen, kept, after)
 
     monkeypatch.setattr(LanguageModel, "_constrained", noted)
     return calls
@@ -514,11 +518,8 @@ def test_styles_ask_differently(tiny_model, tokenizer):
 # --- play -----------------------------------------------------------------------------------------
 
 
-def test_in_kuhn_poker_each_prompt_is_computed_once(tiny_model, tokenizer, monkeypatch):
-    """Twelve information states, whatever the number of episodes and of hands; anew in the next play, since the
-    model may have been trained in between."""
-    kuhn = get_game("kuhn")
-    agent = player(tiny_model, tokenizer, kuhn, temperature=5.0)
+def noted_contexts(monkeypatch) -> list[tuple[int, ...]]:
+    """What models are asked to read from now on."""
     computed = []
 
     def noted(model, contexts, allowed, **more):
@@ -526,6 +527,15 @@ def test_in_kuhn_poker_each_prompt_is_computed_once(tiny_model, tokenizer, monke
         return allowed_logits(model, contexts, allowed, **more)
 
     monkeypatch.setattr(language_model, "allowed_logits", noted)
+    return computed
+
+
+def test_in_kuhn_poker_each_prompt_is_computed_once(tiny_model, tokenizer, monkeypatch):
+    """Twelve information states, whatever the number of episodes and of hands; anew in the next play, since the
+    model may have been trained in between."""
+    kuhn = get_game("kuhn")
+    agent = player(tiny_model, tokenizer, kuhn, temperature=5.0)
+    computed = noted_contexts(monkeypatch)
     episodes = play_matches(kuhn, agent, matches(kuhn, ("train", "exploit"), 12), seed=0)
     assert len(computed) == len(set(computed)) == 12
     play_matches(kuhn, agent, matches(kuhn, ("train", "exploit"), 12), seed=0)
@@ -535,6 +545,25 @@ def test_in_kuhn_poker_each_prompt_is_computed_once(tiny_model, tokenizer, monke
     for information in ("J", "Q", "K"):
         both = [probabilities.get((information, action)) for action in ("PASS", "BET")]
         assert None in both or sum(both) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_an_evaluation_asks_the_model_once_for_the_worst_case_and_the_play(
+    tiny_model, tokenizer, monkeypatch, exact
+):
+    kuhn = get_game("kuhn")
+    agent = player(tiny_model, tokenizer, kuhn, temperature=5.0)
+    computed = noted_contexts(monkeypatch)
+    evaluate(agent, kuhn, 3, exact=exact)
+    assert len(computed) == len(set(computed)) == 12
+
+
+def test_those_who_play_each_other_are_asked_once(tiny_model, tokenizer, monkeypatch):
+    kuhn = get_game("kuhn")
+    agents = {str(heat): player(tiny_model, tokenizer, kuhn, temperature=heat) for heat in (4.0, 5.0)}
+    computed = noted_contexts(monkeypatch)
+    cross_play(agents, kuhn, 20)
+    assert len(computed) == 2 * 12 and len(set(computed)) == 12
 
 
 # --- bad input ------------------------------------------------------------------------------------
