@@ -33,6 +33,7 @@ class AxelrodPolicy(Policy):
 
     A strategy that draws is led through it ``REPLAYS`` times, with as many seeds, and plays as often as they say; its
     own past moves are those of the history. It is told that a match has as many turns as the game has rounds.
+    There is one player, which is led through one history at a time: not for several threads.
     """
 
     def __init__(self, make: Callable[[], object], game: Game, name: str) -> None:

@@ -218,8 +218,10 @@ class LanguageModel(Policy):
         kept: PrefixCache | None,
         after: Sequence[tuple[int, ...]] | None = None,
     ) -> list[np.ndarray]:
-        """Distribution over legal actions of a constrained decode that continues prompt + ``after`` and what is
-        ``kept``."""
+        """Distribution over legal actions of a constrained decode that continues prompt + ``after``.
+
+        ``kept``: what the model has read, to go on from; None: read anew.
+        """
         if not seen:
             return []
         trees = [self.reply_tree(state.legal_actions) for state in seen]

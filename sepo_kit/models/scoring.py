@@ -61,8 +61,9 @@ def score_replies(
     unique = sorted(set(said), key=lambda pair: (pair[0] + pair[1][:-1], pair))
     contexts = [prompt + reply[:-1] for prompt, reply in unique]
     shared = min(shared_length(contexts[0], contexts[-1]), min(len(prompt) for prompt, _ in unique) - 1)
-    many = len(list(islice(trees(contexts, tree_tokens), 2))) > 1  # one tree takes one pass, and no trunk
-    trunk = trunk_of(model, contexts[0][:shared]) if shared and many else []
+    tree, *more = islice(trees(contexts, tree_tokens), 2)
+    one = not more and len(tree.tokens) <= tree_tokens  # which takes one pass, and no trunk
+    trunk = trunk_of(model, contexts[0][:shared]) if shared and not one else []
     if not trunk:
         tree_tokens, shared = tree_tokens + shared, 0
     above = [context[shared:] for context in contexts]

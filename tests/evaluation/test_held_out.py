@@ -97,6 +97,19 @@ def test_too_few_episodes_are_refused():
 
 
 @pytest.mark.slow
+def test_a_player_of_axelrods_library_forgets_the_histories_before():
+    """All of them: what one plays after a history is what a new one would, whatever it was led through before."""
+    game = sk.get_game("ipd")
+    histories = sk.exact.information_states(game)[::2_500]
+    for name in suites.axelrod_classes():
+        used = suites.axelrod_strategy(game, name)
+        used.distributions(histories[::-1])
+        for seen in histories[:2]:
+            new = suites.axelrod_strategy(game, name).distributions([seen])[0]
+            assert used.distributions([seen])[0].tolist() == new.tolist(), name
+
+
+@pytest.mark.slow
 def test_axelrods_library_plays_as_it_does_at_home():
     """More than 200 strategies; those of both libraries play the same, and those that draw draw as often."""
     axelrod = pytest.importorskip("axelrod")

@@ -74,6 +74,15 @@ def test_what_fits_one_tree_takes_one_pass(tokenizer, tokens, passes):
     assert len(read) == passes
 
 
+def test_what_a_long_reply_begins_with_is_read_apart_from_it(tokenizer):
+    """Without the mask that a tree needs, whose size is the square of its tokens."""
+    model, (said, *_) = tiny.model(tokenizer), examples()
+    read = []
+    model.base_model.register_forward_hook(lambda *_: read.append(1))
+    score_replies(model, [said], TEMPERATURE, tree_tokens=len(said[0]) // 2)
+    assert len(read) == 2
+
+
 def test_the_entropy_is_that_of_the_distribution(tokenizer):
     model, (said, *_) = tiny.model(tokenizer), examples()
     with torch.no_grad():
