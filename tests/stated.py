@@ -546,7 +546,7 @@ CONSTANTS: dict[str, list[str]] = {
         r"\bsection 13\b",
         r"exploit at most 0\.05 per hand|\"worst_case\": 0\.05",  # an example of a limit
         r"λe = 1\.5|On tables, 400 steps|in 800 steps|2,000 demonstrations|5,500 demonstrations|after 100 steps",
-        r"60 steps from the same start|0\.1 in place of 0\.3",  # settings
+        r"pool SEPO, 60 steps|0\.1 in place of 0\.3",  # settings
         r"cosine to the gradient 0\.99",  # derived: the second term vanishes
         r"400 updates each; a share is known to about 0\.02",
         # Measured once while that section was written, in no file.
