@@ -29,7 +29,7 @@ COMMANDS = ("install", "test", "reproduce")
 PASSED = re.compile(r"\b(\d+) passed")
 
 
-def timed(target: str, clone: Path, cache: Path) -> dict:
+def timed(target: str, clone: Path, cache: Path, commit: str) -> dict:
     """One row: ``make target`` in ``clone``, with models built in ``cache``."""
     log = clone.parent / f"{target}.log"
     began = time.perf_counter()
@@ -47,7 +47,7 @@ def timed(target: str, clone: Path, cache: Path) -> dict:
         "command": f"make {target}",
         "seconds": round(seconds, 1),
         "tests": int(passed[-1]) if passed else None,
-        "commit": provenance()["commit"],
+        "commit": commit,
     }
 
 
@@ -73,8 +73,9 @@ def main() -> None:
         folder = asked.folder or Path(passing)
         clone, cache = folder / "clone", folder / "cache"
         subprocess.run(["git", "clone", "-q", str(PROJECT), str(clone)], check=True)
+        commit = provenance()["commit"].rstrip("+")  # what was cloned, without what lies beside it
         for target in todo:  # each is written before the next begins, which may fail
-            row = timed(target, clone, cache)
+            row = timed(target, clone, cache, commit)
             rows[row["command"]] = row
             conclude("commands", list(rows.values()), asked.smoke)
 

@@ -39,6 +39,8 @@ UNTOUCHED = {
     "forced_eos_token_id": None, "exponential_decay_length_penalty": None, "guidance_scale": None,
 }  # fmt: skip
 
+FEW = 64  # states that are stated by reading on from what was read before; for more at once, token trees are faster
+
 Generate = Callable[[list[list[int]]], list[list[int]]]
 Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
 
@@ -197,7 +199,7 @@ class LanguageModel(Policy):
                 "a model with style='reasoned' answers in free text and has no closed-form distribution; "
                 "use style='direct', or sample with sk.evaluate"
             )
-        return self._constrained(seen, None)  # many states in no order, for which token trees are faster
+        return self._constrained(seen, self._kept if len(seen) <= FEW else None)
 
     def _to_draw_from(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return self._constrained(seen, self._kept)
