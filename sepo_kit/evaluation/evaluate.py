@@ -144,21 +144,19 @@ def evaluate(
                 if pools is None
                 else _enumerated(game, spec, agent, members, opponents)
             )
-        else:
-            played = play_matches(
-                game,
-                agent,
-                matches(game, POOLS, episodes, members=pools),
-                seed,
-                opponents=opponents,
-                common_random_numbers=False,
-                on_round=on_round,
-            )
-    if exact:
-        found = replace(found, worst_case=known.value)
-        estimates = {k: exactly(v) for k, v in metrics_of(spec, found, weights, 0.0).items()}
-        estimates |= _worst_case(spec, found, weights, known)
-        return Report(agent.name, game.spec.id, found, estimates, weights, [], known)
+            found = replace(found, worst_case=known.value)
+            estimates = {k: exactly(v) for k, v in metrics_of(spec, found, weights, 0.0).items()}
+            estimates |= _worst_case(spec, found, weights, known)
+            return Report(agent.name, game.spec.id, found, estimates, weights, [], known)
+        played = play_matches(
+            game,
+            agent,
+            matches(game, POOLS, episodes, members=pools),
+            seed,
+            opponents=opponents,
+            common_random_numbers=False,
+            on_round=on_round,
+        )
     drawn = luck(game, played) if control_variate else None
     return report(agent.name, game, played, weights, seed, pools, known, drawn)
 

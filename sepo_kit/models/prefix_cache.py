@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 from copy import copy
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -30,6 +31,15 @@ def shared_length(first: Context, second: Context) -> int:
         else:
             beyond = middle
     return shared
+
+
+def tokens_in_all(contexts: Sequence[Context]) -> int:
+    """How many tokens sorted ``contexts`` have, those that they begin with in common counted once.
+
+    >>> tokens_in_all([(1, 2, 3), (1, 2, 4, 5)])
+    5
+    """
+    return sum(len(context) - shared_length(before, context) for before, context in pairwise([(), *contexts]))
 
 
 def last_positions(count: int, length: int, device: torch.device) -> Tensor:

@@ -8,7 +8,6 @@ positions at a time, and again in the backward pass, so that its logits are neve
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from sepo_kit.models.dropout import evaluating
 from sepo_kit.models.prefix import Tree, batches, laid_out, shares_prefixes, trees, trunk_of
-from sepo_kit.models.prefix_cache import Context, shared_length
+from sepo_kit.models.prefix_cache import Context, shared_length, tokens_in_all
 
 TREE_TOKENS = (
     384  # of one tree: larger than where only the next token is asked, since replies share their prompts
@@ -61,9 +60,8 @@ def score_replies(
     unique = sorted(set(said), key=lambda pair: (pair[0] + pair[1][:-1], pair))
     contexts = [prompt + reply[:-1] for prompt, reply in unique]
     shared = min(shared_length(contexts[0], contexts[-1]), min(len(prompt) for prompt, _ in unique) - 1)
-    tree, *more = islice(trees(contexts, tree_tokens), 2)
-    one = not more and len(tree.tokens) <= tree_tokens  # which takes one pass, and no trunk
-    trunk = trunk_of(model, contexts[0][:shared]) if shared and not one else []
+    many = tokens_in_all(contexts) > tree_tokens  # what fits one tree takes one pass, and no trunk
+    trunk = trunk_of(model, contexts[0][:shared]) if shared and many else []
     if not trunk:
         tree_tokens, shared = tree_tokens + shared, 0
     above = [context[shared:] for context in contexts]
