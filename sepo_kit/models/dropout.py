@@ -17,3 +17,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
         yield
     finally:
         model.train(training)
+
+
+def has_dropout(model: nn.Module) -> bool:
+    """Whether a pass in training differs from one in evaluation."""
+    config = model.config.get_text_config()
+    return bool(getattr(config, "attention_dropout", 0.0)) or any(
+        part.p > 0 for part in model.modules() if isinstance(part, nn.Dropout)
+    )

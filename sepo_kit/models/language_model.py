@@ -201,6 +201,25 @@ class LanguageModel(Policy):
             )
         return self._constrained(seen, self._kept if len(seen) <= FEW else None)
 
+    def ask_all(self, seen: Sequence[InformationState], grad: bool = False) -> dict[Branching, Tensor]:
+        """Ask for all of ``seen`` in one pass, so that the rest of a ``remember`` block has what it needs of them.
+
+        Returns
+        -------
+        dict
+            What was said: of each branching the log-probabilities of its tokens, differentiable where ``grad``.
+        """
+        asked = dict.fromkeys(
+            (self.prompt_ids(state) + prefix, tokens)
+            for state in seen
+            for prefix, tokens in self.reply_tree(state.legal_actions).branches.items()
+        )
+        rows = self.log_probs_of_branches(list(asked), grad=grad) if asked else []
+        said = {pair: row[: len(pair[1])] for pair, row in zip(asked, rows, strict=True)}
+        if self._known is not None:
+            self._known |= {pair: row.detach() for pair, row in said.items()}
+        return said
+
     def _to_draw_from(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return self._constrained(seen, self._kept)
 
@@ -286,9 +305,9 @@ class LanguageModel(Policy):
         """Log-probabilities at temperature of the tokens that may follow, shape (N, K), -inf where fewer.
 
         ``known``, ``kept``: answers of the same weights, and what they have read, which is not computed again; new
-        ones are added. Not with ``grad``.
+        ones are added. With ``grad`` nothing is kept, and ``known`` is what ``ask_all`` gave, used where it has all.
         """
-        if known is None:
+        if known is None or (grad and not all(pair in known for pair in asked)):
             with torch.set_grad_enabled(grad):
                 logits = allowed_logits(
                     model if model is not None else self.model,
@@ -321,7 +340,7 @@ class LanguageModel(Policy):
             Shape (B, P + C): prompts padded on the left, then replies of at most C = ``width`` tokens
             padded on the right; mask 0 on padding.
         model, known
-            As in ``log_probs_of_branches``; ``known`` with grad mode off only.
+            As in ``log_probs_of_branches``.
 
         Returns
         -------

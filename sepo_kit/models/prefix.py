@@ -18,8 +18,9 @@ from transformers.cache_utils import DynamicCache
 
 from sepo_kit.models.prefix_cache import Context, PrefixCache, last_positions, shared_length
 
-# Tokens of one tree. Larger ones repeat less of what contexts share, but attention grows with the square.
-TREE_TOKENS = 192
+# Tokens of one tree. Larger ones repeat less of what contexts share, but attention grows with the square. Measured with
+# pico and SmolLM2: at 192 SmolLM2's steps take a third longer, at 768 they gain nothing; pico's take as long.
+TREE_TOKENS = 384
 BATCH_TOKENS = 4096  # tokens of one batch, padding included
 
 

@@ -16,12 +16,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from sepo_kit.models.dropout import evaluating
-from sepo_kit.models.prefix import Tree, batches, laid_out, shares_prefixes, trees, trunk_of
+from sepo_kit.models.prefix import TREE_TOKENS, Tree, batches, laid_out, shares_prefixes, trees, trunk_of
 from sepo_kit.models.prefix_cache import Context, shared_length, tokens_in_all
 
-TREE_TOKENS = (
-    384  # of one tree: larger than where only the next token is asked, since replies share their prompts
-)
 PROBED = 64  # tokens, whatever they say, by which is seen whether anything comes after the head
 LOGITS_AT_ONCE = 2**24  # 64 MB in float32
 

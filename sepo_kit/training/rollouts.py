@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from trl import GRPOTrainer
 
+from sepo_kit import exact
 from sepo_kit.adversaries.exploiters import Exploiters
 from sepo_kit.adversaries.opponents import require_known, resolve_all
-from sepo_kit.adversaries.worst_case import glimpse
+from sepo_kit.adversaries.worst_case import ASKED_ANYWAY, glimpse
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.reuse import Reusing
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
-from sepo_kit.models.dropout import evaluating
+from sepo_kit.models.dropout import evaluating, has_dropout
 from sepo_kit.models.language_model import Branching, LanguageModel
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.step import TrainingStep
@@ -88,6 +89,9 @@ class Rollouts:
         trained = [m for m in self.step.matches if m.owner is None and (m.pool == "train" or not only_train)]
         self.groups = {key: n for n, key in enumerate(dict.fromkeys(map(_group, trained)))}
         self.reference: dict[Branching, torch.Tensor] = {}  # what the reference says, as far as asked
+        self.said: dict[Branching, torch.Tensor] | None = (
+            None  # by the policy, where the loss can go on from it
+        )
         self.number, self.of = share_of_work()
         if self.rows % self.of:
             raise ValueError(
@@ -117,6 +121,7 @@ class Rollouts:
         if number % self.settings.save_every == 0 or len(self.reference) > KEPT:
             self.reference.clear()
         with evaluating(trainer.model), self.player.remember():
+            self.said = self._ask_all(trainer)
             exploiters = self.exploiters
             episodes = self._play(number, {**self._others(), **exploiters.renewed(self.player, number)})
             exploiters.watch(episodes)
@@ -127,6 +132,20 @@ class Rollouts:
             self.step.learn(episodes, gain)
         self._say_idle(number)
         return self._lay_out()
+
+    def _ask_all(self, trainer: GRPOTrainer) -> dict[Branching, torch.Tensor] | None:
+        """Ask for all information states at once where they are so few that a step meets them all. What was said,
+        where the loss may be taken of it: where that is one pass over the same weights, which draws nothing."""
+        spec, settings = self.game.spec, self.settings
+        if not spec.few_states or settings.style != "direct":
+            return None
+        states = exact.information_states(self.game)
+        if len(states) > ASKED_ANYWAY:
+            return None
+        same = settings.updates == self.of == 1 and self.folds and not has_dropout(trainer.model)
+        grad = same and not settings.gradient_checkpointing
+        said = self.player.ask_all(states, grad)
+        return said if grad else None
 
     def _say_idle(self, number: int) -> None:
         """One warning in a run where a step has nothing to learn from."""

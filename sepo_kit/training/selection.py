@@ -60,8 +60,9 @@ class Scores(TrainerCallback):
         game, settings = rollouts.game, rollouts.settings
         if not game.spec.few_states or settings.style != "direct" or settings.pools is not None:
             return None
-        with evaluating(model):
-            agent = rollouts.player
+        agent = rollouts.player
+        with evaluating(model), agent.remember():
+            agent.ask_all(exact.information_states(game))
             worst = exact.worst_case(game, agent).advantage if settings.best_responses else None
             return self._of(replace(exact.terms(game, agent), worst_case=worst))
 
