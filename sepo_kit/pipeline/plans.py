@@ -21,7 +21,8 @@ class Plan:
     """One model on one game: base -> SFT -> SEPO -> evaluation, once per seed.
 
     ``worst_case``: settings of a second SEPO from the same warm start, against best responses; None where the plan has
-    none. ``minutes``: what it takes on two CPU cores, roughly; only for the first estimate of the time left.
+    none. ``minutes``: what it takes on two CPU cores, roughly, and ``shares``: of that the warm start's, SEPO's and the
+    evaluation's; for the first estimate of the time left, and for which notebook goes first.
     """
 
     model: str
@@ -31,6 +32,7 @@ class Plan:
     sepo: SEPOSettings
     evaluation: EvaluationSettings
     minutes: float = 1.0
+    shares: tuple[float, float, float] = (0.4, 0.45, 0.15)
     worst_case: SEPOSettings | None = None
 
     def changed(

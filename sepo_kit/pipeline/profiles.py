@@ -169,6 +169,8 @@ REASONED = EvaluationSettings(
     worst_case="quick",
     replies=200,  # ours: in each of Kuhn poker's 12 information states, so that Safety is known to about 0.02
 )
+# Adversaries are searched for where the histories are many, and what they gain is played out.
+QUICK_SHARES = {True: (0.3, 0.55, 0.15), False: (0.3, 0.35, 0.35)}
 SEVERAL_SEEDS = ("ipd", "kuhn")  # in quick; one seed elsewhere
 BOTH_WAYS = (
     "ipd",
@@ -230,7 +232,8 @@ def _quick_plan(model: str, game: str) -> Plan:
             _fitted(SMOLLM2_SFT, game),
             sepo,
             _evaluation(game),
-            minutes=7,
+            minutes=5,
+            shares=(0.3, 0.55, 0.15),
             worst_case=guarded if game == "kuhn" else None,
         )
     sepo, seeds = _pico_sepo(game), (0, 1, 2)
@@ -238,8 +241,8 @@ def _quick_plan(model: str, game: str) -> Plan:
         sepo, seeds = replace(sepo, steps=60, save_every=20), (0,)
     sft = _fitted(PICO_SFT_OF.get(game, PICO_SFT), game)
     guarded = replace(_pico_worst_case(game), steps=120) if game == "kuhn" else None
-    minutes = 1.0 + 0.9 * len(seeds)
-    return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes=minutes, worst_case=guarded)
+    minutes = 3.7 if game == "negotiation_v2" else 1.0 + 0.9 * len(seeds)  # its histories are the longest
+    return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes, QUICK_SHARES[_few(game)], guarded)
 
 
 def _study_plan(model: str, game: str) -> Plan:

@@ -16,10 +16,9 @@ from sepo_kit.pipeline.record import Task
 from sepo_kit.runs import MANIFEST
 from sepo_kit.runs.project import PROJECT
 
-# The notebooks of a plan, in their order, and how they share its minutes.
 SAME = ("01_games", "02_penalties", "03_sft_data", "07_credit_ablation")  # whatever the training is
 DATA = PROJECT / "data"
-SHARES = {"04_sft_warm_start": 0.4, "05_sepo_training": 0.45, "06_evaluation": 0.15}
+OF_PLAN = ("04_sft_warm_start", "05_sepo_training", "06_evaluation")  # in their order
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     todo.append(Task("07_credit_ablation", "07_credit_ablation", common, minutes=0.8))
     todo.append(Task("09_penalty_lab", "09_penalty_lab", common, last, minutes=0.2))
     out = {"figures": str(figures), "results": str(results)}
-    todo.append(Task("10_worst_case", "10_worst_case", {**common, **out}, last, minutes=0.6))
+    todo.append(Task("10_worst_case", "10_worst_case", {**common, **out}, last, minutes=2))
     table = results / f"{profile.name}.csv"
     todo.append(Task("08_figures", "08_figures", {**common, **out}, last, minutes=0.4, makes=(table,)))
     return todo
@@ -79,7 +78,7 @@ def _corpus(root: Path, results: Path) -> Path:
 
 def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str) -> list[Task]:
     chain: list[Task] = []
-    for notebook, share in SHARES.items():
+    for notebook, share in zip(OF_PLAN, plan.shares, strict=True):
         chain.append(
             Task(
                 f"{notebook} {plan.name}",
