@@ -202,12 +202,12 @@ class LanguageModel(Policy):
         return self._constrained(seen, self._kept if len(seen) <= FEW else None)
 
     def ask_all(self, seen: Sequence[InformationState], grad: bool = False) -> dict[Branching, Tensor]:
-        """Ask for all of ``seen`` in one pass, so that the rest of a ``remember`` block has what it needs of them.
+        """Ask for all of ``seen`` at once, so that the rest of a ``remember`` block has what it needs of them.
 
         Returns
         -------
         dict
-            What was said: of each branching the log-probabilities of its tokens, differentiable where ``grad``.
+            Of each branching the log-probabilities of its tokens, differentiable where ``grad``.
         """
         asked = dict.fromkeys(
             (self.prompt_ids(state) + prefix, tokens)
@@ -215,10 +215,10 @@ class LanguageModel(Policy):
             for prefix, tokens in self.reply_tree(state.legal_actions).branches.items()
         )
         rows = self.log_probs_of_branches(list(asked), grad=grad) if asked else []
-        said = {pair: row[: len(pair[1])] for pair, row in zip(asked, rows, strict=True)}
+        answers = {pair: row[: len(pair[1])] for pair, row in zip(asked, rows, strict=True)}
         if self._known is not None:
-            self._known |= {pair: row.detach() for pair, row in said.items()}
-        return said
+            self._known |= {pair: row.detach() for pair, row in answers.items()}
+        return answers
 
     def _to_draw_from(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return self._constrained(seen, self._kept)

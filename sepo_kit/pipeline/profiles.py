@@ -169,8 +169,6 @@ REASONED = EvaluationSettings(
     worst_case="quick",
     replies=200,  # ours: in each of Kuhn poker's 12 information states, so that Safety is known to about 0.02
 )
-# Adversaries are searched for where the histories are many, and what they gain is played out.
-QUICK_SHARES = {True: (0.3, 0.55, 0.15), False: (0.3, 0.35, 0.35)}
 SEVERAL_SEEDS = ("ipd", "kuhn")  # in quick; one seed elsewhere
 BOTH_WAYS = (
     "ipd",
@@ -216,7 +214,7 @@ def _worst_case_plan(model: str, game: str) -> Plan:
     quick = _quick_plan(model, game)
     settings = _smollm2_worst_case(game) if model == SMOLLM2 else _pico_worst_case(game)
     minutes = 60.0 if model == SMOLLM2 else 90.0 if game in PICO_WORST_CASE_OF else 12.0
-    return replace(quick, seeds=(0, 1, 2), worst_case=settings, minutes=minutes)
+    return replace(quick, seeds=(0, 1, 2), worst_case=settings, minutes=minutes, shares=(0.2, 0.65, 0.15))
 
 
 def _quick_plan(model: str, game: str) -> Plan:
@@ -233,7 +231,7 @@ def _quick_plan(model: str, game: str) -> Plan:
             sepo,
             _evaluation(game),
             minutes=5,
-            shares=(0.3, 0.55, 0.15),
+            shares=_quick_shares(game),
             worst_case=guarded if game == "kuhn" else None,
         )
     sepo, seeds = _pico_sepo(game), (0, 1, 2)
@@ -242,7 +240,12 @@ def _quick_plan(model: str, game: str) -> Plan:
     sft = _fitted(PICO_SFT_OF.get(game, PICO_SFT), game)
     guarded = replace(_pico_worst_case(game), steps=120) if game == "kuhn" else None
     minutes = 3.7 if game == "negotiation_v2" else 1.0 + 0.9 * len(seeds)  # its histories are the longest
-    return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes, QUICK_SHARES[_few(game)], guarded)
+    return Plan(PICO, game, seeds, sft, sepo, _evaluation(game), minutes, _quick_shares(game), guarded)
+
+
+def _quick_shares(game: str) -> tuple[float, float, float]:
+    """Where the histories are many, adversaries are searched for, and what they gain is played out."""
+    return (0.3, 0.55, 0.15) if _few(game) else (0.3, 0.35, 0.35)
 
 
 def _study_plan(model: str, game: str) -> Plan:

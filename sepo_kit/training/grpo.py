@@ -12,6 +12,9 @@ All departures from TRL's GRPO:
   sums their gradients.
 - A reasoned reply that cannot be read is followed by a constrained decode that chooses the action: the row goes on
   with the tokens of that choice, scored within the legal actions, so that the gradient is that of what was done.
+- Where a game has so few information states that a step meets them all (Kuhn poker: 12), direct play asks for them at
+  once, and the loss is taken of what play computed: with one update, one process, no dropout and no checkpointing of
+  activations, its own pass would be the same.
 - Reasoned replies are sampled by the kit and scored on token trees, in passes of so many tokens; TRL's generation and
   padded scoring are for vLLM and for models that cannot share prefixes.
 - With ``replies`` the matches of all groups draw from a few replies to each prompt (``engine/reuse.py``); what a reply
@@ -23,7 +26,7 @@ All departures from TRL's GRPO:
   advantage is their mean. That is the same update: the clipped objective is linear in advantages of one sign. So TRL
   asks for the rows of one group and is given as many as there are, up to whole groups.
 - Rows that are padding have an all-zero ``env_mask`` and advantage 0. Rows that cannot train (those, and without a KL
-  penalty those of advantage 0) are left out of the forward pass.
+  penalty those of advantage 0) are left out of the forward pass, where the loss has one of its own.
 - Where TRL scores padded rows in micro-batches, every decision slot has a row, also those that no episode reached;
   equal ones go through the forward pass once.
 - Where memory runs out, the rows are scored in pieces that are computed again for the backward pass.

@@ -28,7 +28,7 @@ from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.step import TrainingStep
 from sepo_kit.objective.terms import TERMS, guaranteed, objective, row_of
 from sepo_kit.training.memory import until_it_fits
-from sepo_kit.training.processes import collected, dealt, from_all, share_of_work
+from sepo_kit.training.processes import collected, dealt, from_all, share_of_work, world
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.styles import STYLES
 
@@ -89,9 +89,8 @@ class Rollouts:
         trained = [m for m in self.step.matches if m.owner is None and (m.pool == "train" or not only_train)]
         self.groups = {key: n for n, key in enumerate(dict.fromkeys(map(_group, trained)))}
         self.reference: dict[Branching, torch.Tensor] = {}  # what the reference says, as far as asked
-        self.said: dict[Branching, torch.Tensor] | None = (
-            None  # by the policy, where the loss can go on from it
-        )
+        # What play asked the policy, differentiable, where the loss of the step can go on from it.
+        self.answers: dict[Branching, torch.Tensor] | None = None
         self.number, self.of = share_of_work()
         if self.rows % self.of:
             raise ValueError(
@@ -102,6 +101,10 @@ class Rollouts:
         self.numbers: list[int] = []  # and their numbers
         self.pieces = 1  # in which the episodes are played
         self._warned: set[str] = set()
+
+    @property
+    def _label(self) -> str:
+        return f"SEPO {self.game.spec.id}"
 
     @property
     def rows(self) -> int:
@@ -121,7 +124,8 @@ class Rollouts:
         if number % self.settings.save_every == 0 or len(self.reference) > KEPT:
             self.reference.clear()
         with evaluating(trainer.model), self.player.remember():
-            self.said = self._ask_all(trainer)
+            self.answers = None  # of one step only, before the next are asked for
+            self.answers = self._ask_all(trainer)
             exploiters = self.exploiters
             episodes = self._play(number, {**self._others(), **exploiters.renewed(self.player, number)})
             exploiters.watch(episodes)
@@ -134,18 +138,23 @@ class Rollouts:
         return self._lay_out()
 
     def _ask_all(self, trainer: GRPOTrainer) -> dict[Branching, torch.Tensor] | None:
-        """Ask for all information states at once where they are so few that a step meets them all. What was said,
-        where the loss may be taken of it: where that is one pass over the same weights, which draws nothing."""
-        spec, settings = self.game.spec, self.settings
-        if not spec.few_states or settings.style != "direct":
+        """Ask for all information states at once where they are so few that a step meets them all. The answers, where
+        the loss may be taken of them: where it is that of one pass over the same weights, which draws nothing."""
+        settings = self.settings
+        if not self.game.spec.few_states or settings.style != "direct":
             return None
         states = exact.information_states(self.game)
         if len(states) > ASKED_ANYWAY:
             return None
-        same = settings.updates == self.of == 1 and self.folds and not has_dropout(trainer.model)
-        grad = same and not settings.gradient_checkpointing
-        said = self.player.ask_all(states, grad)
-        return said if grad else None
+        whole = self.folds and trainer.pieces == world().num_processes == settings.updates == 1
+        grad = whole and not settings.gradient_checkpointing and not has_dropout(trainer.model)
+
+        def attempt(pieces: int) -> dict[Branching, torch.Tensor] | None:
+            self.pieces = pieces
+            return self.player.ask_all(states, grad) if pieces == 1 else None  # play asks for what it meets
+
+        answers = until_it_fits(attempt, self.pieces, max(2, self.pieces), f"{self._label}: all prompts")
+        return answers if grad else None
 
     def _say_idle(self, number: int) -> None:
         """One warning in a run where a step has nothing to learn from."""
@@ -190,7 +199,7 @@ class Rollouts:
                 )
             ]
 
-        played = until_it_fits(attempt, self.pieces, len(share), f"SEPO {self.game.spec.id}: playing")
+        played = until_it_fits(attempt, self.pieces, len(share), f"{self._label}: playing")
         if self.of == 1:
             return played
         met = {decision.prompt_ids for episode in played for decision in episode.decisions}

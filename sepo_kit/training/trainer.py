@@ -251,7 +251,7 @@ class SepoTrainer(GRPOTrainer):
         self, model, ids: Tensor, mask: Tensor, width: int, batch_size: int | None, kwargs: dict
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the replies, shape (B, ``width``)."""
-        known = self.rollouts.reference if is_reference(model) else self._played()
+        known = self.rollouts.reference if is_reference(model) else self._take_answers()
         padded = super()._get_per_token_logps_and_entropies
 
         def by_trl() -> tuple[Tensor, Tensor]:
@@ -259,9 +259,9 @@ class SepoTrainer(GRPOTrainer):
 
         return self.rollouts.style.score(model, ids, mask, width, known, by_trl)
 
-    def _played(self) -> dict | None:
-        """What play computed already of this update's policy, differentiable: once, as its graph is used up then."""
-        if self.pieces > 1 or not torch.is_grad_enabled():
+    def _take_answers(self) -> dict | None:
+        """What play asked this policy already, differentiable: once, as its graph is used up then."""
+        if not torch.is_grad_enabled():
             return None
-        said, self.rollouts.said = self.rollouts.said, None
-        return said
+        answers, self.rollouts.answers = self.rollouts.answers, None
+        return answers if self.pieces == 1 else None
