@@ -134,7 +134,7 @@ PICO_WORST_CASE_OF = {
     "leduc": replace(
         PICO_WORST_CASE_FEW,
         groups=32,
-        steps=800,
+        steps=1_600,
         population=4,
         beta=0.3,
         renew_reference_every=10,
@@ -213,7 +213,7 @@ def _smoke_plan(model: str, game: str) -> Plan:
 def _worst_case_plan(model: str, game: str) -> Plan:
     quick = _quick_plan(model, game)
     settings = _smollm2_worst_case(game) if model == SMOLLM2 else _pico_worst_case(game)
-    minutes = 60.0 if model == SMOLLM2 else 90.0 if game in PICO_WORST_CASE_OF else 12.0
+    minutes = 60.0 if model == SMOLLM2 else 180.0 if game in PICO_WORST_CASE_OF else 12.0
     return replace(quick, seeds=(0, 1, 2), worst_case=settings, minutes=minutes, shares=(0.2, 0.65, 0.15))
 
 
