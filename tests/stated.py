@@ -496,7 +496,7 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ("| the pool, `alignment` | #, # | # | #, # | # | # |", rival("alignment")),
         ("| itself, reference renewed | #, # | # | #, # | # | # |", rival("self-play renewal")),
         ("it begins at #, # and # and goes down", lambda: leduc("sft")),
-        ("to #, # and # in 800 steps", lambda: leduc("worst-case")),
+        ("to #, # and # in 1,600 steps", lambda: leduc("worst-case")),
         ("from the same start, ends at #, # and #", lambda: leduc("sepo")),
         *(
             (f"| {groups} | {words} | # | # | # |", partial(reused, groups, most))
@@ -545,7 +545,7 @@ CONSTANTS: dict[str, list[str]] = {
     "docs/method.md": [
         r"\bsection 13\b",
         r"exploit at most 0\.05 per hand|\"worst_case\": 0\.05",  # an example of a limit
-        r"λe = 1\.5|On tables, 400 steps|in 800 steps|2,000 demonstrations|5,500 demonstrations|after 100 steps",
+        r"λe = 1\.5|On tables, 400 steps|in 1,600 steps|2,000 demonstrations|5,500 demonstrations|after 100 steps",
         r"pool SEPO, 60 steps|0\.1 in place of 0\.3",  # settings
         r"cosine to the gradient 0\.99",  # derived: the second term vanishes
         r"400 updates each; a share is known to about 0\.02",
