@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import pandas as pd
@@ -21,7 +22,7 @@ from sepo_kit.evaluation.results import STAGE_NAMES
 from sepo_kit.evaluation.verdicts import markdown
 
 
-class Table(SphinxDirective):
+class Table(SphinxDirective, ABC):
     """A table in Markdown; the page is built anew where a table of ours or the paper's has changed."""
 
     def run(self) -> list[nodes.Node]:
@@ -29,8 +30,9 @@ class Table(SphinxDirective):
             self.env.note_dependency(str(file))
         return [nodes.container("", *self.parse_text_to_nodes(self.text()), classes=["wide"])]
 
+    @abstractmethod
     def text(self) -> str:
-        raise NotImplementedError
+        """Its Markdown."""
 
 
 class Published(Table):

@@ -12,7 +12,7 @@ from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, TabularPolicy, scripted
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game
+from sepo_kit.games.base import Game, InformationState
 
 QUICK_STATES = 30_000  # a tree of more takes longer than a moment
 EFFORTS = ("none", "quick", "search", "bounds")
@@ -92,13 +92,19 @@ def glimpse(
     agents that answer in free text."""
     if not states_distributions(agent):
         return None
-    few = game.spec.few_states
-    if number % every and not (few and len(exact.information_states(game)) <= ASKED_ANYWAY):
+    if number % every and not met_anyway(game):
         return None
-    if few:
+    if game.spec.few_states:
         return exact.worst_case(game, agent).advantage
     adversary = fitted(game, episodes, agent=agent, tries=GLIMPSED)
     return measured_gain(game, agent, adversary, MATCHES, seed + number).value
+
+
+def met_anyway(game: Game) -> Sequence[InformationState]:
+    """All information states of both seats, where they are so few that a training step meets them whatever it plays;
+    else none."""
+    states = exact.information_states(game) if game.spec.few_states else ()
+    return states if len(states) <= ASKED_ANYWAY else ()
 
 
 def nature_moves(game: Game) -> bool:

@@ -209,13 +209,8 @@ class LanguageModel(Policy):
         dict
             Of each branching the log-probabilities of its tokens, differentiable where ``grad``.
         """
-        asked = dict.fromkeys(
-            (self.prompt_ids(state) + prefix, tokens)
-            for state in seen
-            for prefix, tokens in self.reply_tree(state.legal_actions).branches.items()
-        )
-        rows = self.log_probs_of_branches(list(asked), grad=grad) if asked else []
-        answers = {pair: row[: len(pair[1])] for pair, row in zip(asked, rows, strict=True)}
+        answers: dict[Branching, Tensor] = {}
+        self.log_probs_of_branches(self._asked(seen), grad=grad, known=answers)
         if self._known is not None:
             self._known |= {pair: row.detach() for pair, row in answers.items()}
         return answers
@@ -246,12 +241,7 @@ class LanguageModel(Policy):
         if not seen:
             return []
         trees = [self.reply_tree(state.legal_actions) for state in seen]
-        starts = [
-            self.prompt_ids(state) + (after[i] if after is not None else ()) for i, state in enumerate(seen)
-        ]
-        asked = [(start + prefix, tree.branches[prefix]) for start, tree in zip(starts, trees, strict=True)
-                 for prefix in tree.branches]  # fmt: skip
-        log_p = self._answers(asked, self._known if after is None else None, kept)
+        log_p = self._answers(self._asked(seen, after), self._known if after is None else None, kept)
         result, row = [], 0
         for tree in trees:
             found = {}
@@ -265,6 +255,16 @@ class LanguageModel(Policy):
             probabilities = np.exp(totals)
             result.append(probabilities / probabilities.sum())
         return result
+
+    def _asked(
+        self, seen: Sequence[InformationState], after: Sequence[tuple[int, ...]] | None = None
+    ) -> list[Branching]:
+        """All branchings of the reply trees of ``seen``, tree by tree, behind prompt + ``after``."""
+        return [
+            (self.prompt_ids(state) + behind + prefix, tokens)
+            for state, behind in zip(seen, after or [()] * len(seen), strict=True)
+            for prefix, tokens in self.reply_tree(state.legal_actions).branches.items()
+        ]
 
     def _answers(
         self, asked: Sequence[Branching], known: dict[Branching, Tensor] | None, kept: PrefixCache | None
@@ -305,9 +305,9 @@ class LanguageModel(Policy):
         """Log-probabilities at temperature of the tokens that may follow, shape (N, K), -inf where fewer.
 
         ``known``, ``kept``: answers of the same weights, and what they have read, which is not computed again; new
-        ones are added. With ``grad`` nothing is kept, and ``known`` is what ``ask_all`` gave, used where it has all.
+        ones are added. With ``grad`` nothing is kept, and ``known`` holds answers that were given with it.
         """
-        if known is None or (grad and not all(pair in known for pair in asked)):
+        if known is None:
             with torch.set_grad_enabled(grad):
                 logits = allowed_logits(
                     model if model is not None else self.model,
@@ -320,8 +320,8 @@ class LanguageModel(Policy):
                 return torch.log_softmax(logits / self.temperature, dim=-1)
         new = [pair for pair in dict.fromkeys(asked) if pair not in known]
         if new:
-            for pair, row in zip(new, self.log_probs_of_branches(new, model=model, kept=kept), strict=True):
-                known[pair] = row[: len(pair[1])]
+            rows = self.log_probs_of_branches(new, grad=grad, model=model, kept=kept)
+            known |= {pair: row[: len(pair[1])] for pair, row in zip(new, rows, strict=True)}
         return pad_sequence([known[pair] for pair in asked], batch_first=True, padding_value=-inf)
 
     def direct_log_probs(

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from sepo_kit.models.prefix_cache import Context, PrefixCache, last_positions, shared_length
+from sepo_kit.models.prefix_cache import Context, PrefixCache, last_positions, shared_length, tokens_in_all
 
 # Tokens of one tree. Larger ones repeat less of what contexts share, but attention grows with the square. Measured with
 # pico and SmolLM2: at 192 SmolLM2's steps take a third longer, at 768 they gain nothing; pico's take as long.
@@ -177,9 +176,8 @@ def batches(trees: Iterator[Tree]) -> Iterator[list[Tree]]:
 
 def _forest_logits(model: torch.nn.Module, contexts: Sequence[Context], limit: int) -> Iterator[Tensor]:
     """Logits of sorted, distinct ``contexts``: one tree, or what all begin with once and many trees on top of it."""
-    forest = list(islice(trees(contexts, limit), 2))
-    if len(forest) == 1:
-        yield _tree_logits(model, forest)
+    if len(contexts) == 1 or tokens_in_all(contexts) <= limit:
+        yield _tree_logits(model, list(trees(contexts, limit)))
         return
     shared = min(shared_length(contexts[0], contexts[-1]), len(contexts[0]) - 1)
     trunk = trunk_of(model, contexts[0][:shared]) if shared else []

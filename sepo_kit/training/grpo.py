@@ -181,7 +181,7 @@ def sepo_trainer(
         processing_class=loaded.tokenizer,
         peft_config=lora(settings.lora_r, settings.lora_alpha, settings.lora_dropout),
         callbacks=[
-            Watch(run, f"SEPO {game.spec.id}", settings.updates),
+            Watch(run, rollouts.label, settings.updates),
             Recorder(run, rollouts),
             Scores(run, rollouts),
         ],

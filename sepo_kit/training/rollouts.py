@@ -13,10 +13,9 @@ import numpy as np
 import torch
 from trl import GRPOTrainer
 
-from sepo_kit import exact
 from sepo_kit.adversaries.exploiters import Exploiters
 from sepo_kit.adversaries.opponents import require_known, resolve_all
-from sepo_kit.adversaries.worst_case import ASKED_ANYWAY, glimpse
+from sepo_kit.adversaries.worst_case import glimpse, met_anyway
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.reuse import Reusing
@@ -103,7 +102,8 @@ class Rollouts:
         self._warned: set[str] = set()
 
     @property
-    def _label(self) -> str:
+    def label(self) -> str:
+        """What the training is called where it speaks to people."""
         return f"SEPO {self.game.spec.id}"
 
     @property
@@ -140,11 +140,8 @@ class Rollouts:
     def _ask_all(self, trainer: GRPOTrainer) -> dict[Branching, torch.Tensor] | None:
         """Ask for all information states at once where they are so few that a step meets them all. The answers, where
         the loss may be taken of them: where it is that of one pass over the same weights, which draws nothing."""
-        settings = self.settings
-        if not self.game.spec.few_states or settings.style != "direct":
-            return None
-        states = exact.information_states(self.game)
-        if len(states) > ASKED_ANYWAY:
+        settings, states = self.settings, met_anyway(self.game)
+        if not states or settings.style != "direct":
             return None
         whole = self.folds and trainer.pieces == world().num_processes == settings.updates == 1
         grad = whole and not settings.gradient_checkpointing and not has_dropout(trainer.model)
@@ -153,7 +150,7 @@ class Rollouts:
             self.pieces = pieces
             return self.player.ask_all(states, grad) if pieces == 1 else None  # play asks for what it meets
 
-        answers = until_it_fits(attempt, self.pieces, max(2, self.pieces), f"{self._label}: all prompts")
+        answers = until_it_fits(attempt, self.pieces, max(2, self.pieces), f"{self.label}: all prompts")
         return answers if grad else None
 
     def _say_idle(self, number: int) -> None:
@@ -199,7 +196,7 @@ class Rollouts:
                 )
             ]
 
-        played = until_it_fits(attempt, self.pieces, len(share), f"{self._label}: playing")
+        played = until_it_fits(attempt, self.pieces, len(share), f"{self.label}: playing")
         if self.of == 1:
             return played
         met = {decision.prompt_ids for episode in played for decision in episode.decisions}

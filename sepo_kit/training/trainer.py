@@ -62,10 +62,6 @@ class SepoTrainer(GRPOTrainer):
         """Steps taken."""
         return self.state.global_step // self.rollouts.settings.updates
 
-    @property
-    def _label(self) -> str:
-        return f"SEPO {self.rollouts.game.spec.id}"
-
     # --- what is trained on -----------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs):
@@ -111,7 +107,7 @@ class SepoTrainer(GRPOTrainer):
         # The processes talk to each other during a step, so none can repeat it alone.
         most = len(inputs["row"]) if self.accelerator.num_processes == 1 else self.pieces
         loss = until_it_fits(
-            attempt, self.pieces, most, f"{self._label}: a step of {len(inputs['row'])} rows"
+            attempt, self.pieces, most, f"{self.rollouts.label}: a step of {len(inputs['row'])} rows"
         )
         if self.accelerator.sync_gradients and not self.is_fsdp_enabled:
             self._average_gradients()
@@ -135,7 +131,7 @@ class SepoTrainer(GRPOTrainer):
         loss = self._in_passes(model, {**inputs, "tool_mask": mask}, mask)
         if not torch.isfinite(loss):
             raise FloatingPointError(
-                f"{self._label}: the loss of step {self._number + 1} is not finite, for "
+                f"{self.rollouts.label}: the loss of step {self._number + 1} is not finite, for "
                 f"{self._broken_rows(model, inputs, mask)}; lower the learning rate; the last checkpoint is kept"
             )
         return loss
@@ -239,7 +235,7 @@ class SepoTrainer(GRPOTrainer):
             in_pieces,
             self.pieces,
             max(self.pieces, len(unique)),
-            f"{self._label}: scoring {len(unique)} rows",
+            f"{self.rollouts.label}: scoring {len(unique)} rows",
         )
         found, certain = (torch.cat(column)[place] for column in zip(*scored, strict=True))
         where = wanted.nonzero()[:, 0]
@@ -251,13 +247,23 @@ class SepoTrainer(GRPOTrainer):
         self, model, ids: Tensor, mask: Tensor, width: int, batch_size: int | None, kwargs: dict
     ) -> tuple[Tensor, Tensor]:
         """Log-probabilities and entropies of the replies, shape (B, ``width``)."""
-        known = self.rollouts.reference if is_reference(model) else self._take_answers()
+        known = self._of_reference(model) if is_reference(model) else self._take_answers()
         padded = super()._get_per_token_logps_and_entropies
 
         def by_trl() -> tuple[Tensor, Tensor]:
             return padded(model, ids, mask, width, batch_size=batch_size, compute_entropy=True, **kwargs)[:2]
 
         return self.rollouts.style.score(model, ids, mask, width, known, by_trl)
+
+    def _of_reference(self, model) -> dict:
+        """What the reference says, asked for all that play asked the policy: laid out alike, equal weights say the same
+        to the last digit."""
+        rollouts = self.rollouts
+        if rollouts.answers:
+            rollouts.player.log_probs_of_branches(
+                list(rollouts.answers), model=model, known=rollouts.reference
+            )
+        return rollouts.reference
 
     def _take_answers(self) -> dict | None:
         """What play asked this policy already, differentiable: once, as its graph is used up then."""

@@ -582,8 +582,7 @@ def test_training_raises_what_it_trains_for(made):
 def test_every_mode_trains(tiny_folder, tmp_path, mode):
     run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", replace(SETTINGS, mode=mode, beta=0.1), seed=1)
     (row,) = read_lines(run.path / METRICS)
-    assert row["grad_norm"] > 0 and row["sepo/decisions"] > 0
-    assert abs(row["kl"]) < 1e-6  # the reference is asked for the prompts that train, the policy for all
+    assert row["grad_norm"] > 0 and row["sepo/decisions"] > 0 and row["kl"] == 0
     assert run.manifest["steps"] == 1
     assert load_model(run.path).model is not None
 
