@@ -12,8 +12,10 @@ library; Zinkevich et al., Regret minimization in games with incomplete informat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache, lru_cache
 from importlib import import_module
 from types import ModuleType
 
@@ -44,10 +46,11 @@ class AxelrodPolicy(Policy):
         self._known: dict[InformationState, np.ndarray] = {}
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
-        for state in seen:
-            if state not in self._known:
-                share = float(np.mean([self._cooperates(state, seed) for seed in range(self.replays)]))
-                self._known[state] = np.array([share, 1 - share])
+        with sources_read_once():  # some strategies make others whenever they are reset
+            for state in seen:
+                if state not in self._known:
+                    share = float(np.mean([self._cooperates(state, seed) for seed in range(self.replays)]))
+                    self._known[state] = np.array([share, 1 - share])
         return [self._known[state] for state in seen]
 
     def _cooperates(self, seen: InformationState, seed: int) -> bool:
@@ -106,11 +109,26 @@ def axelrod_strategy(game: Game, name: str) -> Policy:
 def axelrod_classes() -> dict[str, type]:
     """All strategies of the library that neither read nor change their opponent and are quick, by class name."""
     refused = ("manipulates_state", "manipulates_source", "inspects_source", "long_run_time")
+    with sources_read_once():
+        strategies = library("axelrod").all_strategies
     return {
-        each.__name__: each
-        for each in library("axelrod").all_strategies
-        if not any(each.classifier.get(what) for what in refused)
+        each.__name__: each for each in strategies if not any(each.classifier.get(what) for what in refused)
     }
+
+
+_read = inspect.getsource
+_read_once = cache(_read)
+
+
+@contextmanager
+def sources_read_once() -> Iterator[None]:
+    """Inside, no function's source is read twice. Axelrod's library looks into the source of every method of every
+    strategy, as it is imported and whenever one is made: 18,000 times, of some 40 functions that most inherit."""
+    inspect.getsource = lambda code: _read_once(getattr(code, "__func__", code))  # a method: its function
+    try:
+        yield
+    finally:
+        inspect.getsource = _read
 
 
 def library(name: str) -> ModuleType:

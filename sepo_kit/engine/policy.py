@@ -59,6 +59,10 @@ class Policy(ABC):
         """The record of playing legal action ``index``."""
         return Decision(seen.legal_actions[index], float(np.log(probability)))
 
+    def draws_for_less(self, seen: Sequence[InformationState]) -> bool:
+        """Whether ``act`` draws from ``distributions``, and computes less than all of them for it."""
+        return False
+
     def _to_draw_from(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         """``distributions`` for ``act``, whose states follow those it was asked before."""
         return self.distributions(seen)

@@ -28,6 +28,9 @@ class Reworded(Policy):
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return self.agent.distributions(self._reworded(seen))
 
+    def draws_for_less(self, seen: Sequence[InformationState]) -> bool:
+        return self.agent.draws_for_less(self._reworded(seen))
+
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         said = self._reworded(seen)
         return [

@@ -13,12 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from sepo_kit.engine.graph import Node, shared_graph
-from sepo_kit.engine.policy import Policy, StrategyPolicy
+from sepo_kit.engine.policy import Policy, StrategyPolicy, remembering
 from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, pool_of, uniforms
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState
 
 THE_AGENT = -1  # among players, where the opponents are 0, 1, ...
+Place = tuple[int, int]  # a player, and the id of what it sees
+Standing = dict[Place, list[tuple[int, np.ndarray]]]  # who stands there: the player's seat, and episodes
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,9 @@ def _simulated(
     matches = [Match(pool_of(game, name) if pool is None else pool, name, 0) for name, _ in opponents]
     draws = [uniforms(game, match, episodes, seed) for match in matches]
     together = tuple(np.concatenate(parts) for parts in zip(*draws, strict=True))
-    whole = _Batch(game, agent, [policy for _, policy in opponents], together).run()
+    others = [policy for _, policy in opponents]
+    with remembering([agent, *others]):
+        whole = _Batch(game, agent, others, together).run()
     parts = [np.split(values, len(opponents)) for values in vars(whole).values()]
     return [Simulation(*own) for own in zip(*parts, strict=True)]
 
@@ -130,15 +134,35 @@ class _Batch:
 
     def _learn(self, groups: dict[tuple[Node, int], np.ndarray]) -> None:
         """Ask each policy once for all states at which it must move."""
-        self.cumulative = {}
+        self.cumulative, self.alone = {}, {}
         asked: dict[int, dict[int, InformationState]] = {}  # by the number of the player
-        for node, who in groups:
+        there: Standing = {}
+        for (node, who), members in groups.items():
             for seat in node.actors:
-                asked.setdefault(_player(seat, who), {})[id(node.seen[seat])] = node.seen[seat]
+                player, key = _player(seat, who), id(node.seen[seat])
+                asked.setdefault(player, {})[key] = node.seen[seat]
+                there.setdefault((player, key), []).append((seat, members))
         for player, states in asked.items():
             policy = self.agent if player == THE_AGENT else self.opponents[player]
-            for key, p in zip(states, policy.distributions(list(states.values())), strict=True):
+            if policy.draws_for_less(list(states.values())):
+                self._draw_alone(policy, player, states, there)
+            left = [key for key in states if (player, key) not in self.alone]
+            for key, p in zip(left, policy.distributions([states[key] for key in left]), strict=True):
                 self.cumulative[player, key] = np.cumsum(p)
+
+    def _draw_alone(
+        self, policy: Policy, player: int, states: dict[int, InformationState], there: Standing
+    ) -> None:
+        """Where a single episode stands at a state, one action is enough."""
+        uniforms = {}
+        for key in states:
+            (seat, members), *others = there[player, key]
+            if len(members) == 1 and not others:
+                (member,) = members
+                uniforms[key] = float(self.draws[seat][member, self.ended[member], self.moved[seat][member]])
+        drawn = policy.act([states[key] for key in uniforms], list(uniforms.values()))
+        for key, decision in zip(uniforms, drawn, strict=True):
+            self.alone[player, key] = states[key].legal_actions.index(decision.action)
 
     def _split(self, node: Node, who: int, members: np.ndarray):
         """The children of ``node`` with the members, all of opponent ``who``, that go there."""
@@ -148,8 +172,7 @@ class _Batch:
                 yield node.after_chance(int(index)), members[chosen == index]
         elif node.actors:
             chosen = [
-                self._draw(seat, self.cumulative[_player(seat, who), id(node.seen[seat])], members)
-                for seat in node.actors
+                self._chosen(seat, (_player(seat, who), id(node.seen[seat])), members) for seat in node.actors
             ]
             legal = [node.seen[seat].legal_actions for seat in node.actors]
             shape = [len(actions) for actions in legal]
@@ -158,6 +181,13 @@ class _Batch:
                 places = np.unravel_index(index, shape)
                 actions = tuple(options[int(i)] for options, i in zip(legal, places, strict=True))
                 yield node.after(actions), members[joint == index]
+
+    def _chosen(self, seat: int, place: Place, members: np.ndarray) -> np.ndarray:
+        """The number of the action that is played in each of ``members``."""
+        if place in self.alone:
+            self.moved[seat][members] += 1
+            return np.full(1, self.alone[place])
+        return self._draw(seat, self.cumulative[place], members)
 
     def _draw(self, mover: int | None, cumulative: np.ndarray, members: np.ndarray) -> np.ndarray:
         """What ``mover`` does in each of ``members``, by inverse CDF as in ``policy.draw``."""

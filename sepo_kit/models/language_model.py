@@ -277,11 +277,12 @@ class LanguageModel(Policy):
             raise BrokenLogits(f"the logits of {self.name} are not finite; the model's weights are broken")
         return log_p
 
-    def _can_walk(self, seen: Sequence[InformationState]) -> bool:
-        """Whether ``_walk`` gives what ``act`` does, and for less: reading on from what is kept costs little."""
+    def draws_for_less(self, seen: Sequence[InformationState]) -> bool:
+        # by ``_walk``, where reading on from what is kept costs little
+        if self.style != "direct" or self._kept is None:
+            return False
         trees = [self.reply_tree(actions) for actions in {state.legal_actions for state in seen}]
-        deep = any(len(tree.branches) > 1 for tree in trees)
-        return self._kept is not None and deep and all(tree.in_order for tree in trees)
+        return any(len(tree.branches) > 1 for tree in trees) and all(tree.in_order for tree in trees)
 
     def _walk(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         """``act`` by going down the reply trees: of a tree with many branchings only those on the way are asked."""
@@ -436,7 +437,7 @@ class LanguageModel(Policy):
 
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         if self.style == "direct" or not seen:
-            return self._walk(seen, uniforms) if self._can_walk(seen) else super().act(seen, uniforms)
+            return self._walk(seen, uniforms) if self.draws_for_less(seen) else super().act(seen, uniforms)
         prompts = [self.prompt_ids(state) for state in seen]
         replies = self._replies(prompts, np.asarray(uniforms, dtype=float))
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]

@@ -27,7 +27,7 @@ class Live:
         Largest share of the time that may go into drawing; slow figures are drawn less often.
     """
 
-    def __init__(self, draw: Callable[[], Figure | None], seconds: float = 2.0, share: float = 0.05) -> None:
+    def __init__(self, draw: Callable[[], Figure | None], seconds: float = 2.0, share: float = 0.03) -> None:
         self.draw = draw
         self.seconds = seconds
         self.share = share

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
 import pytest
 from finished import evaluation
@@ -94,6 +96,19 @@ def test_a_library_that_is_not_there_is_one_line():
 def test_too_few_episodes_are_refused():
     with pytest.raises(ValueError, match="episodes must be a whole number >= 2, got 1"):
         sk.held_out(sk.uniform("ipd"), "ipd", "strategies", episodes=1)
+
+
+def test_sources_are_read_once_inside_of_a_block_and_as_ever_after_it(monkeypatch):
+    read, inspect = [], suites.inspect
+    before = inspect.getsource
+    monkeypatch.setattr(suites, "_read_once", cache(lambda code: read.append(code) or before(code)))
+    other = sk.uniform("kuhn")
+    with pytest.raises(OSError, match="no source"), suites.sources_read_once():
+        for player in (sk.uniform("ipd"), other, other):  # methods of any one: of the class they have it from
+            assert inspect.getsource(player.act) == before(Policy.act)
+        assert read == [Policy.act]
+        raise OSError("no source")
+    assert inspect.getsource is before
 
 
 @pytest.mark.slow

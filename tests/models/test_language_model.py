@@ -11,8 +11,11 @@ import tiny
 import torch
 from toys import WordGame, WordInformation
 
+from sepo_kit.adversaries.play import play
 from sepo_kit.engine.policy import NoDistribution
+from sepo_kit.engine.reworded import reworded
 from sepo_kit.engine.rollout import matches, play_matches
+from sepo_kit.engine.simulate import simulate
 from sepo_kit.evaluation.cross_play import cross_play
 from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.games import get_game
@@ -161,6 +164,33 @@ def test_of_a_deep_reply_only_the_branchings_on_the_way_are_asked(tiny_model, to
         agent.act([WordInformation(words, 0)], [0.4])
     assert len(agent.reply_tree(words).branches) == 13
     assert len(set(asked)) == 3
+
+
+@pytest.mark.parametrize("worded", [False, True])
+def test_a_simulation_asks_for_what_its_episodes_draw_and_no_more(worded, tiny_model, tokenizer, monkeypatch):
+    """Where a single episode stands at a state; it is the play of the same seed all the same."""
+    game = get_game("negotiation_v2")
+    model = LanguageModel(tiny_model, tokenizer, game)
+    agent = reworded(model, game, "formal") if worded else model
+    asked = set()
+    answers = LanguageModel.log_probs_of_branches
+    monkeypatch.setattr(
+        LanguageModel,
+        "log_probs_of_branches",
+        lambda self, new, **more: asked.update(new) or answers(self, new, **more),
+    )
+    episodes = play(game, agent, "greedy", episodes=6, seed=3, pool="none")
+    walked = len(asked)
+    asked.clear()
+    found = simulate(game, agent, "greedy", episodes=6, seed=3, pool="none")
+    np.testing.assert_array_equal(found.own, [episode.own for episode in episodes])
+    assert len(asked) < 3 * walked
+    asked.clear()
+    monkeypatch.setattr(LanguageModel, "draws_for_less", lambda self, seen: False)
+    np.testing.assert_array_equal(
+        simulate(game, agent, "greedy", episodes=6, seed=3, pool="none").own, found.own
+    )
+    assert len(asked) > 5 * walked
 
 
 def test_direct_log_probs_sum_to_the_log_of_the_distribution(tokenizer):
