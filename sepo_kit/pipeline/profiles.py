@@ -144,6 +144,16 @@ PICO_WORST_CASE_OF = {
 SMOLLM2_WORST_CASE = replace(
     SMOLLM2_SEPO, **SETTLING, steps=200, learning_rate=3e-4, save_every=20, exploiters="worst-case"
 )
+# Ours: where histories are many every match costs, and a step has no more of them than pico's.
+SMOLLM2_SEPO_MANY = replace(SMOLLM2_SEPO, steps=40, rollouts=8, groups=1, learning_rate=3e-4, save_every=10)
+SMOLLM2_WORST_CASE_MANY = replace(
+    SMOLLM2_SEPO_MANY,
+    **SETTLING,
+    steps=60,
+    learning_rate=5e-4,
+    exploiters="pool and worst-case",
+    exploiters_every=5,
+)
 # Ours: replies in words. A warm start on demonstrations that say why; then every prompt gets at most eight
 # replies a step that all matches draw from, so that sixteen groups cost what one would.
 SMOLLM2_REASONED_SFT = replace(SMOLLM2_SFT, records=320, style="reasoned", save_every=40)
@@ -255,14 +265,18 @@ def _study_plan(model: str, game: str) -> Plan:
 
 
 def _smollm2_plan(model: str, game: str) -> Plan:
+    if _few(game):
+        return _worst_case_plan(model, game)
     return Plan(
         model,
         game,
         (0, 1, 2),
-        _fitted(replace(SMOLLM2_SFT, records=2_000), game),
-        replace(SMOLLM2_SEPO, steps=100, groups=4),
+        _fitted(SMOLLM2_SFT, game),
+        SMOLLM2_SEPO_MANY,
         _evaluation(game),
-        minutes=180,
+        minutes=90,
+        shares=(0.1, 0.6, 0.3),
+        worst_case=SMOLLM2_WORST_CASE_MANY,
     )
 
 
@@ -321,7 +335,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "smollm2",
-            "SmolLM2-135M, three seeds, every game: a GPU, or a CPU overnight",
+            "SmolLM2-135M, three seeds, every game: an hour or two a game on a CPU",
             _smollm2_plan,
             _on(paper_games, SMOLLM2),
         ),
