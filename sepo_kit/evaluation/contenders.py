@@ -40,7 +40,9 @@ AGREE = 1e-6  # how far stored terms and those of the stored decisions may be ap
 # --- scripted -------------------------------------------------------------------------------------
 
 
-def scripted(game: Game | str, episodes: int = EPISODES, seed: int = 0) -> tuple[Contender, ...]:
+def scripted(
+    game: Game | str, episodes: int = EPISODES, seed: int = 0, with_worst_case: bool = False
+) -> tuple[Contender, ...]:
     """Every strategy of ``game``: enumerated where that is quick, else simulated, with its worst case where that is
     quick; the second time at once.
 
@@ -48,22 +50,22 @@ def scripted(game: Game | str, episodes: int = EPISODES, seed: int = 0) -> tuple
     ----------
     episodes, seed
         Per opponent, where a strategy is simulated: the episodes are those of ``sk.evaluate`` with this seed.
+    with_worst_case
+        Only those whose worst case is known.
     """
     game = get_game(game)
-    return _scripted(game, game.spec, episodes, seed)
+    names = [n for n in game.strategies if not with_worst_case or _worst_case(game, game.spec, n) is not None]
+    return tuple(_strategy(game, game.spec, name, episodes, seed) for name in names)
 
 
-@lru_cache(maxsize=16)
-def _scripted(game: Game, spec: GameSpec, episodes: int, seed: int) -> tuple[Contender, ...]:
-    return tuple(_strategy(game, name, episodes, seed) for name in game.strategies)
-
-
-def _strategy(game: Game, name: str, episodes: int, seed: int) -> Contender:
+# A game's spec is among the arguments since a game may be registered anew under the same id.
+@lru_cache(maxsize=256)
+def _strategy(game: Game, spec: GameSpec, name: str, episodes: int, seed: int) -> Contender:
     agent = scripted_policy(game, name)
     weighed = [member for member in game.opponents if member[0] != "shift"]
-    worst = _worst_case(game, agent)
+    worst = _worst_case(game, spec, name)
     try:
-        found = terms_of(game.spec, exact.results(game, agent, weighed, QUICK_STATES))
+        found = terms_of(spec, exact.results(game, agent, weighed, QUICK_STATES))
         return replace(Contender.exactly(name, "scripted", found), worst_case=worst)
     except exact.TooLarge:
         means = _simulated(game, agent, weighed, episodes, seed)
@@ -71,10 +73,12 @@ def _strategy(game: Game, name: str, episodes: int, seed: int) -> Contender:
         return Contender(name, "scripted", terms, drawn, worst_case=worst, episodes=episodes)
 
 
-def _worst_case(game: Game, agent: Policy) -> Estimate | None:
+@lru_cache(maxsize=256)
+def _worst_case(game: Game, spec: GameSpec, name: str) -> Estimate | None:
     """The exact worst case of a strategy where it takes a moment, else None."""
+    agent = scripted_policy(game, name)
     found = find_worst_case(game, agent, "quick").value
-    if found is None and game.spec.label_suffices and game.spec.reference_row is None:
+    if found is None and spec.label_suffices and spec.reference_row is None:
         try:
             found = exact.worst_case(game, agent, memory="label").advantage
         except ValueError:  # it goes by more than its last round

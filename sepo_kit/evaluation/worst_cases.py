@@ -99,10 +99,9 @@ def landscape(files: Sequence[Path | str], game: Game | str) -> pd.DataFrame:
     """
     game = get_game(game)
     rows = []
-    for one in scripted(game):
-        if one.worst_case is not None:
-            payoff, gain = one.terms[:2].tolist()
-            rows.append((one.name, "scripted", None, payoff, gain, *(one.worst_case.value,) * 3))
+    for one in scripted(game, with_worst_case=True):
+        payoff, gain = one.terms[:2].tolist()
+        rows.append((one.name, "scripted", None, payoff, gain, *(one.worst_case.value,) * 3))
     found = read_results(files)
     found = found[(found["game"] == game.spec.id) & found["value"].notna()]
     for (model, _, stage, seed), part in found.groupby(list(KEYS), dropna=False, sort=False):

@@ -104,6 +104,9 @@ def test_the_worst_case_of_a_bidder_by_the_last_round_is_exact_and_of_another_no
     found = {c.name: c.worst_case for c in scripted("auction")}
     assert found["aggressive"].value == pytest.approx(0.25) and found["truthful"].value == pytest.approx(0.0)
     assert found["fictitious-play"] is None
+    known = scripted("auction", with_worst_case=True)
+    assert [c.name for c in known] == [name for name, worst in found.items() if worst is not None]
+    assert scripted("negotiation_v2", with_worst_case=True) == ()
 
 
 @pytest.mark.parametrize("game_id", ["negotiation_v2"])
