@@ -7,8 +7,10 @@ cannot do that (sliding windows, linear attention), equal contexts are computed 
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -126,28 +128,38 @@ class Tree:
 
 
 def trees(contexts: Sequence[Context], limit: int) -> Iterator[Tree]:
-    """Cut sorted ``contexts`` into trees of at most ``limit`` tokens (more for one long context)."""
-    run: list[tuple[Context, int]] = []  # contexts with the length they share with the one before
-    size = 0
-    for context in contexts:
-        shared = shared_length(run[-1][0], context) if run else 0
-        if run and size + len(context) - shared > limit:
-            yield _grow(run, size)
-            run, size, shared = [], 0, 0
-        run.append((context, shared))
-        size += len(context) - shared
-    if run:
-        yield _grow(run, size)
+    """Cut sorted ``contexts`` into trees of at most ``limit`` tokens (more for one long context): as few as that takes,
+    and of about the same size, since in a batch all are padded to the longest."""
+    shared = [shared_length(before, context) for before, context in pairwise([(), *contexts])]
+    lengths = [len(context) for context in contexts]
+    count = len(_cuts(lengths, shared, limit))
+    limit = bisect_left(range(limit), True, key=lambda size: len(_cuts(lengths, shared, size)) <= count)
+    for first, end in pairwise([*_cuts(lengths, shared, limit), len(contexts)]):
+        yield _grow(contexts[first:end], [0, *shared[first + 1 : end]])
 
 
-def _grow(run: list[tuple[Context, int]], size: int) -> Tree:
+def _cuts(lengths: Sequence[int], shared: Sequence[int], limit: int) -> list[int]:
+    """Where new trees begin; ``shared``: how much each context has in common with the one before."""
+    begins: list[int] = []
+    size = limit  # so that the first begins one
+    for number, (length, common) in enumerate(zip(lengths, shared, strict=True)):
+        size += length - common
+        if size > limit:
+            begins.append(number)
+            size = length
+    return begins
+
+
+def _grow(run: Sequence[Context], shares: Sequence[int]) -> Tree:
+    """The tree of a run of contexts, each with the length that it shares with the one before."""
+    size = sum(map(len, run)) - sum(shares)
     tokens = np.empty(size, dtype=np.int64)
     positions = np.empty(size, dtype=np.int64)
     visible = np.zeros((size, size), dtype=bool)
     paths = []
     path = np.empty(0, dtype=np.int64)  # where the tokens of the current context lie
     used = 0
-    for context, shared in run:
+    for context, shared in zip(run, shares, strict=True):
         new = np.arange(used, used + len(context) - shared)
         tokens[new] = context[shared:]
         positions[new] = np.arange(shared, len(context))

@@ -233,6 +233,15 @@ def test_without_a_limit_every_shared_beginning_is_there_once(contexts):
     assert len(tree.tokens) == len(beginnings)
 
 
+def test_trees_are_as_few_as_the_limit_allows_and_of_about_the_same_size():
+    contexts = sorted((1, 2, 3, 10 + number) for number in range(20))
+    assert [len(tree.tokens) for tree in trees(contexts, 20)] == [13, 13]  # not 20 and 6
+    assert [len(tree.tokens) for tree in trees(contexts, 22)] == [13, 13]
+    assert [len(tree.tokens) for tree in trees(contexts, 23)] == [23]
+    made = list(trees([(1,), (2,), (3,), (4, 5, 6, 7)], 5))
+    assert [len(tree.tokens) for tree in made] == [3, 4]
+
+
 def test_a_context_longer_than_the_limit_has_a_tree_of_its_own():
     made = list(trees([(1,), (1, 2, 3, 4, 5), (2,)], 3))
     assert [len(tree.tokens) for tree in made] == [1, 5, 1]
