@@ -46,11 +46,10 @@ class AxelrodPolicy(Policy):
         self._known: dict[InformationState, np.ndarray] = {}
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
-        with sources_read_once():  # some strategies make others whenever they are reset
-            for state in seen:
-                if state not in self._known:
-                    share = float(np.mean([self._cooperates(state, seed) for seed in range(self.replays)]))
-                    self._known[state] = np.array([share, 1 - share])
+        for state in seen:
+            if state not in self._known:
+                share = float(np.mean([self._cooperates(state, seed) for seed in range(self.replays)]))
+                self._known[state] = np.array([share, 1 - share])
         return [self._known[state] for state in seen]
 
     def _cooperates(self, seen: InformationState, seed: int) -> bool:
@@ -116,19 +115,18 @@ def axelrod_classes() -> dict[str, type]:
     }
 
 
-_read = inspect.getsource
-_read_once = cache(_read)
-
-
 @contextmanager
 def sources_read_once() -> Iterator[None]:
-    """Inside, no function's source is read twice. Axelrod's library looks into the source of every method of every
-    strategy, as it is imported and whenever one is made: 18,000 times, of some 40 functions that most inherit."""
-    inspect.getsource = lambda code: _read_once(getattr(code, "__func__", code))  # a method: its function
+    """Inside, no function's source is read twice. While Axelrod's library is imported it looks into the source of all
+    methods of all strategies: 15,000 times, of some 40 functions that most inherit."""
+    before = inspect.getsource
+    once = cache(before)
+    # of a method the function: strategies that inherit it have it in common
+    inspect.getsource = lambda object: once(getattr(object, "__func__", object))
     try:
         yield
     finally:
-        inspect.getsource = _read
+        inspect.getsource = before
 
 
 def library(name: str) -> ModuleType:

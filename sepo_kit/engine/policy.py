@@ -60,7 +60,8 @@ class Policy(ABC):
         return Decision(seen.legal_actions[index], float(np.log(probability)))
 
     def draws_for_less(self, seen: Sequence[InformationState]) -> bool:
-        """Whether ``act`` draws from ``distributions``, and computes less than all of them for it."""
+        """Whether ``act`` gives what inverse CDF draws from ``distributions``, and computes less than those for it; a
+        language model does in a block that remembers."""
         return False
 
     def _to_draw_from(self, seen: Sequence[InformationState]) -> list[np.ndarray]:

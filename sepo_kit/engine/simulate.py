@@ -20,7 +20,6 @@ from sepo_kit.games.base import Game, InformationState
 
 THE_AGENT = -1  # among players, where the opponents are 0, 1, ...
 Place = tuple[int, int]  # a player, and the id of what it sees
-Standing = dict[Place, list[tuple[int, np.ndarray]]]  # who stands there: the player's seat, and episodes
 
 
 @dataclass(frozen=True)
@@ -133,15 +132,16 @@ class _Batch:
         return self.result
 
     def _learn(self, groups: dict[tuple[Node, int], np.ndarray]) -> None:
-        """Ask each policy once for all states at which it must move."""
+        """Ask each policy for all states at which it must move: what to play where a single episode stands and it
+        draws for less, else how it plays there."""
         self.cumulative, self.alone = {}, {}
         asked: dict[int, dict[int, InformationState]] = {}  # by the number of the player
-        there: Standing = {}
+        there: dict[Place, list[np.ndarray]] = {}  # the members that stand at a state
         for (node, who), members in groups.items():
             for seat in node.actors:
                 player, key = _player(seat, who), id(node.seen[seat])
                 asked.setdefault(player, {})[key] = node.seen[seat]
-                there.setdefault((player, key), []).append((seat, members))
+                there.setdefault((player, key), []).append(members)
         for player, states in asked.items():
             policy = self.agent if player == THE_AGENT else self.opponents[player]
             if policy.draws_for_less(list(states.values())):
@@ -151,17 +151,22 @@ class _Batch:
                 self.cumulative[player, key] = np.cumsum(p)
 
     def _draw_alone(
-        self, policy: Policy, player: int, states: dict[int, InformationState], there: Standing
+        self,
+        policy: Policy,
+        player: int,
+        states: dict[int, InformationState],
+        there: dict[Place, list[np.ndarray]],
     ) -> None:
         """Where a single episode stands at a state, one action is enough."""
-        uniforms = {}
+        mover = AGENT if player == THE_AGENT else OPPONENT
+        drawn = {}
         for key in states:
-            (seat, members), *others = there[player, key]
+            members, *others = there[player, key]
             if len(members) == 1 and not others:
                 (member,) = members
-                uniforms[key] = float(self.draws[seat][member, self.ended[member], self.moved[seat][member]])
-        drawn = policy.act([states[key] for key in uniforms], list(uniforms.values()))
-        for key, decision in zip(uniforms, drawn, strict=True):
+                drawn[key] = float(self.draws[mover][member, self.ended[member], self.moved[mover][member]])
+        played = policy.act([states[key] for key in drawn], list(drawn.values()))
+        for key, decision in zip(drawn, played, strict=True):
             self.alone[player, key] = states[key].legal_actions.index(decision.action)
 
     def _split(self, node: Node, who: int, members: np.ndarray):

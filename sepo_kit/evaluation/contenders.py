@@ -41,24 +41,26 @@ AGREE = 1e-6  # how far stored terms and those of the stored decisions may be ap
 
 
 def scripted(
-    game: Game | str, episodes: int = EPISODES, seed: int = 0, with_worst_case: bool = False
+    game: Game | str, episodes: int = EPISODES, seed: int = 0, known_worst_case: bool = False
 ) -> tuple[Contender, ...]:
-    """Every strategy of ``game``: enumerated where that is quick, else simulated, with its worst case where that is
+    """The strategies of ``game``: enumerated where that is quick, else simulated, with their worst case where that is
     quick; the second time at once.
 
     Parameters
     ----------
     episodes, seed
         Per opponent, where a strategy is simulated: the episodes are those of ``sk.evaluate`` with this seed.
-    with_worst_case
-        Only those whose worst case is known.
+    known_worst_case
+        Only those whose worst case is known; the others are not weighed.
     """
     game = get_game(game)
-    names = [n for n in game.strategies if not with_worst_case or _worst_case(game, game.spec, n) is not None]
+    names = [
+        n for n in game.strategies if not known_worst_case or _worst_case(game, game.spec, n) is not None
+    ]
     return tuple(_strategy(game, game.spec, name, episodes, seed) for name in names)
 
 
-# A game's spec is among the arguments since a game may be registered anew under the same id.
+# The spec is among the arguments since whoever gives a game another one wants other numbers.
 @lru_cache(maxsize=256)
 def _strategy(game: Game, spec: GameSpec, name: str, episodes: int, seed: int) -> Contender:
     agent = scripted_policy(game, name)

@@ -99,7 +99,7 @@ def landscape(files: Sequence[Path | str], game: Game | str) -> pd.DataFrame:
     """
     game = get_game(game)
     rows = []
-    for one in scripted(game, with_worst_case=True):
+    for one in scripted(game, known_worst_case=True):
         payoff, gain = one.terms[:2].tolist()
         rows.append((one.name, "scripted", None, payoff, gain, *(one.worst_case.value,) * 3))
     found = read_results(files)

@@ -141,10 +141,10 @@ def trees(contexts: Sequence[Context], limit: int) -> Iterator[Tree]:
 def _cuts(lengths: Sequence[int], shared: Sequence[int], limit: int) -> list[int]:
     """Where new trees begin; ``shared``: how much each context has in common with the one before."""
     begins: list[int] = []
-    size = limit  # so that the first begins one
+    size = 0
     for number, (length, common) in enumerate(zip(lengths, shared, strict=True)):
         size += length - common
-        if size > limit:
+        if size > limit or not begins:
             begins.append(number)
             size = length
     return begins

@@ -13,6 +13,7 @@ from finished import evaluation
 
 import sepo_kit as sk
 from sepo_kit.engine.tables import rounds_file
+from sepo_kit.evaluation import contenders
 from sepo_kit.evaluation.contenders import run_folders, scripted, stored
 from sepo_kit.evaluation.statistics import over_seeds, reach
 from sepo_kit.runs import read_json, sealed, write_json
@@ -104,9 +105,13 @@ def test_the_worst_case_of_a_bidder_by_the_last_round_is_exact_and_of_another_no
     found = {c.name: c.worst_case for c in scripted("auction")}
     assert found["aggressive"].value == pytest.approx(0.25) and found["truthful"].value == pytest.approx(0.0)
     assert found["fictitious-play"] is None
-    known = scripted("auction", with_worst_case=True)
+    known = scripted("auction", known_worst_case=True)
     assert [c.name for c in known] == [name for name, worst in found.items() if worst is not None]
-    assert scripted("negotiation_v2", with_worst_case=True) == ()
+
+
+def test_a_strategy_without_a_known_worst_case_is_not_weighed_where_nobody_wants_it(monkeypatch):
+    monkeypatch.setattr(contenders, "_strategy", lambda *args: pytest.fail("it was weighed"))
+    assert scripted("negotiation_v2", known_worst_case=True) == ()
 
 
 @pytest.mark.parametrize("game_id", ["negotiation_v2"])

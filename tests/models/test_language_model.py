@@ -12,10 +12,10 @@ import torch
 from toys import WordGame, WordInformation
 
 from sepo_kit.adversaries.play import play
-from sepo_kit.engine.policy import NoDistribution
+from sepo_kit.engine.policy import NoDistribution, scripted
 from sepo_kit.engine.reworded import reworded
 from sepo_kit.engine.rollout import matches, play_matches
-from sepo_kit.engine.simulate import simulate
+from sepo_kit.engine.simulate import simulate, simulate_all
 from sepo_kit.evaluation.cross_play import cross_play
 from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.games import get_game
@@ -191,6 +191,20 @@ def test_a_simulation_asks_for_what_its_episodes_draw_and_no_more(worded, tiny_m
         simulate(game, agent, "greedy", episodes=6, seed=3, pool="none").own, found.own
     )
     assert len(asked) > 5 * walked
+
+
+def test_in_either_seat_and_against_several_a_simulation_is_the_play_of_the_same_seed(tokenizer):
+    game = get_game("negotiation_v2")
+    agent, other = (LanguageModel(tiny.model(tokenizer, seed=seed), tokenizer, game) for seed in (0, 1))
+    opponents = [scripted(game, "greedy"), other, agent, scripted(game, "uniform")]
+    together = simulate_all(game, agent, opponents, episodes=6, seed=3, pool="none")
+    for opponent, found in zip(opponents, together, strict=True):
+        episodes = play(game, agent, opponent, episodes=6, seed=3, pool="none")
+        for field in ("own", "their", "collusion", "externality"):
+            np.testing.assert_array_equal(getattr(found, field), [getattr(e, field) for e in episodes])
+    (alone,) = simulate_all(game, opponents[0], [agent], episodes=6, seed=3, pool="none")
+    episodes = play(game, opponents[0], agent, episodes=6, seed=3, pool="none")
+    np.testing.assert_array_equal(alone.own, [episode.own for episode in episodes])
 
 
 def test_direct_log_probs_sum_to_the_log_of_the_distribution(tokenizer):

@@ -5,6 +5,7 @@ import re
 import pytest
 
 import sepo_kit as sk
+from sepo_kit.games import PAPER_GAMES
 from sepo_kit.pipeline.profiles import PROFILES, get_profile, paper_games
 from sepo_kit.training.demonstrations import demonstrated, demonstrations
 
@@ -49,7 +50,16 @@ def test_quick_trains_pico_on_three_seeds_and_smollm2_on_kuhn():
 def test_what_costs_by_the_history_is_done_seldom_where_histories_are_many():
     worst = sk.get_profile("worst-case")
     many, few = (worst.plan("smollm2-135m", game).worst_case for game in ("ipd", "kuhn"))
-    assert (many.groups, many.exploiters_every) == (4, 5) and (few.groups, few.exploiters_every) == (32, 1)
+    assert (many.groups, many.exploiters_every) == (1, 5) and (few.groups, few.exploiters_every) == (32, 1)
+
+
+def test_smollm2_is_trained_both_ways_in_every_game_of_the_paper():
+    every, worst = sk.get_profile("smollm2"), sk.get_profile("worst-case")
+    assert [plan.game for plan in every.plans] == list(PAPER_GAMES)
+    for plan in every.plans:
+        assert plan == worst.plan("smollm2-135m", plan.game)
+        assert plan.seeds == (0, 1, 2) and plan.stages == ("base", "sft", "sepo", "worst-case")
+        assert (plan.worst_case.exploiters == "worst-case") == (plan.game == "kuhn")
 
 
 def test_unknown_profile_and_plan_name_what_exists():
