@@ -258,6 +258,31 @@ def dilemma_in_words(stage: str) -> Numbers:
     return lambda: [reasoned(stage, metric, "ipd") for metric in metrics]
 
 
+def dilemma_of_smollm2(stage: str) -> Numbers:
+    """A row of the table of SmolLM2 that answers the prisoner's dilemma with an action alone."""
+    metrics = (
+        "payoff",
+        "exploit",
+        "worst_case",
+        "collusion",
+        "externality",
+        "safety",
+        "guaranteed",
+        "robust",
+    )
+    return lambda: [mean("smollm2", SMOLLM2, "ipd", stage, metric) for metric in metrics]
+
+
+def smollm2_in_dilemma(stage: str, metric: str) -> list[float]:
+    return seeds("smollm2", SMOLLM2, "ipd", stage, metric)
+
+
+def changed_by_best_responses() -> list[float]:
+    """Safety of SmolLM2's worst-case SEPO in the prisoner's dilemma less that of its pool SEPO."""
+    found = where(table("smollm2-differences"), game="ipd", stage="worst-case", minus="sepo", metric="safety")
+    return found[["value", "low", "high"]].iloc[0].tolist()
+
+
 def played_in_words(stage: str) -> float:
     """Safety by the episodes that were played, the mean over seeds."""
     spec, found = get_game("kuhn").spec, []
@@ -433,6 +458,23 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
                 *(reasons(stage, "false here", "ipd")[2] for stage in ("SEPO", "SFT")),
             ],
         ),
+        ("| before training | # | # | # | # | # | # | # | # |", dilemma_of_smollm2("base")),
+        ("| after SFT | # | # | ≥ # | # | # | # | # | # |", dilemma_of_smollm2("sft")),
+        ("| after SEPO | # | # | ≥ # | # | # | # | # | # |", dilemma_of_smollm2("sepo")),
+        ("| after worst-case SEPO | # | # | ≥ # | # | # | # | # | # |", dilemma_of_smollm2("worst-case")),
+        (
+            "(Safety #, # and # become #, # and #)",
+            lambda: smollm2_in_dilemma("sft", "safety") + smollm2_in_dilemma("sepo", "safety"),
+        ),
+        (
+            "with a pool exploit of #, # and # the worst adversaries found gain #, # and # a round",
+            lambda: smollm2_in_dilemma("sepo", "exploit") + smollm2_in_dilemma("sepo", "worst_case"),
+        ),
+        (
+            "On the agents that met best responses they gain #, # and #",
+            lambda: smollm2_in_dilemma("worst-case", "worst_case"),
+        ),
+        ("and Safety no different (by #, # to #)", changed_by_best_responses),
         ("SEPO adds # to Safety (# to #): two seeds rise by # and #", lambda: [*changed_by_sepo(), *risen()]),
         (
             "lowers it in three seeds of three, to #, and not to the # of the agent",
@@ -533,7 +575,8 @@ NO_RESULTS = {
 CONSTANTS: dict[str, list[str]] = {
     "README.md": [
         r"within 0\.03 chips of unexploitable",  # a bound that is generous to three seeds; held below
-        r"\(100 episodes per opponent\)|20 episodes per opponent",  # settings
+        r"(?:100|20) episodes per opponent",  # settings
+        r"160 demonstrations, then 40 steps of SEPO against the pool, or 60 against",  # settings
         r"for 200 replies in each of the 12 information states|20 steps of two groups|SEPO, 20 steps",  # settings
         r"some 2,300 decisions",  # 320 matches of six hands, one or two decisions each
         r"on one 48 GB GPU|one 48 GB GPU and access|n = 8|n = 4",
