@@ -48,22 +48,26 @@ def late_curves(logs: pd.DataFrame, game: str, agent: str = "pico") -> Figure:
     """Safety and the worst case over four times the published steps, by rival: mean over seeds, and each seed.
 
     ``logs``: ``study.rivals.read_rivals``. A vertical line: where the published training ends. Where the worst case has
-    bounds only, the line is the lower one, and the area above it reaches to the upper one.
+    bounds only, the line is the lower one, and the area above it reaches to the upper one; where nothing is known,
+    Safety stands alone.
     """
     part = logs[(logs["game"] == game) & (logs["agent"] == agent)]
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    metrics = [metric for metric in ("safety", "worst_case") if part[metric].notna().any()]
+    size = (5.5 * len(metrics), 4)
+    figure, axes = plt.subplots(1, len(metrics), figsize=size, layout="constrained", squeeze=False)
+    axes = axes[0]
     widths = np.linspace(
         3.5, 1.5, max(2, part["rival"].nunique())
     )  # where they lie on one another all are seen
     for color, width, (rival, rows) in zip(COLORS, widths, part.groupby("rival", sort=False), strict=False):
-        for axis, metric in zip(axes, ("safety", "worst_case"), strict=True):
+        for axis, metric in zip(axes, metrics, strict=True):
             wide = rows.pivot(index="step", columns="seed", values=metric)
             axis.plot(wide.index, wide, color=color, linewidth=1, alpha=0.35)
             axis.plot(wide.index, wide.mean(axis=1), color=color, linewidth=width, label=rival)
         bounds = rows.groupby("step")[["worst_case", "worst_case_upper"]].mean()
         if (bounds["worst_case_upper"] > bounds["worst_case"]).any():
-            axes[1].fill_between(bounds.index, *bounds.to_numpy().T, color=color, alpha=0.12, linewidth=0)
-    for axis, metric in zip(axes, ("safety", "worst_case"), strict=True):
+            axes[-1].fill_between(bounds.index, *bounds.to_numpy().T, color=color, alpha=0.12, linewidth=0)
+    for axis, metric in zip(axes, metrics, strict=True):
         axis.axvline(part["step"].max() / 4, color="0.6", linewidth=1, linestyle="--")
         axis.set_xlabel("training step")
         axis.set_ylabel(label(metric, game))

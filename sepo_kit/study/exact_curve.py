@@ -2,7 +2,7 @@
 
 What a training step samples is noisy, and of a few episodes even biased: exploit is the largest of several means. And
 its exploit pool is whatever it trains against. Here all are judged alike: exactly in games whose information states are
-few (Kuhn poker), else by fresh episodes against the game's own pools, and by bounds on the worst case.
+few (Kuhn poker), else by fresh episodes against the game's own pools, and by what is known of the worst case.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import pandas as pd
 from transformers import TrainerCallback
 
 from sepo_kit import exact
+from sepo_kit.adversaries.worst_case import find_worst_case, nature_moves
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.games.base import POOLS, Game
@@ -63,22 +64,21 @@ def judged(game: Game, agent: Policy) -> dict[str, float | None]:
     -------
     dict
         The fields of ``Terms``; ``safety`` and ``guaranteed``, both at the evaluation weights; ``worst_case`` and
-        ``worst_case_upper``: bounds, which are equal where the worst case is exact. ``guaranteed`` is reckoned with
-        ``worst_case``, so it is an upper bound where that is a lower one.
+        ``worst_case_upper``: bounds, which are equal where the worst case is exact; where nature moves what the best
+        adversary found gains, and None. ``guaranteed`` is reckoned with ``worst_case``, so it is an upper bound where
+        that is a lower one.
     """
     spec = game.spec
     if spec.few_states:
         terms = exact.terms(game, agent)
         lower = upper = exact.worst_case(game, agent).advantage
     else:
-        episodes = play_matches(
-            game, agent, matches(game, POOLS, EPISODES), SEED, common_random_numbers=False
-        )
+        with agent.remember():
+            episodes = play_matches(
+                game, agent, matches(game, POOLS, EPISODES), SEED, common_random_numbers=False
+            )
+            lower, upper = _bounds(game, agent)
         terms = terms_of(spec, results_of(episodes))
-        bounds = exact.worst_case_bounds(
-            game, agent, max_states=STATES, episodes=EPISODES, search_episodes=SEARCH, seed=SEED
-        )
-        lower, upper = bounds.lower, bounds.ceiling
     terms = replace(terms, worst_case=lower)
     return {
         **asdict(terms),
@@ -86,6 +86,16 @@ def judged(game: Game, agent: Policy) -> dict[str, float | None]:
         "guaranteed": guaranteed(spec, terms, spec.eval_weights),
         "worst_case_upper": upper,
     }
+
+
+def _bounds(game: Game, agent: Policy) -> tuple[float | None, float | None]:
+    """Between which the worst case lies; where nature moves, bounds that are proved say nothing of a language model."""
+    if nature_moves(game):
+        return find_worst_case(game, agent, seed=SEED).value, None
+    bounds = exact.worst_case_bounds(
+        game, agent, max_states=STATES, episodes=EPISODES, search_episodes=SEARCH, seed=SEED
+    )
+    return bounds.lower, bounds.ceiling
 
 
 def read_exact_curve(run_folder: Path | str) -> pd.DataFrame:
@@ -101,4 +111,5 @@ def read_exact_curve(run_folder: Path | str) -> pd.DataFrame:
         raise RunError(
             f"{run_folder} has no {EXACT_CURVE}: it was trained without; delete it to train it again"
         )
-    return pd.DataFrame(rows).drop_duplicates("step", keep="last", ignore_index=True)
+    found = pd.DataFrame(rows).drop_duplicates("step", keep="last", ignore_index=True)
+    return found.astype(dict.fromkeys(found.columns.drop("step"), float))  # None throughout: NaN

@@ -52,3 +52,7 @@ def test_late_training_shows_each_seed_and_their_mean_and_where_the_published_on
     upper = logs[logs["rival"] == "as trained"].groupby("step")["worst_case_upper"].mean()
     tops = figures.late_curves(logs, "kuhn").axes[1].collections[0].get_paths()[0].vertices[:, 1]
     assert tops.max() == pytest.approx(upper.max())
+    unknown = logs.assign(worst_case=np.nan, worst_case_upper=np.nan)
+    assert [axis.get_ylabel() for axis in figures.late_curves(unknown, "kuhn").axes] == [
+        figure.axes[0].get_ylabel()
+    ]

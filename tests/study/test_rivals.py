@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from sepo_kit import exact
+from sepo_kit.adversaries.worst_case import KnownWorstCase, find_worst_case
+from sepo_kit.engine.policy import scripted
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.models.loading import language_model, load_model
@@ -128,6 +130,22 @@ def test_where_states_are_many_the_worst_case_has_bounds(tiny_folder, tmp_path, 
     # Equal where the search proves it.
     assert (found["worst_case"] > 0).all() and (found["worst_case"] <= found["worst_case_upper"] + 1e-9).all()
     assert found["payoff"].between(0, 5).all()
+
+
+def test_where_nature_moves_the_worst_case_is_what_the_best_adversary_found_gains(
+    tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(exact_curve, "EPISODES", 2)
+    agent = scripted(get_game("auction"), "fictitious-play")
+    found = exact_curve.judged(get_game("auction"), agent)
+    known = find_worst_case("auction", agent, seed=exact_curve.SEED)
+    assert (found["worst_case"], found["worst_case_upper"]) == (known.value, None)
+
+    monkeypatch.setattr(exact_curve, "find_worst_case", lambda *_, **__: KnownWorstCase(0.25, 0.2))
+    trial = RivalTrial("tiny", "auction", "pool", 0, replace(SEPO, steps=1), str(tiny_folder))
+    run_rival(trial, tmp_path)
+    found = run_rivals([trial], tmp_path)
+    assert found["worst_case"].to_list() == [0.25, 0.25] and found["worst_case_upper"].isna().all()
 
 
 def test_a_profiles_settings_become_those_of_the_study():
