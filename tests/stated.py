@@ -139,6 +139,13 @@ def late(rival: str, metric: str, game: str) -> list[float]:
     return rows.sort_values("seed")[metric].tolist()
 
 
+def late_at(step: int, rival: str, game: str) -> list[float]:
+    """Their Safety after a step, the least and the largest of the seeds."""
+    return extremes(
+        where(table("late-training-pico.parquet"), game=game, rival=rival, step=step)["safety"].tolist()
+    )
+
+
 def late_fall() -> float:
     """The farthest that Safety ends below its own peak in any of them."""
     runs = (
@@ -345,6 +352,10 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ("sampling CFR, a table, is at # to #", sampled_cfr),
         ("and a table trained against the same best responses at # to #", lambda: extremes(table_in_leduc())),
         ("ends nowhere more than # below its own highest Safety", lambda: [late_fall()]),
+        (
+            "where `credited` has a Safety of # to # after 100 and # to # after 400",
+            lambda: [*late_at(100, "credited", "auction"), *extremes(late("credited", "safety", "auction"))],
+        ),
         (
             "ends at a Safety of # to # where `credited` has # to #",
             lambda: (
