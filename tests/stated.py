@@ -243,9 +243,14 @@ def prompts_of_the_dilemma() -> list[float]:
     return extremes([row["sepo/prompts"] for log in trained_in_words("ipd") for row in log])
 
 
-def changed_by_sepo(game: str = "kuhn") -> list[float]:
-    found = where(table("reasoned-differences"), game=game, stage="sepo", minus="sft", metric="safety")
+def changed(name: str, game: str, stage: str, minus: str) -> list[float]:
+    """Safety of SmolLM2 at a stage less that at another, with interval."""
+    found = where(table(f"{name}-differences"), game=game, stage=stage, minus=minus, metric="safety")
     return found[["value", "low", "high"]].iloc[0].tolist()
+
+
+def changed_by_sepo(game: str = "kuhn") -> list[float]:
+    return changed("reasoned", game, "sepo", "sft")
 
 
 def risen() -> list[float]:
@@ -267,7 +272,7 @@ def dilemma_in_words(stage: str) -> Numbers:
 
 def dilemma_of_smollm2(stage: str) -> Numbers:
     """A row of the table of SmolLM2 that answers the prisoner's dilemma with an action alone."""
-    metrics = (
+    metrics = [
         "payoff",
         "exploit",
         "worst_case",
@@ -276,18 +281,8 @@ def dilemma_of_smollm2(stage: str) -> Numbers:
         "safety",
         "guaranteed",
         "robust",
-    )
-    return lambda: [mean("smollm2", SMOLLM2, "ipd", stage, metric) for metric in metrics]
-
-
-def smollm2_in_dilemma(stage: str, metric: str) -> list[float]:
-    return seeds("smollm2", SMOLLM2, "ipd", stage, metric)
-
-
-def changed_by_best_responses() -> list[float]:
-    """Safety of SmolLM2's worst-case SEPO in the prisoner's dilemma less that of its pool SEPO."""
-    found = where(table("smollm2-differences"), game="ipd", stage="worst-case", minus="sepo", metric="safety")
-    return found[["value", "low", "high"]].iloc[0].tolist()
+    ]
+    return lambda: [mean(*DILEMMA, stage, metric) for metric in metrics]
 
 
 def played_in_words(stage: str) -> float:
@@ -302,6 +297,7 @@ def played_in_words(stage: str) -> float:
 # --- results --------------------------------------------------------------------------------------
 
 KUHN = ("worst-case", SMOLLM2, "kuhn")
+DILEMMA = ("smollm2", SMOLLM2, "ipd")
 IPD, V2 = ("worst-case", "pico", "ipd"), ("worst-case", "pico", "negotiation_v2")
 STATED: dict[str, list[tuple[str, Numbers]]] = {
     "README.md": [
@@ -475,17 +471,17 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ("| after worst-case SEPO | # | # | ≥ # | # | # | # | # | # |", dilemma_of_smollm2("worst-case")),
         (
             "(Safety #, # and # become #, # and #)",
-            lambda: smollm2_in_dilemma("sft", "safety") + smollm2_in_dilemma("sepo", "safety"),
+            lambda: seeds(*DILEMMA, "sft", "safety") + seeds(*DILEMMA, "sepo", "safety"),
         ),
         (
             "with a pool exploit of #, # and # the worst adversaries found gain #, # and # a round",
-            lambda: smollm2_in_dilemma("sepo", "exploit") + smollm2_in_dilemma("sepo", "worst_case"),
+            lambda: seeds(*DILEMMA, "sepo", "exploit") + seeds(*DILEMMA, "sepo", "worst_case"),
         ),
         (
             "On the agents that met best responses they gain #, # and #",
-            lambda: smollm2_in_dilemma("worst-case", "worst_case"),
+            lambda: seeds(*DILEMMA, "worst-case", "worst_case"),
         ),
-        ("and Safety no different (by #, # to #)", changed_by_best_responses),
+        ("and Safety no different (by #, # to #)", partial(changed, "smollm2", "ipd", "worst-case", "sepo")),
         ("SEPO adds # to Safety (# to #): two seeds rise by # and #", lambda: [*changed_by_sepo(), *risen()]),
         (
             "lowers it in three seeds of three, to #, and not to the # of the agent",

@@ -136,18 +136,14 @@ class _Batch:
         draws for less, else how it plays there."""
         self.cumulative, self.alone = {}, {}
         asked: dict[int, dict[int, InformationState]] = {}  # by the number of the player
-        there: dict[Place, list[np.ndarray]] = {}  # the members that stand at a state
-        for (node, who), members in groups.items():
+        for node, who in groups:
             for seat in node.actors:
-                player, key = _player(seat, who), id(node.seen[seat])
-                asked.setdefault(player, {})[key] = node.seen[seat]
-                there.setdefault((player, key), []).append(members)
+                asked.setdefault(_player(seat, who), {})[id(node.seen[seat])] = node.seen[seat]
         for player, states in asked.items():
             policy = self.agent if player == THE_AGENT else self.opponents[player]
             if policy.draws_for_less(list(states.values())):
-                self._draw_alone(policy, player, states, there)
-            left = [key for key in states if (player, key) not in self.alone]
-            for key, p in zip(left, policy.distributions([states[key] for key in left]), strict=True):
+                states = self._draw_alone(policy, player, states, groups)
+            for key, p in zip(states, policy.distributions(list(states.values())), strict=True):
                 self.cumulative[player, key] = np.cumsum(p)
 
     def _draw_alone(
@@ -155,19 +151,22 @@ class _Batch:
         policy: Policy,
         player: int,
         states: dict[int, InformationState],
-        there: dict[Place, list[np.ndarray]],
-    ) -> None:
-        """Where a single episode stands at a state, one action is enough."""
+        groups: dict[tuple[Node, int], np.ndarray],
+    ) -> dict[int, InformationState]:
+        """Draw one action for each of ``states`` where a single episode stands; the others."""
         mover = AGENT if player == THE_AGENT else OPPONENT
-        drawn = {}
-        for key in states:
-            members, *others = there[player, key]
-            if len(members) == 1 and not others:
-                (member,) = members
-                drawn[key] = float(self.draws[mover][member, self.ended[member], self.moved[mover][member]])
-        played = policy.act([states[key] for key in drawn], list(drawn.values()))
-        for key, decision in zip(drawn, played, strict=True):
+        there: dict[int, list[int]] = {key: [] for key in states}  # the episodes that stand at a state
+        for (node, who), members in groups.items():
+            for seat in node.actors:
+                if _player(seat, who) == player:
+                    there[id(node.seen[seat])] += members.tolist()
+        alone = {key: episodes[0] for key, episodes in there.items() if len(episodes) == 1}
+        numbers = [
+            float(self.draws[mover][one, self.ended[one], self.moved[mover][one]]) for one in alone.values()
+        ]
+        for key, decision in zip(alone, policy.act([states[key] for key in alone], numbers), strict=True):
             self.alone[player, key] = states[key].legal_actions.index(decision.action)
+        return {key: state for key, state in states.items() if key not in alone}
 
     def _split(self, node: Node, who: int, members: np.ndarray):
         """The children of ``node`` with the members, all of opponent ``who``, that go there."""

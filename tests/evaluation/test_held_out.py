@@ -100,7 +100,11 @@ def test_too_few_episodes_are_refused():
 
 def test_sources_are_read_once_inside_of_a_block_and_as_ever_after_it(monkeypatch):
     read, getsource = [], inspect.getsource
-    counting = lambda code: read.append(code) or getsource(code)  # noqa: E731
+
+    def counting(code):
+        read.append(code)
+        return getsource(code)
+
     monkeypatch.setattr(inspect, "getsource", counting)
     other = sk.uniform("kuhn")
     with pytest.raises(OSError, match="no source"), suites.sources_read_once():
