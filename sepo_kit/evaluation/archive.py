@@ -5,6 +5,7 @@ Files that are missing, broken or of another version give one clear line, never 
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ NEEDED = {
 }  # fmt: skip
 MOVES = {"seat", "move", "information", "action", "reply"}
 MATCH = list(EPISODE)
+MatchKey = tuple[str, str, int, int]  # the values of those columns
+Record = dict[str, Any]  # a row of a recording, by column
 
 
 # --- runs -----------------------------------------------------------------------------------------
@@ -244,8 +247,9 @@ def reasons_in(recording: Recording) -> pd.DataFrame:
         A match does not come out again.
     """
     rows = []
-    for key in recording.rounds[MATCH].drop_duplicates().itertuples(index=False):
-        for turn, record in turns_of(recording, *key):
+    decisions, rounds = _by_match(recording.decisions), _by_match(recording.rounds)
+    for key in rounds:
+        for turn, record in _turns(key, decisions.get(key, []), rounds[key]):
             reply = record["reply"] if record is not None and turn.seat == 0 else None
             if isinstance(reply, str) and (read := _reading(recording.game, turn, reply)):
                 names = named_in(reply, turn.seen.legal_actions, turn.action)
@@ -264,41 +268,62 @@ def _reading(game: str, turn: Turn, reply: str) -> dict[str, str]:
 
 def turns_of(
     recording: Recording, pool: str, opponent: str, group: int = 0, index: int = 0
-) -> list[tuple[Turn, dict[str, Any] | None]]:
+) -> list[tuple[Turn, Record | None]]:
     """The moves of one match, played again as by ``read_match``, each with its record: None for a strategy's."""
-    wanted = {"pool": pool, "opponent": opponent, "group": group, "index": index}
-    decisions, rounds = (_only(frame, wanted) for frame in (recording.decisions, recording.rounds))
-    if rounds.empty:
+    key = (pool, opponent, group, index)
+    decisions, rounds = (_by_match(_only(frame, key)) for frame in (recording.decisions, recording.rounds))
+    if not rounds:
         raise RunError(f"no match {index} of group {group} against {opponent} ({pool}) in this recording")
-    sitting = _again(decisions, rounds, Match(str(pool), str(opponent), int(index), int(group)))
-    kept = {seat: decisions[decisions["seat"] == seat].to_dict("records") for seat in SEATS}
-    return [(turn, kept[turn.seat].pop(0) if kept[turn.seat] else None) for turn in sitting.turns]
+    return _turns(key, decisions.get(key, []), rounds[key])
 
 
 _SAID = ("log_prob", "fallback")
 _OWN = (*_SAID, "own", "their", "collusion", "externality", "reward", "advantage", "trained")
 
 
-def _only(frame: pd.DataFrame, wanted: dict[str, object]) -> pd.DataFrame:
-    """The rows of ``frame`` with the values ``wanted``."""
-    return frame[np.logical_and.reduce([frame[column] == value for column, value in wanted.items()])]
+def _only(frame: pd.DataFrame, key: MatchKey) -> pd.DataFrame:
+    """The rows of ``frame`` of one match."""
+    return frame[
+        np.logical_and.reduce([frame[column] == value for column, value in zip(MATCH, key, strict=True)])
+    ]
 
 
-def _again(decisions: pd.DataFrame, rounds: pd.DataFrame, match: Match) -> Sitting:
-    """The match played again; RunError where it is not the same."""
-    first = rounds.iloc[0]
-    training = "step" in rounds
-    mine, theirs = (decisions[decisions["seat"] == seat] for seat in SEATS)
-    answers = [Decision(action) for action in theirs["action"]]
+def _by_match(frame: pd.DataFrame) -> dict[MatchKey, list[Record]]:
+    """The rows of ``frame`` of each match, as they come."""
+    found: dict[MatchKey, list[Record]] = {}
+    for record in frame.to_dict("records"):
+        found.setdefault(tuple(record[column] for column in MATCH), []).append(record)
+    return found
+
+
+def _turns(
+    key: MatchKey, decisions: Sequence[Record], rounds: Sequence[Record]
+) -> list[tuple[Turn, Record | None]]:
+    """The moves of the match ``key``, whose records these are, each with the one of its decision."""
+    pool, opponent, group, index = key
+    kept = {seat: [record for record in decisions if record["seat"] == seat] for seat in SEATS}
+    sitting = _again(kept, rounds, Match(str(pool), str(opponent), int(index), int(group)))
+    left = {seat: iter(records) for seat, records in kept.items()}
+    return [(turn, next(left[turn.seat], None)) for turn in sitting.turns]
+
+
+def _again(kept: Mapping[int, Sequence[Record]], rounds: Sequence[Record], match: Match) -> Sitting:
+    """The match played again, from the records ``kept`` of each seat's decisions; RunError where it is not the same."""
+    first = rounds[0]
+    training = "step" in first
+    mine, theirs = (kept[seat] for seat in SEATS)
     try:
         sitting = replayed(
-            get_game(first["game"]), match, mine["action"].tolist(), int(first["seed"]), answers=answers or None,
+            get_game(first["game"]), match, [record["action"] for record in mine], int(first["seed"]),
+            answers=[Decision(record["action"]) for record in theirs] or None,
             step=int(first["step"]) - 1 if training else 0,
             common_random_numbers=training and bool(first.get("common_random_numbers", True)),
         )  # fmt: skip
         own, seen = sitting.episode().own, [turn.seen.key for turn in sitting.turns if turn.seat == 0]
-        same = own == rounds["own"].tolist() and [own[int(r)] for r in mine["round"]] == mine["own"].tolist()
-        same = same and seen == mine["information"].tolist()
+        same = own == [record["own"] for record in rounds] and seen == [
+            record["information"] for record in mine
+        ]
+        same = same and all(own[int(record["round"])] == record["own"] for record in mine)
     except (ValueError, IndexError):
         same = False
     if not same:

@@ -90,13 +90,13 @@ def shares(found: pd.DataFrame) -> pd.DataFrame:
     """
     if found.empty:
         return pd.DataFrame(columns=["reading", "share", "low", "high", "replies"])
-    episodes = found.groupby(list(EPISODE), sort=False)
-    size = episodes.size()
+    episodes = [found[column] for column in EPISODE]
+    size = found.groupby(episodes, sort=False).size()
     free = len(size) - 1  # one episode says nothing of others
     reach = quantile(free) * math.sqrt(len(size) / free) if free else math.nan
     rows = []
     for reading in READINGS:
-        count = episodes["reading"].agg(lambda values, reading=reading: (values == reading).sum())
+        count = (found["reading"] == reading).groupby(episodes, sort=False).sum()
         share = count.sum() / size.sum()
         # A ratio of sums over episodes: its error by linearisation.
         half = reach * math.sqrt(((count - share * size) ** 2).sum()) / size.sum()
