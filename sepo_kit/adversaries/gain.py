@@ -6,16 +6,15 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit
 
 from sepo_kit.adversaries.play import play
+from sepo_kit.engine.confidence import quantile
 from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.engine.simulate import simulate
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.games.numbers import require_count
 
-CONFIDENCE = 0.95
 FRESH = "measured"  # the pool label of these episodes, so that their draws are those of no others
 
 
@@ -51,8 +50,7 @@ def measured_gain(
 def gain_of(leads: np.ndarray) -> Gain:
     """The mean of what an adversary gained in each of E >= 2 episodes, shape (E,), with Student's interval."""
     mean, episodes = float(leads.mean()), len(leads)
-    quantile = float(stdtrit(episodes - 1, 0.5 + CONFIDENCE / 2))
-    half = quantile * float(leads.std(ddof=1)) / math.sqrt(episodes)
+    half = quantile(episodes - 1) * float(leads.std(ddof=1)) / math.sqrt(episodes)
     return Gain(mean, mean - half, mean + half, episodes)
 
 

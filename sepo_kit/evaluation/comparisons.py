@@ -16,12 +16,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
+from sepo_kit.engine.confidence import quantile
 from sepo_kit.engine.tables import read_table, rounds_file
 from sepo_kit.evaluation.asked import stored_resamples
 from sepo_kit.evaluation.episode_means import EpisodeMeans
 from sepo_kit.evaluation.evaluate import METRICS, metrics_of
 from sepo_kit.evaluation.results import INTERVALS, ROUNDING, STAGES, read_result
-from sepo_kit.evaluation.statistics import fewest, over_seeds, percentiles, quantile, resampled, spread
+from sepo_kit.evaluation.statistics import fewest, over_seeds, percentiles, resampled, spread
 from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, write_csv
 

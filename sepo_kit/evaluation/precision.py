@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from sepo_kit.engine.confidence import quantile
 from sepo_kit.evaluation.evaluate import Report
 from sepo_kit.evaluation.results import KEYS
-from sepo_kit.evaluation.statistics import quantile
 from sepo_kit.games import get_game
 
 MOST = 10**9  # episodes per opponent; more are never asked for

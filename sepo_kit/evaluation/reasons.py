@@ -16,8 +16,8 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
+from sepo_kit.engine.confidence import quantile
 from sepo_kit.engine.tables import EPISODE
-from sepo_kit.evaluation.statistics import quantile
 from sepo_kit.games.base import Game, InformationState
 from sepo_kit.training.demonstrations import demonstrations
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
 
+from sepo_kit.engine.confidence import quantile
+
 RESAMPLES = 500
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -107,14 +107,6 @@ def percentiles(drawn: np.ndarray, episodes: int) -> tuple[np.ndarray, np.ndarra
     tail = 100 * NormalDist().cdf(-quantile(max(episodes, 2) - 1))
     low, high = np.percentile(drawn, [tail, 100 - tail], axis=0)
     return low, high
-
-
-@lru_cache
-def quantile(freedom: int) -> float:
-    """Student's t at the upper end of the 95 % interval."""
-    from scipy import stats  # a third of the time that a batch takes to start
-
-    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, freedom))
 
 
 def controlled(values: np.ndarray, control: np.ndarray, expected: float) -> np.ndarray:
