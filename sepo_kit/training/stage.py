@@ -25,10 +25,10 @@ from sepo_kit.models.loading import (
     identity,
     load_model,
     origin,
-    quiet,
     raw_model,
-    require_targets,
 )
+from sepo_kit.models.lora import require_targets
+from sepo_kit.models.quiet import quiet
 from sepo_kit.runs import (
     ADAPTER,
     MANIFEST,

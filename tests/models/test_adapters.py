@@ -11,7 +11,8 @@ from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 
 from sepo_kit.models.adapters import CONFIG, WEIGHTS, combine, describe, put_on
-from sepo_kit.models.loading import load_model, lora
+from sepo_kit.models.loading import load_model
+from sepo_kit.models.lora import lora
 
 IDS = torch.tensor([[5, 6, 7, 8], [9, 3, 2, 11]])
 

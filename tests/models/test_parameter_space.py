@@ -12,7 +12,7 @@ from sepo_kit import exact
 from sepo_kit.games import get_game
 from sepo_kit.games.kuhn import KuhnInformation
 from sepo_kit.models.language_model import LanguageModel
-from sepo_kit.models.loading import lora
+from sepo_kit.models.lora import lora
 from sepo_kit.models.parameter_space import inner_products, log_probabilities
 from sepo_kit.study.estimators import estimator_study
 

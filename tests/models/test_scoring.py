@@ -9,7 +9,7 @@ import torch
 from peft import get_peft_model
 
 from sepo_kit.models import scoring
-from sepo_kit.models.loading import lora
+from sepo_kit.models.lora import lora
 from sepo_kit.models.scoring import passes, score_replies, scores_on_trees
 
 TEMPERATURE = 0.7

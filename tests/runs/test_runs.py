@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from messages import message
 
 from sepo_kit import runs
 from sepo_kit.runs import (
@@ -42,13 +43,6 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*")}
-
-
-def message(error) -> str:
-    """The error's text, which must be one line."""
-    text = str(error.value)
-    assert text and "\n" not in text
-    return text
 
 
 # --- files ----------------------------------------------------------------------------------------

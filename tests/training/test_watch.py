@@ -18,6 +18,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+from messages import message
 from safetensors.torch import load_file
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState
 
@@ -133,13 +134,6 @@ def assert_same_weights(one: Run, other: Run) -> None:
 
 def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
-
-
-def message(error) -> str:
-    """The error's text, which must be one line."""
-    text = str(error.value)
-    assert text and "\n" not in text
-    return text
 
 
 # --- a run from beginning to end ------------------------------------------------------------------
