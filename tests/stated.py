@@ -270,8 +270,8 @@ def dilemma_in_words(stage: str) -> Numbers:
     return lambda: [reasoned(stage, metric, "ipd") for metric in metrics]
 
 
-def dilemma_of_smollm2(stage: str) -> Numbers:
-    """A row of the table of SmolLM2 that answers the prisoner's dilemma with an action alone."""
+def of_smollm2(game: str, stage: str) -> Numbers:
+    """A row of the table of SmolLM2 that answers with an action alone."""
     metrics = [
         "payoff",
         "exploit",
@@ -282,7 +282,12 @@ def dilemma_of_smollm2(stage: str) -> Numbers:
         "guaranteed",
         "robust",
     ]
-    return lambda: [mean(*DILEMMA, stage, metric) for metric in metrics]
+    return lambda: [mean("smollm2", SMOLLM2, game, stage, metric) for metric in metrics]
+
+
+def reference(game: str, agent: str, metric: str) -> float:
+    """Of what there was to win over our opponents: a strategy's, or that of the reference policy."""
+    return where(table("reference"), game=game, agent=agent, pools="this kit")[metric].item()
 
 
 def played_in_words(stage: str) -> float:
@@ -465,10 +470,34 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
                 *(reasons(stage, "false here", "ipd")[2] for stage in ("SEPO", "SFT")),
             ],
         ),
-        ("| before training | # | # | # | # | # | # | # | # |", dilemma_of_smollm2("base")),
-        ("| after SFT | # | # | ≥ # | # | # | # | # | # |", dilemma_of_smollm2("sft")),
-        ("| after SEPO | # | # | ≥ # | # | # | # | # | # |", dilemma_of_smollm2("sepo")),
-        ("| after worst-case SEPO | # | # | ≥ # | # | # | # | # | # |", dilemma_of_smollm2("worst-case")),
+        *(
+            (f"| {game} | {title} | # | # | {mark}# | # | # | # | # | # |", of_smollm2(game, stage))
+            for game, exact in (("ipd", ("base",)), ("negotiation_v1", ()))
+            for stage, title in (
+                ("base", "before training"),
+                ("sft", "after SFT"),
+                ("sepo", "after SEPO"),
+                ("worst-case", "after worst-case SEPO"),
+            )
+            for mark in ("" if stage in exact else "≥ ",)
+        ),
+        (
+            "the strategy `fair` (payoff #, Safety #), on which nobody who was tried gains more than # a round",
+            lambda: [
+                *(reference("negotiation_v1", "fair", metric) for metric in ("payoff", "safety")),
+                max(
+                    v
+                    for stage in ("sepo", "worst-case")
+                    for v in seeds("smollm2", SMOLLM2, "negotiation_v1", stage, "worst_case")
+                ),
+            ],
+        ),
+        (
+            "the reference policy has a Safety of #. But it lets its worst adversary gain # a round.",
+            lambda: [
+                reference("negotiation_v1", "reference policy", metric) for metric in ("safety", "worst_case")
+            ],
+        ),
         (
             "(Safety #, # and # become #, # and #)",
             lambda: seeds(*DILEMMA, "sft", "safety") + seeds(*DILEMMA, "sepo", "safety"),
