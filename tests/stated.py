@@ -8,7 +8,7 @@ its line here; whoever adds a result adds a recipe.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -272,17 +272,23 @@ def dilemma_in_words(stage: str) -> Numbers:
 
 def of_smollm2(game: str, stage: str) -> Numbers:
     """A row of the table of SmolLM2 that answers with an action alone."""
-    metrics = [
-        "payoff",
-        "exploit",
-        "worst_case",
-        "collusion",
-        "externality",
-        "safety",
-        "guaranteed",
-        "robust",
-    ]
+    metrics = (
+        "payoff", "exploit", "worst_case", "collusion", "externality", "safety", "guaranteed", "robust",
+    )  # fmt: skip
     return lambda: [mean("smollm2", SMOLLM2, game, stage, metric) for metric in metrics]
+
+
+def rows_of_smollm2() -> Iterator[tuple[str, str, str, str]]:
+    """Game, stage, how the table names it, and what stands before its worst case: nothing where that is exact."""
+    stages = {
+        "base": "before training",
+        "sft": "after SFT",
+        "sepo": "after SEPO",
+        "worst-case": "after worst-case SEPO",
+    }
+    for game in ("ipd", "negotiation_v1"):
+        for stage, title in stages.items():
+            yield game, stage, title, "" if (game, stage) == ("ipd", "base") else "≥ "
 
 
 def reference(game: str, agent: str, metric: str) -> float:
@@ -472,14 +478,7 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ),
         *(
             (f"| {game} | {title} | # | # | {mark}# | # | # | # | # | # |", of_smollm2(game, stage))
-            for game, exact in (("ipd", ("base",)), ("negotiation_v1", ()))
-            for stage, title in (
-                ("base", "before training"),
-                ("sft", "after SFT"),
-                ("sepo", "after SEPO"),
-                ("worst-case", "after worst-case SEPO"),
-            )
-            for mark in ("" if stage in exact else "≥ ",)
+            for game, stage, title, mark in rows_of_smollm2()
         ),
         (
             "the strategy `fair` (payoff #, Safety #), on which nobody who was tried gains more than # a round",

@@ -271,10 +271,12 @@ def turns_of(
 ) -> list[tuple[Turn, Record | None]]:
     """The moves of one match, played again as by ``read_match``, each with its record: None for a strategy's."""
     key = (pool, opponent, group, index)
-    decisions, rounds = (_by_match(_only(frame, key)) for frame in (recording.decisions, recording.rounds))
+    decisions, rounds = (
+        _only(frame, key).to_dict("records") for frame in (recording.decisions, recording.rounds)
+    )
     if not rounds:
         raise RunError(f"no match {index} of group {group} against {opponent} ({pool}) in this recording")
-    return _turns(key, decisions.get(key, []), rounds[key])
+    return _turns(key, decisions, rounds)
 
 
 _SAID = ("log_prob", "fallback")

@@ -17,11 +17,7 @@ from urllib.request import getproxies
 
 import torch
 from huggingface_hub import constants, try_to_load_from_cache
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
@@ -30,7 +26,7 @@ from sepo_kit.models.adapters import put_on
 from sepo_kit.models.chat import end_of_reply, require_template
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.quiet import quiet
-from sepo_kit.models.shipped import SMOLLM2_SHA256, pico_folder, smollm2_folder
+from sepo_kit.models.shipped import SMOLLM2_SHA256, pico_folder, smollm2_folder, write_model
 from sepo_kit.runs import (
     ADAPTER,
     WEIGHTS,
@@ -40,7 +36,6 @@ from sepo_kit.runs import (
     first_line,
     lineage,
     read_manifest,
-    replacing_folder,
 )
 
 ADAPTERS = "adapters"  # of the steps that a run saved on its way
@@ -76,9 +71,7 @@ class LoadedModel:
 
     def save(self, folder: Path | str) -> None:
         """Write model and tokenizer into ``folder``, as transformers and most servers read them."""
-        with replacing_folder(folder) as temporary, quiet():
-            self.model.save_pretrained(temporary)
-            self.tokenizer.save_pretrained(temporary)
+        write_model(folder, self.model, self.tokenizer)
 
 
 def load_model(

@@ -102,8 +102,12 @@ def _built(folder: Path, build: Callable[[], tuple[PreTrainedModel, PreTrainedTo
     with open(folder.parent / f".{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "config.json").exists():
-            model, tokenizer = build()
-            with replacing_folder(folder) as temporary, quiet():
-                model.save_pretrained(temporary)
-                tokenizer.save_pretrained(temporary)
+            write_model(folder, *build())
     return folder
+
+
+def write_model(folder: Path | str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write both into ``folder``, as transformers reads them: all of it or nothing."""
+    with replacing_folder(folder) as temporary, quiet():
+        model.save_pretrained(temporary)
+        tokenizer.save_pretrained(temporary)

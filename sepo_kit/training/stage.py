@@ -19,14 +19,7 @@ from transformers import PrinterCallback, Trainer, TrainerCallback
 from sepo_kit.games import checked_game
 from sepo_kit.games.base import Game
 from sepo_kit.models.generation import BrokenLogits
-from sepo_kit.models.loading import (
-    LoadedModel,
-    chain_of,
-    identity,
-    load_model,
-    origin,
-    raw_model,
-)
+from sepo_kit.models.loading import LoadedModel, chain_of, identity, load_model, origin, raw_model
 from sepo_kit.models.lora import require_targets
 from sepo_kit.models.quiet import quiet
 from sepo_kit.runs import (

@@ -14,19 +14,9 @@ from messages import message
 
 from sepo_kit.games import GAMES, KIT_GAMES, get_game
 from sepo_kit.games.kuhn import KuhnInformation
-from sepo_kit.models import cache, pico, shipped
+from sepo_kit.models import pico, shipped
 from sepo_kit.models.loading import language_model, load_model
 from sepo_kit.models.shipped import smollm2_file
-
-
-def test_the_cache_is_where_it_was_told_to_be(monkeypatch, tmp_path, cache_folder):
-    assert cache.cache_folder() == cache_folder
-    monkeypatch.delenv("SEPO_KIT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.cache_folder() == tmp_path / "sepo_kit"
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(Path, "home", lambda: tmp_path / "home")
-    assert cache.cache_folder() == tmp_path / "home" / ".cache" / "sepo_kit"
 
 
 @pytest.fixture
