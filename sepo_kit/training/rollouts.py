@@ -23,10 +23,11 @@ from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.models.dropout import evaluating, has_dropout
 from sepo_kit.models.language_model import Branching, LanguageModel
+from sepo_kit.models.prefix_cache import tokens_in_all
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.step import TrainingStep
 from sepo_kit.objective.terms import TERMS, guaranteed, objective, row_of
-from sepo_kit.training.memory import until_it_fits
+from sepo_kit.training.memory import tokens_at_once, until_it_fits
 from sepo_kit.training.processes import collected, dealt, from_all, share_of_work, world
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.styles import STYLES
@@ -144,6 +145,8 @@ class Rollouts:
         if not states or settings.style != "direct":
             return None
         whole = self.folds and trainer.pieces == world().num_processes == settings.updates == 1
+        prompts = sorted({self.player.prompt_ids(seen) for seen in states})
+        whole = whole and tokens_in_all(prompts) <= tokens_at_once(trainer.model)
         grad = whole and not settings.gradient_checkpointing and not has_dropout(trainer.model)
 
         def attempt(pieces: int) -> dict[Branching, torch.Tensor] | None:

@@ -101,7 +101,7 @@ class SEPOSettings(StepSettings):
         Most rows of one forward pass of reasoned replies, where a model cannot share prefixes and rows are padded.
     pass_tokens
         Most tokens of one forward and backward pass of reasoned replies, where prompts are shared: more are less work
-        and more memory.
+        and more memory. Direct replies go through in passes that fit the machine (``memory.tokens_at_once``).
     report_to
         Names of ``TRACKERS`` that get the curves, and some matches, as well; no part of what was asked of a run.
     """

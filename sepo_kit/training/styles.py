@@ -15,6 +15,7 @@ from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.prefix import shares_prefixes
 from sepo_kit.models.scoring import passes, score_replies, scores_on_trees
+from sepo_kit.training.memory import tokens_at_once
 from sepo_kit.training.settings import SEPOSettings
 
 Scores = tuple[Tensor, Tensor]  # log-probabilities and entropies
@@ -49,7 +50,8 @@ class Style(Protocol):
 
 
 class Direct:
-    """The action only: scored within the legal actions, all rows together, since they share their forward passes."""
+    """The action only: scored within the legal actions, as many rows together as fit, since they share their forward
+    passes."""
 
     def __init__(self, player: LanguageModel, game: Game, settings: SEPOSettings) -> None:
         self.player = player
@@ -66,7 +68,7 @@ class Direct:
         self.player.model = trainer.model
 
     def passes(self, ids, mask, width):
-        return [list(range(len(ids)))]
+        return passes(_rows(ids, mask, width), tokens_at_once(self.player.model))
 
     def score(self, model, ids, mask, width, known, padded):
         return self.player.direct_log_probs(ids, mask, width, model, known)

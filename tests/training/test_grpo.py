@@ -24,6 +24,7 @@ from sepo_kit.objective.credit import MODES, assign_credit, training_matches
 from sepo_kit.objective.terms import guaranteed, results_of, safety, terms_of
 from sepo_kit.runs import METRICS, Run, read_json, read_lines
 from sepo_kit.training import grpo, styles
+from sepo_kit.training import rollouts as rollouts_module
 from sepo_kit.training.grpo import sepo_trainer, train_sepo
 from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.settings import SEPOSettings
@@ -388,6 +389,27 @@ def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(
     assert by_hand.norm() > 1e-4
     assert float(found @ by_hand / (found.norm() * by_hand.norm())) > 0.999
     assert float(found.norm() / by_hand.norm()) == pytest.approx(1, abs=0.01)
+
+
+@pytest.mark.parametrize("game_id", GAMES)
+def test_direct_replies_go_through_in_as_many_passes_as_fit(made, monkeypatch, game_id):
+    """Also where play asked for all of Kuhn poker at once: what it was told is then not kept for the loss."""
+    updates, counts = [], []
+    for limit in (10**6, 100):
+        for module in (styles, rollouts_module):
+            monkeypatch.setattr(module, "tokens_at_once", lambda model, limit=limit: limit)
+        trainer = made(game_id, groups=2)
+        trainer._passes = lambda *given, find=trainer._passes: counts.append(find(*given)) or counts[-1]
+        watch = Gradient(trainer)
+        trainer.add_callback(watch)
+        trainer.train()
+        assert (trainer.rollouts.number, trainer.pieces) == (0, 1)
+        updates.append(watch.found)
+    at_once, apart = counts
+    assert len(at_once) == 1 < len(apart)
+    assert sorted(row for part in apart for row in part) == sorted(at_once[0])
+    assert float((updates[0] - updates[1]).norm() / updates[0].norm()) < 1e-4
+    assert float(watch.by_hand @ updates[1] / watch.by_hand.norm() / updates[1].norm()) > 0.999
 
 
 @pytest.mark.parametrize("changes", [{}, {"updates": 3, "clip": 0.02}], ids=["", "clipped"])
