@@ -31,7 +31,7 @@ from sepo_kit.models import PICO
 from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers
 from sepo_kit.runs import Run, append_line, keep_lines, read_json, read_lines, write_json
 from sepo_kit.study.tabular import Logits, sampled_gradient
-from sepo_kit.training.request import checked_seed, code_of
+from sepo_kit.training.request import ROOMS, checked_seed, code_of
 from sepo_kit.training.settings import SEPOSettings
 
 CURVE, STATE = "curve.jsonl", "learner.json"
@@ -169,7 +169,7 @@ def _train_table(
 ) -> Attack:
     request = {
         "stage": "adversary", "agent": agent.name, "opponents_sha256": identities([agent]), "game": game.spec.id,
-        "seed": checked_seed(seed), "settings": asdict(settings), "code": code_of("sepo", game),
+        "seed": checked_seed(seed), "settings": asdict(settings), "code": code_of(ROOMS["sepo"], game),
     }  # fmt: skip
     tabular(game, {}, row=settings.row)  # refuses an unknown row
     with Run(folder, request, writes=True) as run:

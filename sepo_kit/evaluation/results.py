@@ -7,20 +7,17 @@ tables of sampled decisions and of rounds as Parquet, for whatever wants to weig
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from sepo_kit import exact as enumeration
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
 from sepo_kit.engine.tables import read_table, rounds_file, write_tables
 from sepo_kit.evaluation.archive import read_episodes, reasons_in
-from sepo_kit.evaluation.asked import ask, asked_report
-from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
+from sepo_kit.evaluation.evaluate import METRICS, Report
 from sepo_kit.evaluation.reasons import shares
 from sepo_kit.evaluation.statistics import over_seeds, reach
-from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
 from sepo_kit.runs import RunError, file_hash, is_chain, provenance, read_json, sealed, write_csv, write_json
 
@@ -59,50 +56,6 @@ class EvaluationSettings:
         return bool(self.replies) and self.style != "direct" and not self.exact and game.spec.few_states
 
 
-def evaluate_stage(
-    source: str | Path, label: dict, settings: EvaluationSettings, folder: Path | str
-) -> Report:
-    """Evaluate the model at ``source`` and write its result into ``folder``.
-
-    Parameters
-    ----------
-    source
-        Anything ``load_model`` takes.
-    label
-        The values of ``KEYS``: model, game, stage and seed (None for the base model).
-    """
-    # Here, because it brings torch, which reading results does not need.
-    from sepo_kit.models.loading import language_model, load_model, origin
-
-    game = get_game(label["game"])
-    model = load_model(source)
-    agent = language_model(
-        model,
-        game,
-        temperature=settings.temperature,
-        style=settings.style,
-        max_new_tokens=settings.max_new_tokens,
-        name=f"{label['model']} {label['stage']}",
-    )
-    effort = "none" if settings.exact or settings.asks(game) else settings.worst_case
-    found = evaluate(agent, game, settings.episodes, settings.seed, worst_case=effort)
-    episodes = found.episodes
-    policy = None
-    if settings.exact:
-        fallback = found.estimates["fallback"]
-        found = evaluate(agent, game, exact=True, worst_case=settings.worst_case)
-        found = replace(found, estimates={**found.estimates, "fallback": fallback})
-        policy = enumeration.policy_table(game, agent)
-    if settings.asks(game):
-        asked = ask(agent, game, settings.replies, settings.seed)
-        found, policy = (
-            asked_report(asked, seed=settings.seed),
-            enumeration.policy_table(game, asked.policy()),
-        )
-    write_result(folder, label, settings, found, episodes, policy, origin(model))
-    return found
-
-
 def write_result(
     folder: Path | str,
     label: dict,
@@ -111,17 +64,17 @@ def write_result(
     episodes: Sequence[Episode],
     policy: dict | None = None,
     chain: Sequence[dict] = (),
+    code: str | None = None,
 ) -> Path:
     """Write ``STAGE-seed-N.json`` (``base.json`` without a seed) with its decisions and rounds into ``folder``; the
     JSON's path.
 
     ``episodes``: the sampled ones, also where ``found`` is not from them; ``policy``: the agent's whole table, where it
     has one, or the shares of what it answered; ``chain``: what it came from, base, SFT and SEPO, each with commit, code
-    and adapter.
+    and adapter; ``code``: the fingerprint of what evaluated it.
     """
-    name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
-    write_tables(Path(folder) / f"{name}.parquet", decision_frame(episodes), round_frame(episodes))
-    file = Path(folder) / f"{name}.json"
+    file = result_file(folder, label)
+    write_tables(file.with_suffix(".parquet"), decision_frame(episodes), round_frame(episodes))
     tables = [file.with_suffix(".parquet"), rounds_file(file.with_suffix(".parquet"))]
     result = {
         "label": label,
@@ -130,10 +83,17 @@ def write_result(
         "policy": policy,
         "provenance": provenance(),
         "chain": list(chain),
+        "code": code,
         "files": {table.name: file_hash(table) for table in tables},
     }
     write_json(file, sealed(result))
     return file
+
+
+def result_file(folder: Path | str, label: dict) -> Path:
+    """Where the result of ``label`` lies in ``folder``."""
+    name = label["stage"] if label["seed"] is None else f"{label['stage']}-seed-{label['seed']}"
+    return Path(folder) / f"{name}.json"
 
 
 def read_result(file: Path | str) -> dict:

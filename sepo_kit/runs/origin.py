@@ -17,6 +17,7 @@ from typing import Any
 from sepo_kit.runs.files import file_hash
 from sepo_kit.runs.project import is_checkout
 
+SOURCES = (".py", ".toml")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "numpy")
 
 
@@ -59,10 +60,12 @@ def commit() -> str:
 
 @cache  # what runs is what was imported, whatever is edited meanwhile
 def code_fingerprint(rooms: tuple[str, ...], *others: Path) -> str:
-    """The first 16 digits of a SHA-256 over the source files of ``rooms`` of the package and over ``others``."""
+    """The first 16 digits of a SHA-256 over the source files of ``rooms`` of the package, the words of its games among
+    them, and over ``others``."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for file in [f for room in rooms for f in sorted((package / room).rglob("*.py"))] + list(others):
+    sources = [f for room in rooms for f in sorted((package / room).rglob("*")) if f.suffix in SOURCES]
+    for file in [*sources, *others]:
         name = str(file.relative_to(package)) if package in file.parents else file.name
         digest.update(f"{name}\0{file_hash(file)}\0".encode())
     return digest.hexdigest()[:16]

@@ -42,7 +42,7 @@ def request_of(
         "game": game.spec.id,
         "seed": checked_seed(seed),
         "settings": settings.as_request(),
-        "code": code_of(stage, game),
+        "code": code_of(ROOMS[stage], game),
     }
 
 
@@ -57,8 +57,8 @@ def checked_seed(seed: int) -> int:
     return number
 
 
-def code_of(stage: str, game: Game) -> str:
-    """The fingerprint of the code that a stage on ``game`` depends on, the file of a user's own game included."""
+def code_of(rooms: tuple[str, ...], game: Game) -> str:
+    """The fingerprint of the code of ``rooms`` and of ``game``, the file of a user's own game included."""
     while hasattr(game, "inner"):  # seen from the other seat, it is the same game
         game = game.inner
     try:
@@ -70,7 +70,7 @@ def code_of(stage: str, game: Game) -> str:
             "it into a module of its own and import it"
         ) from None
     package = Path(inspect.getfile(Game)).parents[1]
-    return code_fingerprint(ROOMS[stage], *([] if package in own.parents else [own]))
+    return code_fingerprint(rooms, *([] if package in own.parents else [own]))
 
 
 def adapter_hash(base: str | Path) -> str | None:

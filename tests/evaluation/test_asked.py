@@ -13,7 +13,8 @@ from sepo_kit.engine.policy import Policy, TabularPolicy, tabular
 from sepo_kit.evaluation.asked import Asked, ask, asked_report, metrics_resampled
 from sepo_kit.evaluation.comparisons import differences
 from sepo_kit.evaluation.evaluate import METRICS, evaluate
-from sepo_kit.evaluation.results import EvaluationSettings, evaluate_stage, read_result
+from sepo_kit.evaluation.results import EvaluationSettings, read_result
+from sepo_kit.evaluation.stage import evaluate_stage
 from sepo_kit.games import get_game
 
 STATES = exact.information_states("kuhn")
@@ -97,8 +98,7 @@ def test_a_stage_that_answers_in_words_is_evaluated_by_its_answers(tiny_folder, 
     label = {"model": "tiny", "game": "kuhn", "stage": "sft", "seed": 0}
     files = []
     for stage in ("sft", "sepo"):
-        evaluate_stage(tiny_folder, label | {"stage": stage}, settings, tmp_path)
-        files.append(tmp_path / f"{stage}-seed-0.json")
+        files.append(evaluate_stage(tiny_folder, label | {"stage": stage}, settings, tmp_path))
     result = read_result(files[0])
     rows = {row["metric"]: row for row in result["metrics"]}
     assert rows["payoff"]["n"] == 4 * len(STATES)

@@ -337,6 +337,15 @@ def test_the_fingerprint_of_code_follows_its_files(tmp_path):
     assert len({games, both, mine, runs.code_fingerprint(("games",), own)}) == 4
 
 
+def test_the_words_of_the_games_are_part_of_their_code(monkeypatch):
+    runs.code_fingerprint.cache_clear()
+    hashed = []
+    true = runs.origin.file_hash
+    monkeypatch.setattr(runs.origin, "file_hash", lambda file: hashed.append(file.name) or true(file))
+    runs.code_fingerprint(("games",))
+    assert {"kuhn.toml", "kuhn.py"} <= set(hashed)
+
+
 @pytest.mark.parametrize("finished", [True, False])
 def test_a_run_of_other_code_is_said_so_put_aside_and_begun_anew(tmp_path, capsys, finished):
     path = tmp_path / "sepo-seed-0"

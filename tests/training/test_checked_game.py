@@ -8,7 +8,7 @@ import sepo_kit as sk
 from sepo_kit.adversaries.attacked import AttackedGame
 from sepo_kit.games.base import Harms, Pools
 from sepo_kit.games.kuhn import KuhnPoker
-from sepo_kit.training.request import code_of
+from sepo_kit.training.request import ROOMS, code_of
 
 
 class Harmful(KuhnPoker):
@@ -41,9 +41,8 @@ def test_a_game_that_stands_in_no_file_says_so(tmp_path):
 
 def test_the_code_of_an_attacked_game_is_that_of_the_game():
     mine = Harmful()
-    assert (
-        code_of("sepo", AttackedGame(mine)) == code_of("sepo", mine) != code_of("sepo", sk.get_game("kuhn"))
-    )
+    rooms = ROOMS["sepo"]
+    assert code_of(rooms, AttackedGame(mine)) == code_of(rooms, mine) != code_of(rooms, sk.get_game("kuhn"))
 
 
 @pytest.mark.parametrize("stage", ["sft", "sepo"])

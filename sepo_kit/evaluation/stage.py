@@ -1,0 +1,76 @@
+"""One stage of a run evaluated and kept as a file. A result that would come out as it lies there is not made again, so
+that an evaluation of many agents which was stopped goes on where it was.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from sepo_kit import exact as enumeration
+from sepo_kit.evaluation.asked import ask, asked_report
+from sepo_kit.evaluation.evaluate import evaluate
+from sepo_kit.evaluation.results import EvaluationSettings, read_result, result_file, write_result
+from sepo_kit.games import get_game
+from sepo_kit.models.loading import language_model, load_model, origin
+from sepo_kit.runs import KEEP, problems
+from sepo_kit.training.request import code_of
+
+# The rooms whose code decides what an evaluation finds.
+ROOMS = ("games", "engine", "objective", "exact", "models", "adversaries", "evaluation")
+TOLD_BY = ("sha256", "revision")  # what tells a base model from others of its name
+
+
+def evaluate_stage(source: str | Path, label: dict, settings: EvaluationSettings, folder: Path | str) -> Path:
+    """Evaluate the model at ``source`` and write its result into ``folder``, unless it lies there; the result's file.
+
+    Parameters
+    ----------
+    source
+        Anything ``load_model`` takes.
+    label
+        The values of ``KEYS``: model, game, stage and seed (None for the base model).
+    """
+    game = get_game(label["game"])
+    model = load_model(source)
+    code, chain, file = code_of(ROOMS, game), origin(model), result_file(folder, label)
+    if _stands(file, label, settings, chain, code):
+        return file
+    agent = language_model(
+        model,
+        game,
+        temperature=settings.temperature,
+        style=settings.style,
+        max_new_tokens=settings.max_new_tokens,
+        name=f"{label['model']} {label['stage']}",
+    )
+    effort = "none" if settings.exact or settings.asks(game) else settings.worst_case
+    found = evaluate(agent, game, settings.episodes, settings.seed, worst_case=effort)
+    episodes = found.episodes
+    policy = None
+    if settings.exact:
+        fallback = found.estimates["fallback"]
+        found = evaluate(agent, game, exact=True, worst_case=settings.worst_case)
+        found = replace(found, estimates={**found.estimates, "fallback": fallback})
+        policy = enumeration.policy_table(game, agent)
+    if settings.asks(game):
+        asked = ask(agent, game, settings.replies, settings.seed)
+        found, policy = (
+            asked_report(asked, seed=settings.seed),
+            enumeration.policy_table(game, asked.policy()),
+        )
+    return write_result(folder, label, settings, found, episodes, policy, chain, code)
+
+
+def _stands(file: Path, label: dict, settings: EvaluationSettings, chain: Sequence[dict], code: str) -> bool:
+    """Whether ``file`` and its tables are whole, and of the same weights, settings and code; where old runs are to be
+    kept (``SEPO_KIT_KEEP``), so are results of other code."""
+    known = any(chain[0].get(what) for what in TOLD_BY)
+    if not known or problems(file):
+        return False
+    result = read_result(file)
+    made_from = (result["label"], result["settings"], result["chain"])
+    same_code = result.get("code") == code or os.environ.get(KEEP) == "1"
+    return same_code and made_from == (label, asdict(settings), list(chain))
