@@ -54,7 +54,7 @@ class Report:
     terms: Terms
     estimates: dict[str, Estimate]
     weights: Weights
-    episodes: list[Episode]
+    episodes: list[Episode] = field(repr=False)
     worst_case: KnownWorstCase = field(default_factory=KnownWorstCase)
 
     @property

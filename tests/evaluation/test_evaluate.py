@@ -24,6 +24,12 @@ def test_sampled_intervals_hold_the_exact_numbers(game):
     assert sum(inside) >= len(inside) - 1
 
 
+def test_a_report_prints_its_numbers_and_not_its_record():
+    report = sk.evaluate(sk.uniform(sk.get_game("ipd")), "ipd", episodes=20)
+    assert report.episodes and len(repr(report)) < 3_000
+    assert f"payoff={report.terms.payoff}" in repr(report)
+
+
 def test_a_report_has_one_row_per_metric_and_safety_follows_the_weights():
     agent = sk.scripted(sk.get_game("ipd"), "tit-for-tat")
     frame = sk.evaluate(agent, "ipd", exact=True).to_frame()
