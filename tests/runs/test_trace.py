@@ -140,7 +140,7 @@ def test_the_table_of_one_game_is_a_part_of_its_profile():
     [
         ("credit-estimates-tabular.csv", "sepo-kit study tabular"),
         ("credit-training-pico.parquet", "sepo-kit study pico"),
-        ("exploiters-ends-tabular.csv", "sepo-kit study tabular --exploiters"),
+        ("exploiters-ends-tabular.csv", "sepo-kit study tabular --exploiters --games ipd kuhn leduc"),
         ("ablations-ends-pico.csv", "sepo-kit study pico --ablations --games kuhn --seeds 3"),
         ("reference.csv", "sepo-kit reference"),
     ],
