@@ -64,14 +64,14 @@ def write_result(
     episodes: Sequence[Episode],
     policy: dict | None = None,
     chain: Sequence[dict] = (),
-    code: str | None = None,
+    made_from: dict | None = None,
 ) -> Path:
     """Write ``STAGE-seed-N.json`` (``base.json`` without a seed) with its decisions and rounds into ``folder``; the
     JSON's path.
 
     ``episodes``: the sampled ones, also where ``found`` is not from them; ``policy``: the agent's whole table, where it
     has one, or the shares of what it answered; ``chain``: what it came from, base, SFT and SEPO, each with commit, code
-    and adapter; ``code``: the fingerprint of what evaluated it.
+    and adapter; ``made_from``: fingerprints of the agent and of the code that evaluated it.
     """
     file = result_file(folder, label)
     write_tables(file.with_suffix(".parquet"), decision_frame(episodes), round_frame(episodes))
@@ -83,7 +83,7 @@ def write_result(
         "policy": policy,
         "provenance": provenance(),
         "chain": list(chain),
-        "code": code,
+        "made_from": made_from,
         "files": {table.name: file_hash(table) for table in tables},
     }
     write_json(file, sealed(result))

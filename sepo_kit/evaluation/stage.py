@@ -1,10 +1,10 @@
-"""One stage of a run evaluated and kept as a file. A result that would come out as it lies there is not made again, so
-that an evaluation of many agents which was stopped goes on where it was.
+"""One stage of a run evaluated and kept as a file. A result that was made from the same agent, settings and code, on a
+machine and with libraries like these, is not made again, so that an evaluation of many agents which was stopped goes on
+where it was.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,12 +15,11 @@ from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.evaluation.results import EvaluationSettings, read_result, result_file, write_result
 from sepo_kit.games import get_game
 from sepo_kit.models.loading import language_model, load_model, origin
-from sepo_kit.runs import KEEP, problems
+from sepo_kit.runs import RunError, problems, provenance
 from sepo_kit.training.request import code_of
 
 # The rooms whose code decides what an evaluation finds.
 ROOMS = ("games", "engine", "objective", "exact", "models", "adversaries", "evaluation")
-TOLD_BY = ("sha256", "revision")  # what tells a base model from others of its name
 
 
 def evaluate_stage(source: str | Path, label: dict, settings: EvaluationSettings, folder: Path | str) -> Path:
@@ -35,9 +34,6 @@ def evaluate_stage(source: str | Path, label: dict, settings: EvaluationSettings
     """
     game = get_game(label["game"])
     model = load_model(source)
-    code, chain, file = code_of(ROOMS, game), origin(model), result_file(folder, label)
-    if _stands(file, label, settings, chain, code):
-        return file
     agent = language_model(
         model,
         game,
@@ -46,6 +42,10 @@ def evaluate_stage(source: str | Path, label: dict, settings: EvaluationSettings
         max_new_tokens=settings.max_new_tokens,
         name=f"{label['model']} {label['stage']}",
     )
+    made_from = {"agent": agent.identity(), "code": code_of(ROOMS, game)}
+    file, chain = result_file(folder, label), origin(model)
+    if _stands(file, label, settings, chain, made_from):
+        return file
     effort = "none" if settings.exact or settings.asks(game) else settings.worst_case
     found = evaluate(agent, game, settings.episodes, settings.seed, worst_case=effort)
     episodes = found.episodes
@@ -61,16 +61,19 @@ def evaluate_stage(source: str | Path, label: dict, settings: EvaluationSettings
             asked_report(asked, seed=settings.seed),
             enumeration.policy_table(game, asked.policy()),
         )
-    return write_result(folder, label, settings, found, episodes, policy, chain, code)
+    return write_result(folder, label, settings, found, episodes, policy, chain, made_from)
 
 
-def _stands(file: Path, label: dict, settings: EvaluationSettings, chain: Sequence[dict], code: str) -> bool:
-    """Whether ``file`` and its tables are whole, and of the same weights, settings and code; where old runs are to be
-    kept (``SEPO_KIT_KEEP``), so are results of other code."""
-    known = any(chain[0].get(what) for what in TOLD_BY)
-    if not known or problems(file):
+def _stands(
+    file: Path, label: dict, settings: EvaluationSettings, chain: Sequence[dict], made_from: dict
+) -> bool:
+    """Whether ``file`` and its tables are whole, and made from the same by a machine and libraries like these."""
+    if problems(file):
         return False
-    result = read_result(file)
-    made_from = (result["label"], result["settings"], result["chain"])
-    same_code = result.get("code") == code or os.environ.get(KEEP) == "1"
-    return same_code and made_from == (label, asdict(settings), list(chain))
+    try:
+        result = read_result(file)
+    except RunError:
+        return False
+    by, now = ({**each, "commit": None} for each in (result["provenance"], provenance()))
+    was = (result["label"], result["settings"], result.get("chain"), result.get("made_from"), by)
+    return was == (label, asdict(settings), list(chain), made_from, now)

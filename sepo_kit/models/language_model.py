@@ -184,12 +184,14 @@ class LanguageModel(Policy):
             self._known = self._kept = None
 
     def identity(self) -> str:
-        """How it replies, and a hash of its weights: of some of each tensor, which no training leaves as they were."""
-        digest = hashlib.sha256()
+        """How it replies, and a hash of how it reads and of its weights: of some of each tensor, which no training
+        leaves as they were."""
+        reads = self.tokenizer.chat_template, sorted(self.tokenizer.get_vocab().items())
+        digest = hashlib.sha256(repr(reads).encode())
         for name, weights in self.model.named_parameters():
             flat = weights.detach().flatten()
             some = flat[:: max(1, flat.numel() // 1024)].float().cpu().numpy()
-            digest.update(name.encode() + some.tobytes())
+            digest.update(f"{name} {weights.dtype}".encode() + some.tobytes())
         how = f"{self.style} {self.temperature} {self.max_new_tokens}"
         return f"{self.game.spec.id} {how} {digest.hexdigest()}"
 

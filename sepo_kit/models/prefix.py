@@ -201,7 +201,7 @@ def _forest_logits(model: torch.nn.Module, contexts: Sequence[Context], limit: i
 def trunk_of(model: torch.nn.Module, tokens: Context) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of every layer, shape (1, heads, N, D), of the N ``tokens`` that all contexts begin with; none
     where the model keeps none, as when it trains under gradient checkpointing."""
-    if model.training and any(getattr(part, "gradient_checkpointing", False) for part in model.modules()):
+    if model.training and checkpoints_gradients(model):
         return []
     device = next(model.parameters()).device
     cache = DynamicCache()
@@ -212,6 +212,11 @@ def trunk_of(model: torch.nn.Module, tokens: Context) -> list[tuple[Tensor, Tens
         use_cache=True,
     )
     return [(layer.keys, layer.values) for layer in cache.layers]
+
+
+def checkpoints_gradients(model: torch.nn.Module) -> bool:
+    """Whether ``model`` computes its layers again for the backward pass."""
+    return any(getattr(part, "gradient_checkpointing", False) for part in model.modules())
 
 
 def _tree_logits(

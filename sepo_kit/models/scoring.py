@@ -81,12 +81,15 @@ def score_replies(
     return Scored(*(zeros.index_put(at, torch.cat(parts))[order] for parts in zip(*found, strict=True)))
 
 
-def passes(said: Sequence[Said], most: int) -> list[list[int]]:
-    """Numbers of the replies that are scored together: runs of like ones whose trees have ``most`` tokens or fewer,
-    if one reply has not more.
+def passes(said: Sequence[Said], most: int, shares: bool = True) -> list[list[int]]:
+    """Numbers of the replies that are scored together: runs of like ones that have ``most`` tokens or fewer, if one
+    reply has not more.
 
-    >>> passes([((1, 2), (3, 9)), ((1, 2), (4, 9)), ((7, 8), (3, 9))], most=4)
-    [[0, 1], [2]]
+    ``shares``: whether what replies begin with in common is read once; else only equal ones are.
+
+    >>> said = [((1, 2), (3, 9)), ((1, 2), (4, 9)), ((7, 8), (3, 9))]
+    >>> passes(said, most=4), passes(said, most=4, shares=False)
+    ([[0, 1], [2]], [[0], [1], [2]])
     """
     order = sorted(range(len(said)), key=lambda row: said[row][0] + said[row][1])
     runs: list[list[int]] = []
@@ -94,7 +97,8 @@ def passes(said: Sequence[Said], most: int) -> list[list[int]]:
     for row in order:
         prompt, reply = said[row]
         context = prompt + reply[:-1]
-        new = len(context) - shared_length(last, context)
+        common = shared_length(last, context)
+        new = len(context) - common if shares or common == len(context) == len(last) else len(context)
         if not runs or (size + new > most and new):
             runs.append([])
             size, new = 0, len(context)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from sepo_kit.models.prefix import checkpoints_gradients
 from sepo_kit.runs import is_out_of_memory, memory_said
 
 T = TypeVar("T")
@@ -40,17 +41,18 @@ def no_memory_named(what: str) -> Iterator[None]:
 
 
 def tokens_at_once(model: nn.Module) -> int:
-    """Most tokens of one forward and backward pass through ``model``, adapters on all its linear layers.
+    """Most tokens of one forward and backward pass through ``model`` with the kit's adapters.
 
-    What is held of a token was counted with SmolLM2: in every layer about twelve vectors of the hidden size and five of
-    the MLP's.
+    What is held of a token was counted with SmolLM2: in every layer at most about twelve vectors of the hidden size and
+    five of the MLP's; of layers that are computed again for the backward pass one vector, and all that for one of them.
     """
     weight = next(model.parameters())
     config = model.config.get_text_config()
-    inner = getattr(config, "intermediate_size", None) or 4 * config.hidden_size
-    per_token = config.num_hidden_layers * (12 * config.hidden_size + 5 * inner) * weight.element_size()
+    layers, hidden = config.num_hidden_layers, config.hidden_size
+    layer = 12 * hidden + 5 * (getattr(config, "intermediate_size", None) or 4 * hidden)
+    token = layers * hidden + layer if checkpoints_gradients(model) else layers * layer
     held = SHARE * torch.cuda.get_device_properties(weight.device).total_memory if weight.is_cuda else HELD
-    return max(int(held / per_token), 1)
+    return max(int(held / (token * weight.element_size())), 1)
 
 
 def until_it_fits(attempt: Callable[[int], T], pieces: int, most: int, what: str) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import operator
 from pathlib import Path
@@ -58,19 +59,22 @@ def checked_seed(seed: int) -> int:
 
 
 def code_of(rooms: tuple[str, ...], game: Game) -> str:
-    """The fingerprint of the code of ``rooms`` and of ``game``, the file of a user's own game included."""
+    """The fingerprint of the code of ``rooms`` and of ``game``: its spec, its wordings and, where it is a user's own,
+    the files of its class and of what that inherits from."""
     while hasattr(game, "inner"):  # seen from the other seat, it is the same game
         game = game.inner
+    package = Path(inspect.getfile(Game)).parents[1]
     try:
-        own = Path(inspect.getfile(type(game)))
-        own.stat()
+        classes = type(game).__mro__
+        files = {Path(inspect.getfile(each)) for each in classes[: classes.index(Game)]}
+        own = sorted(file for file in files if package not in file.parents and file.stat())
     except (OSError, TypeError):
         raise ValueError(
             f"the class of game {game.spec.id} is in no file, so that nobody could tell whether it was changed; write "
             "it into a module of its own and import it"
         ) from None
-    package = Path(inspect.getfile(Game)).parents[1]
-    return code_fingerprint(rooms, *([] if package in own.parents else [own]))
+    said = f"{code_fingerprint(rooms, *own)} {game.spec!r} {dict(game.wordings)!r}"
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def adapter_hash(base: str | Path) -> str | None:

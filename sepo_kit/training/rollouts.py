@@ -23,7 +23,8 @@ from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.models.dropout import evaluating, has_dropout
 from sepo_kit.models.language_model import Branching, LanguageModel
-from sepo_kit.models.prefix_cache import tokens_in_all
+from sepo_kit.models.prefix import shares_prefixes
+from sepo_kit.models.scoring import passes
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.step import TrainingStep
 from sepo_kit.objective.terms import TERMS, guaranteed, objective, row_of
@@ -145,8 +146,10 @@ class Rollouts:
         if not states or settings.style != "direct":
             return None
         whole = self.folds and trainer.pieces == world().num_processes == settings.updates == 1
-        prompts = sorted({self.player.prompt_ids(seen) for seen in states})
-        whole = whole and tokens_in_all(prompts) <= tokens_at_once(trainer.model)
+        asked = [(self.player.prompt_ids(seen), (self.player.end_of_reply,)) for seen in states]
+        whole = (
+            whole and len(passes(asked, tokens_at_once(trainer.model), shares_prefixes(trainer.model))) == 1
+        )
         grad = whole and not settings.gradient_checkpointing and not has_dropout(trainer.model)
 
         def attempt(pieces: int) -> dict[Branching, torch.Tensor] | None:

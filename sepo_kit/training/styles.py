@@ -68,9 +68,13 @@ class Direct:
         self.player.model = trainer.model
 
     def passes(self, ids, mask, width):
-        return passes(_rows(ids, mask, width), tokens_at_once(self.player.model))
+        model = self.player.model
+        return passes(_rows(ids, mask, width), tokens_at_once(model), shares_prefixes(model))
 
     def score(self, model, ids, mask, width, known, padded):
+        if known is not None and not torch.is_grad_enabled():  # the reference, laid out as the policy will be
+            for part in self.passes(ids, mask, width):
+                self.player.direct_log_probs(ids[part], mask[part], width, model, known)
         return self.player.direct_log_probs(ids, mask, width, model, known)
 
 

@@ -48,12 +48,13 @@ def _chosen(inputs: dict, rows: list[int]) -> dict:
 class SepoTrainer(GRPOTrainer):
     """GRPOTrainer whose advantages come from the kit's credit assignment.
 
-    ``pieces``: in how many the rows of one forward pass are scored; more than one where memory ran out.
+    ``pieces``: in how many the rows of one forward pass are scored; more than one where memory ran out. ``split``: the
+    same, of this step only, where several processes have to make one pass of many.
     """
 
     def __init__(self, *, rollouts, **kwargs) -> None:
         self.rollouts = rollouts
-        self.pieces = 1
+        self.pieces = self.split = 1
         self._training_rows: Tensor | None = None
         super().__init__(rollout_func=rollouts, **kwargs)
 
@@ -160,6 +161,7 @@ class SepoTrainer(GRPOTrainer):
                     self.accelerator.backward(loss)
                 loss = loss.detach()
             total = total + loss
+        self.split = 1
         for name, value in told.items():
             log[name].append(value)
         return total
@@ -173,7 +175,7 @@ class SepoTrainer(GRPOTrainer):
         real = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], 1)[where]
         passes = self.rollouts.style.passes(ids, real, inputs["completion_ids"].shape[1])
         if self.accelerator.num_processes > 1:  # TRL lets them talk to each other in a pass: all need as many
-            self.pieces = max(self.pieces, len(passes))
+            self.split = len(passes)
             return [[]]
         where = where.tolist()
         return [[where[number] for number in part] for part in passes]
@@ -223,8 +225,11 @@ class SepoTrainer(GRPOTrainer):
             first = int(mask.any(0).nonzero()[0])  # rows are sorted: short prompts share a piece
             return self._score(model, ids[:, first:], mask[:, first:], logits_to_keep, batch_size, kwargs)
 
+        least = max(self.pieces, self.split)
+
         def in_pieces(pieces: int) -> list[tuple[Tensor, Tensor]]:
-            self.pieces = pieces
+            if pieces > least:
+                self.pieces = pieces
             again = torch.is_grad_enabled() and pieces > 1
             return [
                 checkpoint(score, piece, use_reentrant=False) if again else score(piece)
@@ -233,8 +238,8 @@ class SepoTrainer(GRPOTrainer):
 
         scored = until_it_fits(
             in_pieces,
-            self.pieces,
-            max(self.pieces, len(unique)),
+            least,
+            max(least, len(unique)),
             f"{self.rollouts.label}: scoring {len(unique)} rows",
         )
         found, certain = (torch.cat(column)[place] for column in zip(*scored, strict=True))

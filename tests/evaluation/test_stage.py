@@ -34,34 +34,39 @@ def test_what_lies_there_is_not_made_again(tiny_folder, tmp_path, counted):
 
 
 def test_it_is_made_again_where_anything_has_changed(tiny_folder, tmp_path, counted, monkeypatch):
-    file = evaluate_stage(tiny_folder, LABEL, SETTINGS, tmp_path)
-    evaluate_stage(tiny_folder, LABEL, replace(SETTINGS, episodes=3), tmp_path)  # other settings
-    assert len(counted) == 2
-    evaluate_stage(tiny_folder, LABEL, SETTINGS, tmp_path)
-    rounds = file.with_name("sft-seed-0.rounds.parquet")
-    rounds.write_bytes(rounds.read_bytes()[:-1])  # a damaged table
-    evaluate_stage(tiny_folder, LABEL, SETTINGS, tmp_path)
-    assert len(counted) == 4
-    evaluate_stage(tiny_folder, LABEL | {"model": "other"}, SETTINGS, tmp_path)  # another name for it
-    assert len(counted) == 5
+    def evaluated(label=LABEL, settings=SETTINGS) -> int:
+        """How many evaluations it takes, which afterwards lie there."""
+        before = len(counted)
+        file = evaluate_stage(tiny_folder, label, settings, tmp_path)
+        assert read_result(file)["label"] == label
+        return len(counted) - before
+
+    assert (evaluated(), evaluated()) == (1, 0)
+    assert (evaluated(settings=replace(SETTINGS, episodes=3)), evaluated()) == (1, 1)
+    assert (evaluated(LABEL | {"model": "another name"}), evaluated()) == (1, 1)
+    rounds = tmp_path / "sft-seed-0.rounds.parquet"
+    rounds.write_bytes(rounds.read_bytes()[:-1])
+    assert (evaluated(), evaluated()) == (1, 0), "a damaged table"
+    (tmp_path / "sft-seed-0.json").write_text("{}")
+    assert (evaluated(), evaluated()) == (1, 0), "no result"
     monkeypatch.setattr(stage, "code_of", lambda *_: "0123")
-    evaluate_stage(tiny_folder, LABEL, SETTINGS, tmp_path)  # other code
-    assert len(counted) == 6
+    monkeypatch.setenv("SEPO_KIT_KEEP", "1")  # which is about runs
+    assert (evaluated(), evaluated()) == (1, 0), "other code"
+    elsewhere = {**stage.provenance(), "machine": "another"}
+    monkeypatch.setattr(stage, "provenance", lambda: elsewhere)
+    assert evaluated() == 1, "another machine"
 
 
-def test_other_weights_are_another_agent(tiny_folder, tmp_path, counted):
-    evaluate_stage(tiny_folder, LABEL, SETTINGS, tmp_path)
+@pytest.mark.parametrize("part", ["weights", "chat template"])
+def test_what_the_same_folder_holds_now_is_what_counts(tiny_folder, tmp_path, counted, part):
+    folder, results = tmp_path / "model", tmp_path / "results"
     loaded = load_model(tiny_folder)
-    next(loaded.model.parameters()).data += 0.01
-    other = tmp_path / "other"
-    write_model(other, loaded.model, loaded.tokenizer)
-    evaluate_stage(other, LABEL, SETTINGS, tmp_path)
+    write_model(folder, loaded.model, loaded.tokenizer)
+    evaluate_stage(folder, LABEL, SETTINGS, results)
+    if part == "weights":
+        next(loaded.model.parameters()).data += 0.01
+    else:
+        loaded.tokenizer.chat_template += " "
+    write_model(folder, loaded.model, loaded.tokenizer)
+    evaluate_stage(folder, LABEL, SETTINGS, results)
     assert len(counted) == 2
-
-
-def test_results_of_other_code_are_kept_where_runs_are(tiny_folder, tmp_path, counted, monkeypatch):
-    evaluate_stage(tiny_folder, LABEL, SETTINGS, tmp_path)
-    monkeypatch.setattr(stage, "code_of", lambda *_: "0123")
-    monkeypatch.setenv("SEPO_KIT_KEEP", "1")
-    evaluate_stage(tiny_folder, LABEL, SETTINGS, tmp_path)
-    assert len(counted) == 1

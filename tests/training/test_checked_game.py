@@ -1,5 +1,6 @@
 """A user's game that breaks a rule is named before anything is loaded or written."""
 
+import importlib
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ import sepo_kit as sk
 from sepo_kit.adversaries.attacked import AttackedGame
 from sepo_kit.games.base import Harms, Pools
 from sepo_kit.games.kuhn import KuhnPoker
+from sepo_kit.runs import code_fingerprint
 from sepo_kit.training.request import ROOMS, code_of
 
 
@@ -43,6 +45,31 @@ def test_the_code_of_an_attacked_game_is_that_of_the_game():
     mine = Harmful()
     rooms = ROOMS["sepo"]
     assert code_of(rooms, AttackedGame(mine)) == code_of(rooms, mine) != code_of(rooms, sk.get_game("kuhn"))
+
+
+def test_the_numbers_and_words_of_a_game_are_part_of_its_code():
+    """They may come from elsewhere than the file of its class."""
+    mine, rooms = Harmful(), ROOMS["sft"]
+    before = code_of(rooms, mine)
+    mine.spec = replace(mine.spec, rounds=mine.spec.rounds + 1)
+    longer = code_of(rooms, mine)
+    mine.wordings = {}
+    assert len({before, longer, code_of(rooms, mine)}) == 3
+    assert code_of(rooms, Harmful()) == before
+
+
+def test_what_a_game_inherits_from_is_part_of_its_code(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "rules_of_mine.py").write_text(
+        "from sepo_kit.games.kuhn import KuhnPoker\nclass Rules(KuhnPoker): pass\n"
+    )
+    (tmp_path / "game_of_mine.py").write_text("from rules_of_mine import Rules\nclass Mine(Rules): pass\n")
+    mine = importlib.import_module("game_of_mine").Mine()
+    before = code_of(ROOMS["sft"], mine)
+    with (tmp_path / "rules_of_mine.py").open("a") as file:
+        file.write("# changed\n")
+    code_fingerprint.cache_clear()
+    assert code_of(ROOMS["sft"], mine) != before
 
 
 @pytest.mark.parametrize("stage", ["sft", "sepo"])

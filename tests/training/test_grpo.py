@@ -391,13 +391,15 @@ def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(
     assert float(found.norm() / by_hand.norm()) == pytest.approx(1, abs=0.01)
 
 
+@pytest.mark.parametrize("shares", [True, False], ids=["on trees", "padded"])
 @pytest.mark.parametrize("game_id", GAMES)
-def test_direct_replies_go_through_in_as_many_passes_as_fit(made, monkeypatch, game_id):
+def test_direct_replies_go_through_in_as_many_passes_as_fit(made, monkeypatch, game_id, shares):
     """Also where play asked for all of Kuhn poker at once: what it was told is then not kept for the loss."""
     updates, counts = [], []
     for limit in (10**6, 100):
         for module in (styles, rollouts_module):
             monkeypatch.setattr(module, "tokens_at_once", lambda model, limit=limit: limit)
+            monkeypatch.setattr(module, "shares_prefixes", lambda model: shares)
         trainer = made(game_id, groups=2)
         trainer._passes = lambda *given, find=trainer._passes: counts.append(find(*given)) or counts[-1]
         watch = Gradient(trainer)
@@ -410,6 +412,35 @@ def test_direct_replies_go_through_in_as_many_passes_as_fit(made, monkeypatch, g
     assert sorted(row for part in apart for row in part) == sorted(at_once[0])
     assert float((updates[0] - updates[1]).norm() / updates[0].norm()) < 1e-4
     assert float(watch.by_hand @ updates[1] / watch.by_hand.norm() / updates[1].norm()) > 0.999
+
+
+@pytest.mark.parametrize(
+    "changes", [{"beta": 0.2}, {"updates": 3, "clip": 0.02}], ids=["with a reference", "clipped"]
+)
+def test_passes_change_no_update_and_no_log(made, monkeypatch, changes):
+    weights, logs = [], []
+    for limit in (10**6, 400):
+        for module in (styles, rollouts_module):
+            monkeypatch.setattr(module, "tokens_at_once", lambda model, limit=limit: limit)
+        trainer = made("ipd", **{"learning_rate": 3e-2, "steps": 2, **changes})
+        trainer.train()
+        weights.append(torch.cat([p.detach().ravel() for p in trainer.model.parameters() if p.requires_grad]))
+        logs.append([row for row in trainer.state.log_history if "entropy" in row])
+    assert float((weights[0] - weights[1]).norm() / weights[1].norm()) < 1e-3
+    for at_once, apart in zip(*logs, strict=True):
+        for name in ("loss", "grad_norm", "entropy", "clip_ratio/region_mean", "sepo/payoff"):
+            assert at_once[name] == pytest.approx(apart[name], rel=1e-3, abs=1e-5), name
+
+
+def test_a_policy_that_is_its_reference_is_at_no_distance_from_it_in_passes_too(made, monkeypatch):
+    for module in (styles, rollouts_module):
+        monkeypatch.setattr(module, "tokens_at_once", lambda model: 400)
+    trainer = made("ipd", beta=0.2)
+    for name, parameter in trainer.model.named_parameters():
+        if "lora_B" in name:
+            torch.nn.init.zeros_(parameter)
+    trainer.train()
+    assert [row["kl"] for row in trainer.state.log_history if "kl" in row] == [0.0]
 
 
 @pytest.mark.parametrize("changes", [{}, {"updates": 3, "clip": 0.02}], ids=["", "clipped"])
