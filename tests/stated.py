@@ -145,9 +145,9 @@ def ablation(rival: str, metric: str) -> float:
     return where(table("ablations-ends-pico"), game="kuhn", rival=rival)[metric].mean()
 
 
-def late(rival: str, metric: str, game: str) -> list[float]:
-    """Where pico's trainings of four times the steps end, by seed."""
-    rows = where(table("late-ends-pico"), game=game, rival=rival)
+def late(rival: str, metric: str, game: str, agent: str = "pico") -> list[float]:
+    """Where the trainings of four times the steps end, by seed."""
+    rows = where(table(f"late-ends-{agent}"), game=game, rival=rival)
     return rows.sort_values("seed")[metric].tolist()
 
 
@@ -156,6 +156,11 @@ def late_at(step: int, rival: str, game: str) -> list[float]:
     return extremes(
         where(table("late-training-pico.parquet"), game=game, rival=rival, step=step)["safety"].tolist()
     )
+
+
+def late_in_kuhn(rival: str, metric: str) -> list[float]:
+    """The least and the largest of SmolLM2's seeds at the end."""
+    return extremes(late(rival, metric, "kuhn", SMOLLM2))
 
 
 def late_fall() -> float:
@@ -298,7 +303,7 @@ def rows_of_smollm2() -> Iterator[tuple[str, str, str, str]]:
         "sepo": "after SEPO",
         "worst-case": "after worst-case SEPO",
     }
-    for game in ("ipd", "negotiation_v1"):
+    for game in ("ipd", "auction", "negotiation_v1"):
         for stage, title in stages.items():
             yield game, stage, title, "" if (game, stage) == ("ipd", "base") else "≥ "
 
@@ -374,6 +379,17 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         (
             "where `credited` has a Safety of # to # after 100 and # to # after 400",
             lambda: [*late_at(100, "credited", "auction"), *extremes(late("credited", "safety", "auction"))],
+        ),
+        (
+            "`credited` has a Safety of # to #, with a worst case of # to #, `grouped` one of # to #, with # to #, and "
+            "against best responses the worst case is still on its way down, at # to #",
+            lambda: [
+                *late_in_kuhn("credited", "safety"),
+                *late_in_kuhn("credited", "worst_case"),
+                *late_in_kuhn("grouped", "safety"),
+                *late_in_kuhn("grouped", "worst_case"),
+                *late_in_kuhn("worst-case", "worst_case"),
+            ],
         ),
         (
             "ends at a Safety of # to # where `credited` has # to #",
@@ -491,6 +507,14 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         *(
             (f"| {game} | {title} | # | # | {mark}# | # | # | # | # | # |", of_smollm2(game, stage))
             for game, stage, title, mark in rows_of_smollm2()
+        ),
+        (
+            "warm starts (Safety #, # and #), which bid all three ways, but less than there was to win: the strategy "
+            "`shaded`, which bids by the value, has #, `fictitious-play` #",
+            lambda: [
+                *seeds("smollm2", SMOLLM2, "auction", "sft", "safety"),
+                *(reference("auction", agent, "safety") for agent in ("shaded", "fictitious-play")),
+            ],
         ),
         (
             "the strategy `fair` (payoff #, Safety #), on which nobody who was tried gains more than # a round",
