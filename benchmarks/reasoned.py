@@ -1,7 +1,7 @@
 """A SEPO step of replies in free text: token trees against padded rows, and replies that many matches draw from.
 
 Every row is a process of its own that takes a few steps from the base model, so its memory is its own; the first step
-warms up and is left out. ``padded`` is what models get that cannot share prefixes: TRL generates the replies and scores
+warms up and is left out, unless it is the only one. ``padded``, of which one step takes minutes, is what models get that cannot share prefixes: TRL generates the replies and scores
 them row by row, prompts and all. ``times`` is its seconds over those of the row, in the same run. Replies are cut off
 after so many tokens as a warm-started model says.
 """
@@ -20,6 +20,7 @@ from unittest import mock
 sys.path.insert(0, str(Path(__file__).parent))
 
 from common import conclude, options
+from tqdm import tqdm
 from transformers import PrinterCallback
 
 import sepo_kit as sk
@@ -68,7 +69,7 @@ def cases(smoke: bool) -> list[tuple[str, str, str, SEPOSettings]]:
     else:
         settings, models = STEPS, [("pico", ("kuhn", "ipd")), ("smollm2-135m", ("kuhn", "ipd"))]
     ways = {
-        "padded": settings,
+        "padded": replace(settings, steps=1),
         "token trees": settings,
         "token trees, replies used again": replace(settings, replies=8, groups=1 if smoke else 8),
     }
@@ -80,7 +81,7 @@ def main() -> None:
     rows = []
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-        for case in cases(smoke):
+        for case in tqdm(cases(smoke), desc="trainings"):
             rows.append(measure(*case) if smoke else pool.submit(measure, *case).result())
             padded = next(r for r in rows if (r["model"], r["game"]) == case[:2])
             rows[-1]["times"] = padded["seconds"] / rows[-1]["seconds"]
