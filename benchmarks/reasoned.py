@@ -1,9 +1,9 @@
 """A SEPO step of replies in free text: token trees against padded rows, and replies that many matches draw from.
 
 Every row is a process of its own that takes a few steps from the base model, so its memory is its own; the first step
-warms up and is left out, unless it is the only one. ``padded``, of which one step takes minutes, is what models get that cannot share prefixes: TRL generates the replies and scores
-them row by row, prompts and all. ``times`` is its seconds over those of the row, in the same run. Replies are cut off
-after so many tokens as a warm-started model says.
+warms up and is left out, unless it is the only one. ``padded``, of which one step takes minutes, is what models get
+that cannot share prefixes: TRL generates the replies and scores them row by row, prompts and all. ``times`` is its
+seconds over those of the row, in the same run. Replies are cut off after so many tokens as a warm-started model says.
 """
 
 from __future__ import annotations
