@@ -415,7 +415,7 @@ def test_bad_input_is_refused_before_anything_is_written(stage, tiny_folder, tmp
 
 def test_a_run_of_other_code_is_trained_anew(stage, whole, tiny_folder, tmp_path, monkeypatch, capsys):
     before = Path(shutil.copytree(whole[stage.name].path, tmp_path / "run"))
-    monkeypatch.setattr("sepo_kit.training.request.code_fingerprint", lambda *_: "0123")
+    monkeypatch.setattr("sepo_kit.training.request.code_of", lambda *_: "0123")
     with pytest.raises(RunError, match="made for another request"):
         stage(tiny_folder, before, seed=5)
     assert names(tmp_path) == {"run"}
