@@ -395,23 +395,19 @@ def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(
 @pytest.mark.parametrize("game_id", GAMES)
 def test_direct_replies_go_through_in_as_many_passes_as_fit(made, monkeypatch, game_id, shares):
     """Also where play asked for all of Kuhn poker at once: what it was told is then not kept for the loss."""
-    updates, counts = [], []
-    for limit in (10**6, 100):
-        for module in (styles, rollouts_module):
-            monkeypatch.setattr(module, "tokens_at_once", lambda model, limit=limit: limit)
-            monkeypatch.setattr(module, "shares_prefixes", lambda model: shares)
-        trainer = made(game_id, groups=2)
-        trainer._passes = lambda *given, find=trainer._passes: counts.append(find(*given)) or counts[-1]
-        watch = Gradient(trainer)
-        trainer.add_callback(watch)
-        trainer.train()
-        assert (trainer.rollouts.number, trainer.pieces) == (0, 1)
-        updates.append(watch.found)
-    at_once, apart = counts
-    assert len(at_once) == 1 < len(apart)
-    assert sorted(row for part in apart for row in part) == sorted(at_once[0])
-    assert float((updates[0] - updates[1]).norm() / updates[0].norm()) < 1e-4
-    assert float(watch.by_hand @ updates[1] / watch.by_hand.norm() / updates[1].norm()) > 0.999
+    for module in (styles, rollouts_module):
+        monkeypatch.setattr(module, "tokens_at_once", lambda model: 70)
+        monkeypatch.setattr(module, "shares_prefixes", lambda model: shares)
+    trainer = made(game_id, rollouts=2)
+    passes = []
+    trainer._passes = lambda *given, find=trainer._passes: passes.append(find(*given)) or passes[-1]
+    watch = Gradient(trainer)
+    trainer.add_callback(watch)
+    trainer.train()
+    (parts,) = passes
+    rows = sorted(row for part in parts for row in part)
+    assert len(parts) > 1 and len(set(rows)) == len(rows) > len(parts) / 2 and trainer.pieces == 1
+    assert float((watch.found - watch.by_hand).norm() / watch.by_hand.norm()) < 1e-3 < watch.by_hand.norm()
 
 
 @pytest.mark.parametrize(
