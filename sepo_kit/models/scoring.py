@@ -97,8 +97,8 @@ def passes(said: Sequence[Said], most: int, shares: bool = True) -> list[list[in
     for row in order:
         prompt, reply = said[row]
         context = prompt + reply[:-1]
-        common = shared_length(last, context)
-        new = len(context) - common if shares or common == len(context) == len(last) else len(context)
+        read = shared_length(last, context) if shares else len(context) * (context == last)
+        new = len(context) - read
         if not runs or (size + new > most and new):
             runs.append([])
             size, new = 0, len(context)

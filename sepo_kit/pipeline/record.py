@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs import RunError, file_hash, read_json
+from sepo_kit.runs import RunError, file_hash, read_json, sources
 from sepo_kit.runs.project import PACKAGE, PROJECT
 
 NOTEBOOKS = PROJECT / "notebooks"
@@ -66,7 +66,7 @@ def standing(task: Task, root: Path) -> Path:
 def library() -> str:
     """Hash of the library's code, and of the words of its games."""
     digest = hashlib.sha256()
-    for file in sorted([*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.toml")]):
+    for file in sources(PACKAGE):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 

@@ -41,7 +41,7 @@ from sepo_kit.runs.folder import (
 )
 from sepo_kit.runs.limits import allowed_memory, is_out_of_memory, memory_said
 from sepo_kit.runs.lock import LOCK, Lock, holder, is_held, locked
-from sepo_kit.runs.origin import code_fingerprint, commit, notebook_provenance, provenance
+from sepo_kit.runs.origin import code_fingerprint, commit, notebook_provenance, provenance, sources
 from sepo_kit.runs.seals import problems, sealed
 
 __all__ = [
@@ -92,6 +92,7 @@ __all__ = [
     "require_space",
     "seal",
     "sealed",
+    "sources",
     "sweep",
     "to_disk",
     "twelve_digits",

@@ -17,7 +17,6 @@ from typing import Any
 from sepo_kit.runs.files import file_hash
 from sepo_kit.runs.project import is_checkout
 
-SOURCES = (".py", ".toml")
 LIBRARIES = ("torch", "transformers", "trl", "peft", "datasets", "numpy")
 
 
@@ -58,14 +57,18 @@ def commit() -> str:
     return name + ("+" if changed else "")
 
 
+def sources(folder: Path) -> list[Path]:
+    """The files under a folder of the package that are its code, the words of games among them."""
+    return sorted(file for file in folder.rglob("*") if file.suffix in (".py", ".toml"))
+
+
 @cache  # what runs is what was imported, whatever is edited meanwhile
 def code_fingerprint(rooms: tuple[str, ...], *others: Path) -> str:
     """The first 16 digits of a SHA-256 over the source files of ``rooms`` of the package, the words of its games among
     them, and over ``others``."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    sources = [f for room in rooms for f in sorted((package / room).rglob("*")) if f.suffix in SOURCES]
-    for file in [*sources, *others]:
+    for file in [*(file for room in rooms for file in sources(package / room)), *others]:
         name = str(file.relative_to(package)) if package in file.parents else file.name
         digest.update(f"{name}\0{file_hash(file)}\0".encode())
     return digest.hexdigest()[:16]

@@ -64,16 +64,16 @@ def code_of(rooms: tuple[str, ...], game: Game) -> str:
     while hasattr(game, "inner"):  # seen from the other seat, it is the same game
         game = game.inner
     package = Path(inspect.getfile(Game)).parents[1]
+    classes = type(game).__mro__
     try:
-        classes = type(game).__mro__
         files = {Path(inspect.getfile(each)) for each in classes[: classes.index(Game)]}
-        own = sorted(file for file in files if package not in file.parents and file.stat())
+        code = code_fingerprint(rooms, *sorted(file for file in files if package not in file.parents))
     except (OSError, TypeError):
         raise ValueError(
             f"the class of game {game.spec.id} is in no file, so that nobody could tell whether it was changed; write "
             "it into a module of its own and import it"
         ) from None
-    said = f"{code_fingerprint(rooms, *own)} {game.spec!r} {dict(game.wordings)!r}"
+    said = f"{code} {game.spec!r} {dict(game.wordings)!r}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

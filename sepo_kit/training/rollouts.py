@@ -23,15 +23,13 @@ from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.models.dropout import evaluating, has_dropout
 from sepo_kit.models.language_model import Branching, LanguageModel
-from sepo_kit.models.prefix import shares_prefixes
-from sepo_kit.models.scoring import passes
 from sepo_kit.objective.signal import idle_groups, silent_penalties, spread
 from sepo_kit.objective.step import TrainingStep
 from sepo_kit.objective.terms import TERMS, guaranteed, objective, row_of
-from sepo_kit.training.memory import tokens_at_once, until_it_fits
+from sepo_kit.training.memory import until_it_fits
 from sepo_kit.training.processes import collected, dealt, from_all, share_of_work, world
 from sepo_kit.training.settings import SEPOSettings
-from sepo_kit.training.styles import STYLES
+from sepo_kit.training.styles import STYLES, direct_passes
 
 IDLE = "idle"
 GLIMPSE_EVERY = 10  # steps, at least
@@ -146,11 +144,9 @@ class Rollouts:
         if not states or settings.style != "direct":
             return None
         whole = self.folds and trainer.pieces == world().num_processes == settings.updates == 1
-        asked = [(self.player.prompt_ids(seen), (self.player.end_of_reply,)) for seen in states]
-        whole = (
-            whole and len(passes(asked, tokens_at_once(trainer.model), shares_prefixes(trainer.model))) == 1
-        )
         grad = whole and not settings.gradient_checkpointing and not has_dropout(trainer.model)
+        asked = [(self.player.prompt_ids(seen), (self.player.end_of_reply,)) for seen in states]
+        grad = grad and len(direct_passes(trainer.model, asked)) == 1
 
         def attempt(pieces: int) -> dict[Branching, torch.Tensor] | None:
             self.pieces = pieces

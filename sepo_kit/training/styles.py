@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any, Protocol
 
@@ -14,7 +14,7 @@ from trl import GRPOTrainer
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.prefix import shares_prefixes
-from sepo_kit.models.scoring import passes, score_replies, scores_on_trees
+from sepo_kit.models.scoring import Said, passes, score_replies, scores_on_trees
 from sepo_kit.training.memory import tokens_at_once
 from sepo_kit.training.settings import SEPOSettings
 
@@ -68,14 +68,17 @@ class Direct:
         self.player.model = trainer.model
 
     def passes(self, ids, mask, width):
-        model = self.player.model
-        return passes(_rows(ids, mask, width), tokens_at_once(model), shares_prefixes(model))
+        return direct_passes(self.player.model, _rows(ids, mask, width))
 
     def score(self, model, ids, mask, width, known, padded):
-        if known is not None and not torch.is_grad_enabled():  # the reference, laid out as the policy will be
-            for part in self.passes(ids, mask, width):
-                self.player.direct_log_probs(ids[part], mask[part], width, model, known)
-        return self.player.direct_log_probs(ids, mask, width, model, known)
+        if torch.is_grad_enabled():
+            return self.player.direct_log_probs(ids, mask, width, model, known)
+        # Laid out as it will be with gradients, so that equal weights say the same to the last digit.
+        scores = torch.zeros((2, len(ids), width), device=ids.device)
+        for part in self.passes(ids, mask, width):
+            found = self.player.direct_log_probs(ids[part], mask[part], width, model, known)
+            scores[:, part] = torch.stack(found)
+        return scores[0], scores[1]
 
 
 class Reasoned:
@@ -136,6 +139,11 @@ class Reasoned:
 
 
 STYLES = {"direct": Direct, "reasoned": Reasoned}
+
+
+def direct_passes(model: torch.nn.Module, said: Sequence[Said]) -> list[list[int]]:
+    """Numbers of the prompts with their direct replies that go through ``model`` together, as many as fit."""
+    return passes(said, tokens_at_once(model), shares_prefixes(model))
 
 
 def _rows(ids: Tensor, mask: Tensor, width: int) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:

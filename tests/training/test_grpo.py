@@ -24,7 +24,6 @@ from sepo_kit.objective.credit import MODES, assign_credit, training_matches
 from sepo_kit.objective.terms import guaranteed, results_of, safety, terms_of
 from sepo_kit.runs import METRICS, Run, read_json, read_lines
 from sepo_kit.training import grpo, styles
-from sepo_kit.training import rollouts as rollouts_module
 from sepo_kit.training.grpo import sepo_trainer, train_sepo
 from sepo_kit.training.rollouts import Rollouts
 from sepo_kit.training.settings import SEPOSettings
@@ -291,6 +290,11 @@ def grads(model) -> torch.Tensor:
     return torch.cat([p.grad.ravel().clone() for p in model.parameters() if p.requires_grad])
 
 
+def weights_of(trainer) -> torch.Tensor:
+    """Those that are trained."""
+    return torch.cat([p.detach().ravel() for p in trainer.model.parameters() if p.requires_grad])
+
+
 def gradient_by_hand(trainer) -> torch.Tensor:
     """-sum of advantage * grad log pi over all decisions, one forward pass for each token that has a rival, over
     rows * longest reply."""
@@ -395,9 +399,8 @@ def test_an_update_is_the_sum_of_advantage_times_grad_log_pi_over_all_decisions(
 @pytest.mark.parametrize("game_id", GAMES)
 def test_direct_replies_go_through_in_as_many_passes_as_fit(made, monkeypatch, game_id, shares):
     """Also where play asked for all of Kuhn poker at once: what it was told is then not kept for the loss."""
-    for module in (styles, rollouts_module):
-        monkeypatch.setattr(module, "tokens_at_once", lambda model: 70)
-        monkeypatch.setattr(module, "shares_prefixes", lambda model: shares)
+    monkeypatch.setattr(styles, "tokens_at_once", lambda model: 70)
+    monkeypatch.setattr(styles, "shares_prefixes", lambda model: shares)
     trainer = made(game_id, rollouts=2)
     passes = []
     trainer._passes = lambda *given, find=trainer._passes: passes.append(find(*given)) or passes[-1]
@@ -416,11 +419,10 @@ def test_direct_replies_go_through_in_as_many_passes_as_fit(made, monkeypatch, g
 def test_passes_change_no_update_and_no_log(made, monkeypatch, changes):
     weights, logs = [], []
     for limit in (10**6, 400):
-        for module in (styles, rollouts_module):
-            monkeypatch.setattr(module, "tokens_at_once", lambda model, limit=limit: limit)
+        monkeypatch.setattr(styles, "tokens_at_once", lambda model, limit=limit: limit)
         trainer = made("ipd", **{"learning_rate": 3e-2, "steps": 2, **changes})
         trainer.train()
-        weights.append(torch.cat([p.detach().ravel() for p in trainer.model.parameters() if p.requires_grad]))
+        weights.append(weights_of(trainer))
         logs.append([row for row in trainer.state.log_history if "entropy" in row])
     assert float((weights[0] - weights[1]).norm() / weights[1].norm()) < 1e-3
     for at_once, apart in zip(*logs, strict=True):
@@ -429,8 +431,7 @@ def test_passes_change_no_update_and_no_log(made, monkeypatch, changes):
 
 
 def test_a_policy_that_is_its_reference_is_at_no_distance_from_it_in_passes_too(made, monkeypatch):
-    for module in (styles, rollouts_module):
-        monkeypatch.setattr(module, "tokens_at_once", lambda model: 400)
+    monkeypatch.setattr(styles, "tokens_at_once", lambda model: 400)
     trainer = made("ipd", beta=0.2)
     for name, parameter in trainer.model.named_parameters():
         if "lora_B" in name:
@@ -448,7 +449,7 @@ def test_folding_rows_changes_no_update_and_no_log(made, monkeypatch, changes):
         monkeypatch.setattr(Rollouts, "folds", folds)
         trainer = made("kuhn", **settings)
         trainer.train()
-        weights.append(torch.cat([p.detach().ravel() for p in trainer.model.parameters() if p.requires_grad]))
+        weights.append(weights_of(trainer))
         logs.append([row for row in trainer.state.log_history if "kl" in row])
     assert float((weights[0] - weights[1]).norm() / weights[1].norm()) < 1e-3
     for folded, apart in zip(*logs, strict=True):
@@ -577,10 +578,7 @@ def test_the_loss_of_what_play_computed_is_the_loss_of_a_pass_of_its_own(made, m
     monkeypatch.setattr(Rollouts, "_ask_all", lambda self, trainer: None)
     alone = made(steps=3, learning_rate=1e-3, **changes)
     assert len(passes) < len(passes_of(alone))
-    ours, theirs = (
-        torch.cat([p.detach().ravel() for p in trainer.model.parameters() if p.requires_grad])
-        for trainer in (shared, alone)
-    )
+    ours, theirs = weights_of(shared), weights_of(alone)
     assert float((ours - theirs).norm() / theirs.norm()) < 1e-4
 
 
