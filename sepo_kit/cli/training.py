@@ -12,7 +12,7 @@ from sepo_kit.cli.options import may_keep
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from sepo_kit.pipeline.plans import Profile
+    from sepo_kit.pipeline.plans import Plan, Profile
     from sepo_kit.study.mechanism import Trial
     from sepo_kit.study.rivals import RivalTrial
     from sepo_kit.training.settings import SEPOSettings
@@ -22,11 +22,14 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands that train to the commands of a parser."""
     for stage, help_text in (("train-sft", "supervised warm start"), ("train-sepo", "SEPO training")):
         train = commands.add_parser(stage, help=f"{help_text} of one model on one game")
-        train.add_argument("model", help="pico, smollm2-135m, a hub id, a folder")
+        train.add_argument("model", help="pico, smollm2-135m, a hub id, a folder, a run")
         train.add_argument("game")
         train.add_argument("folder", type=Path, help="the run folder; an interrupted run goes on there")
         train.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
-        train.add_argument("--like", help="the profile's model to take them from (default: the model itself)")
+        train.add_argument(
+            "--like", metavar="MODEL",
+            help="the profile's model to take them from (default: the model itself; of a run that it began with)",
+        )  # fmt: skip
         train.add_argument(
             "--settings", type=Path, metavar="FILE",
             help="a JSON file with the settings, in place of the profile's (every run's manifest has them)",
@@ -97,6 +100,24 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     study.set_defaults(run=_study)
 
 
+def _plan(options: argparse.Namespace, game: str) -> Plan:
+    """Whose settings are taken: by ``--like``, else of the model itself, or of that with which a run began."""
+    import sepo_kit as sk
+    from sepo_kit.models.loading import raw_model
+    from sepo_kit.runs import MANIFEST
+
+    like = options.like or options.model
+    if not options.like and (Path(like) / MANIFEST).is_file():
+        like = raw_model(Path(like))
+    profile = sk.get_profile(options.profile)
+    if like not in profile.models:
+        raise ValueError(
+            f"profile {profile.name!r} has no plan for {like!r}; add --like MODEL to say whose settings it gets, "
+            f"one of {', '.join(profile.models)}, or --settings FILE"
+        )
+    return profile.plan(like, game)
+
+
 def _train(options: argparse.Namespace) -> None:
     import sepo_kit as sk
     from sepo_kit.pipeline.parameters import split_pairs
@@ -110,7 +131,7 @@ def _train(options: argparse.Namespace) -> None:
         kind = SFTSettings if options.stage == "train-sft" else SEPOSettings
         settings = read_settings(options.settings, kind)
     else:
-        plan = sk.get_profile(options.profile).plan(options.like or options.model, game)
+        plan = _plan(options, game)
         settings = plan.sft if options.stage == "train-sft" else plan.sepo
     settings = changed(settings, split_pairs(options.p))
     if getattr(options, "weights", None):

@@ -297,13 +297,13 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "quick",
-            "SmolLM2-135M on Kuhn poker, pico on every game: minutes on a laptop",
+            "SmolLM2-135M on Kuhn poker, pico on the paper's five games: minutes on a laptop",
             _quick_plan,
             lambda: [(SMOLLM2, "kuhn"), *((PICO, game) for game in paper_games())],
         ),
         Profile(
             "worst-case",
-            "SmolLM2 and pico against best responses, three seeds: an hour or two; the published worst cases",
+            "SmolLM2 and pico against best responses, three seeds: some hours; the published worst cases",
             _worst_case_plan,
             lambda: [(SMOLLM2, "kuhn"), *((PICO, game) for game in (*paper_games(), "leduc"))],
         ),
@@ -315,19 +315,19 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "reasoned",
-            "SmolLM2-135M answering in words, three seeds: an hour a game on a CPU",
+            "SmolLM2-135M answering in words, three seeds: an hour or two a game on a CPU",
             _reasoned_plan,
             lambda: [(SMOLLM2, "kuhn"), (SMOLLM2, "ipd")],
         ),
         Profile(
             "smollm2",
-            "SmolLM2-135M, three seeds, every game: an hour or two a game on a CPU",
+            "SmolLM2-135M, three seeds, the paper's five games: an hour or two a game on a CPU",
             _worst_case_plan,  # the same agents in Kuhn poker, and those of every other game
             _on(paper_games, SMOLLM2),
         ),
         Profile(
             "paper",
-            "Gemma 4 E4B-it and Qwen3.5-4B, every game, the paper's settings: one 48 GB GPU",
+            "Gemma 4 E4B-it and Qwen3.5-4B, the paper's five games, the paper's settings: one 48 GB GPU",
             _paper_plan,
             _on(paper_games, "google/gemma-4-E4B-it", "Qwen/Qwen3.5-4B"),
         ),

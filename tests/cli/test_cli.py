@@ -47,7 +47,7 @@ MISTAKES = {
     ),
     "model outside the profile": (
         ["train-sepo", "smollm2-135m", "kuhn", "nowhere", "--profile", "smoke"],
-        "has no plan for 'smollm2-135m'",
+        "has no plan for 'smollm2-135m'; add --like MODEL to say whose settings it gets, one of pico",
     ),
     "settings that are not there": (
         ["train-sft", "pico", "kuhn", "nowhere", "--settings", "none.json"],
