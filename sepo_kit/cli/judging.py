@@ -16,6 +16,7 @@ ALONE = {
         "plays and prints its matches alone",
     ),
     "--width": (("--exact",), "asks how many episodes the game's pools need"),
+    "--exact": (("--episodes", "--control-variate"), "enumerates, and plays nothing"),
     "--replies": (
         ("--exact", "--width", "--control-variate", "--opponent", "--episodes", "pools"),
         "asks the agent itself and sums over the game's own pools",

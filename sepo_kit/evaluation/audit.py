@@ -8,6 +8,7 @@ part is kept as it is done, so that an audit that was stopped goes on. How the p
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
@@ -28,7 +29,6 @@ from sepo_kit.engine.policy import (
     StrategyPolicy,
     TabularPolicy,
     first_information,
-    identities,
 )
 from sepo_kit.engine.rollout import Match, play_matches
 from sepo_kit.evaluation.archive import Recording, read_match
@@ -37,11 +37,13 @@ from sepo_kit.evaluation.audit_page import write_page
 from sepo_kit.evaluation.cross_play import against
 from sepo_kit.evaluation.evaluate import Report, evaluate
 from sepo_kit.evaluation.held_out import held_out
+from sepo_kit.evaluation.stage import ROOMS
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, Weights
 from sepo_kit.objective.terms import Terms, guaranteed
 from sepo_kit.runs import RunError, provenance, read_json, write_json
+from sepo_kit.training.request import code_of
 
 RESULT, PAGE, REQUEST, PARTS_FOLDER = "audit.json", "audit.html", "request.json", "parts"
 SUITES = {
@@ -141,7 +143,8 @@ def audit(
     games
         Ids; None: all games. Of a strategy those that have it; the others are said to be left out.
     folder
-        Where the audit goes. One that was stopped goes on there.
+        Where the audit goes. One that was stopped goes on there, and one of other games gets these as well. What was
+        found by other code is played anew.
     how
         How language models and endpoints play: ``style``, ``temperature``.
 
@@ -156,12 +159,10 @@ def audit(
     chosen = [get_game(name) for name in (GAMES if games is None else dict.fromkeys(games))]
     having = [game for game in chosen if agent in game.strategies]
     without = [game for game in chosen if having and game not in having]
-    policies = {game.spec.id: resolve_agent(game, agent, **how) for game in chosen if game not in without}
+    policies = _policies(agent, [game for game in chosen if game not in without], how)
     folder = Path(folder)
-    _claim(
-        folder,
-        {"agent": agent, "how": how, "settings": asdict(settings), "identity": identities(policies.values())},
-    )
+    who = {name: policy.identity() for name, policy in policies.items()}
+    _claim(folder, {"agent": agent, "how": how, "settings": asdict(settings), "identity": who})
     found: dict[str, Any] = {"agent": agent, "settings": asdict(settings), "how": how, "games": {}}
     todo = [(name, part) for name in policies for part in PARTS]
     with tqdm(total=len(todo), unit="part", desc=f"audit of {agent}") as bar:
@@ -187,30 +188,51 @@ def audit(
     return found
 
 
+def _policies(agent: str, games: Sequence[Game], how: dict[str, Any]) -> dict[str, Policy]:
+    """The agent in each game, by id: a model is loaded once, a strategy is another in every game."""
+    found: dict[str, Policy] = {}
+    for game in games:
+        try:
+            found[game.spec.id] = next(iter(found.values())).asked_by(game)
+        except (StopIteration, ValueError):  # the first, or one that reads no prompts
+            found[game.spec.id] = resolve_agent(game, agent, **how)
+    return found
+
+
 def _claim(folder: Path, request: dict[str, Any]) -> None:
-    """Take ``folder`` for ``request``; RunError where it is another's."""
+    """Take ``folder`` for ``request``, beside the games that it has already; RunError where it is another's."""
     request = json.loads(json.dumps(request))
     if folder.exists() and not folder.is_dir():
         raise RunError(f"{folder} is a file; an audit needs a folder")
     if (folder / REQUEST).exists():
-        was = read_json(folder / REQUEST)
-        if was != request:
-            differ = [n for n in request if not isinstance(was, dict) or was.get(n) != request[n]]
-            # An agent that is called or asked otherwise is another one as well.
-            names = [name for name in differ if name != "identity"] or differ
+        was = read_json(folder / REQUEST, dict)
+        differ = [name for name in request if name != "identity" and was.get(name) != request[name]]
+        before, now = was.get("identity"), request["identity"]
+        if not isinstance(before, dict):
+            differ.append("version")
+        if differ:
             raise RunError(
-                f"{folder} holds another audit ({', '.join(names)} differ); choose another folder or delete it"
+                f"{folder} holds another audit ({', '.join(differ)} differ); choose another folder or delete it"
             )
+        if any(before.get(game, now[game]) != now[game] for game in now):
+            raise RunError(
+                f"{folder} holds an audit of {request['agent']} as it was, and it has changed since (trained again?); "
+                "choose another folder or delete it"
+            )
+        request["identity"] = before | now
     elif folder.exists() and any(folder.iterdir()):
         raise RunError(f"{folder} is not empty and holds no audit; choose another")
-    else:
-        write_json(folder / REQUEST, request)
+    write_json(folder / REQUEST, request)
 
 
 def _kept(file: Path, case: Case, play: Callable[[Case], dict[str, Any]]) -> dict[str, Any]:
-    """What ``play`` found, from ``file`` where it was done before."""
+    """What ``play`` found, from ``file`` where it was done before by this code."""
+    code = code_of(ROOMS, case.game)
     if file.exists():
-        return read_json(file)
+        kept = read_json(file, dict)
+        if kept.get("code") == code:
+            return kept
+        tqdm.write(f"{file.name} was found by other code; it is played anew", file=sys.stderr)
     before = getattr(case.agent, "usage", None)
     try:
         found = play(case)
@@ -218,7 +240,7 @@ def _kept(file: Path, case: Case, play: Callable[[Case], dict[str, Any]]) -> dic
         found = {"not_tried": str(reason)}
     if before is not None:
         found["usage"] = asdict(case.agent.usage.since(before))
-    write_json(file, found)
+    write_json(file, {**found, "code": code})
     return read_json(file)
 
 

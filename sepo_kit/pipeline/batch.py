@@ -116,6 +116,7 @@ def write_batch(
             "output": str(output(task, root)),
             "command": command(task.notebook, task.parameters, unfinished(task, root)),
             "threads": task.threads,
+            "games": dict(task.games),
             "limit_minutes": how.limit_minutes or max(LEAST_MINUTES, LONGER * task.minutes),
             "priority": round(100 * chain[task.name]),
         }

@@ -86,7 +86,7 @@ def _structure(text: str, kind: type) -> Any:
         found = json.loads(text)
     except ValueError:
         if kind is list and text and text[0] not in "[{(":
-            return text.split(",")
+            return [_unquoted(word.strip()) for word in text.split(",")]
         try:
             found = ast.literal_eval(text)
         except (ValueError, SyntaxError):

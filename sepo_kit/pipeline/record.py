@@ -6,8 +6,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,8 @@ NOTEBOOKS = PROJECT / "notebooks"
 class Task:
     """One notebook run. ``after``: names of tasks that must be done; ``minutes``: a first guess of its time;
     ``watched``: folder under which its stages report progress; ``makes``: files without which it is not done;
-    ``threads``: CPU threads that it computes with."""
+    ``threads``: CPU threads that it computes with; ``games``: fingerprints of the games that it plays and that are not
+    the kit's, by id."""
 
     name: str
     notebook: str
@@ -31,6 +32,7 @@ class Task:
     watched: Path | None = None
     makes: tuple[Path, ...] = ()
     threads: int = 1
+    games: Mapping[str, str] = field(default_factory=dict)
 
 
 def slug(name: str) -> str:
@@ -72,9 +74,9 @@ def library() -> str:
 
 
 def fingerprint(task: Task, root: Path, code: str) -> str:
-    """What a task's outcome depends on: its parameters and threads, its notebook, the library's ``code``, and that what
-    it needs was done when it ran and has not been done again since."""
-    asked = [task.name, task.parameters, task.threads, code]
+    """What a task's outcome depends on: its parameters and threads, its notebook, the library's ``code``, that of the
+    games of others, and that what it needs was done when it ran and has not been done again since."""
+    asked = [task.name, task.parameters, task.threads, code, dict(task.games)]
     digest = hashlib.sha256(json.dumps(asked, sort_keys=True).encode())
     digest.update((NOTEBOOKS / f"{task.notebook}.ipynb").read_bytes())
     for name in sorted(task.after):
@@ -109,7 +111,7 @@ def _reason(task: Task, root: Path, code: str) -> str | None:
     except (OSError, RunError, KeyError, TypeError, AttributeError):
         return "its record is damaged"
     if not same:
-        return "its parameters, its notebook or the library changed"
+        return f"its parameters, its notebook{', its game' if task.games else ''} or the library changed"
     return f"{Path(changed).name} has changed since" if changed else None
 
 

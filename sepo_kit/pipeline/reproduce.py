@@ -200,6 +200,16 @@ class Reproduction:
         """The result files that are there."""
         return [(part, file) for part in self.parts for file in result_files(part.profile, part.root)]
 
+    def _rows(self, part: Part) -> list[pd.DataFrame]:
+        """The results of ``part`` by file; of one that this version cannot read it is said so."""
+        found = []
+        for file in result_files(part.profile, part.root):
+            try:
+                found.append(read_results([file]))
+            except RunError as error:
+                self.progress.say(f"left out of the table: {error}")
+        return found
+
     def _show_new_results(self) -> None:
         for part, file in self._results():
             written = file.stat().st_mtime_ns
@@ -237,8 +247,11 @@ class Reproduction:
     def _finish(self, report: Path | None) -> None:
         say = self.progress.say
         for part in self.parts:
-            if files := result_files(part.profile, part.root):
-                say((f"\n{part.label}:\n" if part.label else "\n") + text_table(read_results(files)))
+            if rows := self._rows(part):
+                say(
+                    (f"\n{part.label}:\n" if part.label else "\n")
+                    + text_table(pd.concat(rows, ignore_index=True))
+                )
         if missing := self._missing():
             say(f"\nnot in this table, since it was not asked for: {missing}")
         for out in self._drawn():

@@ -5,16 +5,18 @@ here runs anything; whether a task is done is in ``record.py``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.evaluation.results import STAGES
+from sepo_kit.games import GAMES, KIT_GAMES
 from sepo_kit.pipeline.plans import Plan, Profile
 from sepo_kit.pipeline.record import Task
 from sepo_kit.runs import MANIFEST
 from sepo_kit.runs.project import PROJECT
+from sepo_kit.training.request import code_of
 
 SAME = ("01_games", "02_penalties", "03_sft_data", "07_credit_ablation")  # whatever the training is
 DATA = PROJECT / "data"
@@ -53,6 +55,27 @@ def all_tasks(parts: Sequence[Part]) -> list[Task]:
 
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     """The notebook runs of a profile, in an order in which each comes after what it needs."""
+    others = _games_of_others()
+    return [
+        replace(
+            task,
+            games={game: code for game, code in others.items() if task.parameters.get("game", game) == game},
+        )
+        for task in _notebooks(profile, root, figures, results)
+    ]
+
+
+def _games_of_others() -> dict[str, str]:
+    """The fingerprints of the games that are not the kit's, by id; of those in a file, since others end with their
+    process."""
+    found = {}
+    for name in GAMES.keys() - KIT_GAMES.keys():
+        with suppress(ValueError):
+            found[name] = code_of((), GAMES[name])
+    return found
+
+
+def _notebooks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     common = {"profile": profile.name, "runs": str(root)}
     data = Task("03_sft_data", "03_sft_data", {**common, "data": str(_corpus(root, results))}, minutes=0.2)
     todo = [data]
@@ -141,14 +164,14 @@ def only(todo: Sequence[Task], patterns: Sequence[str]) -> list[Task]:
 
 
 def result_files(profile: Profile, root: Path | str) -> list[Path]:
-    """The result files of a profile that exist, in the order of its plans and of the stages."""
-    return [file for plan in profile.plans for file in results_of(plan, root, STAGES) if file.exists()]
+    """The result files of a profile that exist, in the order of its plans and of their stages."""
+    return [file for plan in profile.plans for file in results_of(plan, root) if file.exists()]
 
 
-def results_of(plan: Plan, root: Path | str, stages: Sequence[str] | None = None) -> list[Path]:
-    """Where the results of a plan lie, of all its stages or of ``stages``."""
+def results_of(plan: Plan, root: Path | str) -> list[Path]:
+    """Where the results of a plan lie, of all its stages."""
     found = []
-    for stage in plan.stages if stages is None else stages:
+    for stage in plan.stages:
         names = [stage] if stage == "base" else [f"{stage}-seed-{seed}" for seed in plan.seeds]
         found += [plan.folder(root) / "results" / f"{name}.json" for name in names]
     return found

@@ -72,6 +72,10 @@ MISTAKES = {
         ["evaluate", "kuhn", "nash", "--opponent", "nash", "--control-variate", "--exploit-weight", "0"],
         "leave out --control-variate and weights",
     ),
+    "an enumeration and what belongs to play": (
+        ["evaluate", "kuhn", "nash", "--exact", "--episodes", "500", "--control-variate"],
+        "leave out --episodes and --control-variate",
+    ),
     "replies and a number of episodes": (
         ["evaluate", "kuhn", "nash", "--replies", "4", "--episodes", "9"],
         "leave out --episodes",

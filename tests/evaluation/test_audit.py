@@ -15,9 +15,11 @@ from chat_server import serving, status
 import sepo_kit as sk
 from sepo_kit.adversaries import opponents
 from sepo_kit.cli import main
+from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.evaluation import audit as module
 from sepo_kit.evaluation.audit import PAGE, PARTS, RESULT, AuditSettings, audit
 from sepo_kit.evaluation.audit_page import page
+from sepo_kit.models import loading
 from sepo_kit.runs import RunError
 
 SMALL = AuditSettings(episodes=4, fresh=4, suite_episodes=0, learner_steps=1)
@@ -176,9 +178,54 @@ def test_a_folder_of_another_audit_is_refused(tmp_path, monkeypatch):
     for name, says in (("file", "is a file"), ("full", "is not empty and holds no audit")):
         with pytest.raises(RunError, match=says):
             audit("nash", ["kuhn"], tmp_path / name, SMALL)
-    monkeypatch.setattr(module, "identities", lambda policies: "trained again")
-    with pytest.raises(RunError, match=r"\(identity differ\)"):
+    monkeypatch.setattr(StrategyPolicy, "identity", lambda policy: "trained again")
+    with pytest.raises(
+        RunError, match=r"an audit of nash as it was, and it has changed since \(trained again\?\)"
+    ):
         audit("nash", ["kuhn"], tmp_path / "a", SMALL)
+
+
+def test_games_are_added_to_an_audit_in_its_folder(tmp_path, monkeypatch):
+    few = {name: PARTS[name] for name in ("pools", "self")} | {"worst-case": lambda case: {}}
+    monkeypatch.setattr(module, "PARTS", few)
+    one = audit("uniform", ["kuhn"], tmp_path / "a", FEW)
+    kept = (tmp_path / "a" / "parts" / "kuhn-pools.json").stat().st_mtime_ns
+    both = audit("uniform", ["ipd", "kuhn"], tmp_path / "a", FEW)
+    assert list(both["games"]) == ["ipd", "kuhn"] and both["games"]["kuhn"] == one["games"]["kuhn"]
+    assert (tmp_path / "a" / "parts" / "kuhn-pools.json").stat().st_mtime_ns == kept
+    assert audit("uniform", ["kuhn"], tmp_path / "a", FEW)["games"] == one["games"]  # and fewer again
+
+
+def test_what_other_code_found_is_played_anew(tmp_path, monkeypatch, capsys):
+    played = []
+
+    def pools(case):
+        played.append(case.game.spec.id)
+        return PARTS["pools"](case)
+
+    few = {"pools": pools, "self": PARTS["self"], "worst-case": lambda case: {}}
+    monkeypatch.setattr(module, "PARTS", few)
+    audit("nash", ["kuhn"], tmp_path / "a", FEW)
+    audit("nash", ["kuhn"], tmp_path / "a", FEW)
+    assert played == ["kuhn"]
+    monkeypatch.setattr(module, "code_of", lambda rooms, game: "other rules")
+    audit("nash", ["kuhn"], tmp_path / "a", FEW)
+    assert played == ["kuhn", "kuhn"]
+    assert "kuhn-pools.json was found by other code; it is played anew" in capsys.readouterr().err
+
+
+def test_a_model_is_loaded_once_for_all_games(monkeypatch):
+    loaded, load = [], loading.load_model
+    monkeypatch.setattr(loading, "load_model", lambda name: loaded.append(name) or load(name))
+    games = [sk.get_game(name) for name in ("kuhn", "ipd", "auction")]
+    found = module._policies("pico", games, {"temperature": 0.5})
+    assert len(loaded) == 1 and [policy.game for policy in found.values()] == games
+    assert len({id(policy.model) for policy in found.values()}) == 1
+    assert len({policy.identity() for policy in found.values()}) == 3
+    strategies = module._policies("uniform", games, {})
+    assert {id(policy.strategy) for policy in strategies.values()} == {
+        id(game.strategies["uniform"]) for game in games
+    }
 
 
 @pytest.mark.parametrize(

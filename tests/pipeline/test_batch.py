@@ -117,6 +117,15 @@ def test_a_result_that_cannot_be_read_does_not_stop_the_batch_and_only_new_ones_
     assert names == ["a"] and said.count("result: ") == 2
 
 
+def test_a_result_that_stays_unreadable_is_left_out_of_the_table_and_said_so(tmp_path):
+    sft = results_of(get_profile("smoke").plan("pico", "kuhn"), tmp_path)[1]
+    evaluation(tmp_path, "kuhn", "base", "nash")
+    sft.write_text("{")
+    names, said = ran(todo_of([("a", (), "")]), tmp_path)
+    assert names == ["a"] and "left out of the table: " in said and sft.name in said
+    assert "pico" in said[said.index("left out") :] and "done in" in said
+
+
 def test_a_cluster_whose_settings_are_no_yaml_is_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(batch, "CONFIGS", tmp_path)
     (tmp_path / "slurm").mkdir()

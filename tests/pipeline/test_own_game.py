@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import nbformat
 import pandas as pd
@@ -15,6 +16,8 @@ import pytest
 import sepo_kit as sk
 from sepo_kit.evaluation.reference import reference
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
+from sepo_kit.pipeline.record import fingerprint, library
+from sepo_kit.pipeline.tasks import tasks
 from sepo_kit.runs.project import PROJECT
 from sepo_kit.training.demonstrations import demonstrated, demonstrations, write_corpus
 
@@ -43,6 +46,18 @@ def test_a_game_without_demonstrations_has_no_plan_and_is_left_out(commons, monk
         ValueError, match="no plan for 'commons', which has no demonstrations; give its Game a mix"
     ):
         get_profile("smoke").plan("pico", "commons")
+
+
+def test_a_change_of_it_runs_again_what_plays_it(commons, tmp_path, monkeypatch):
+    def fingerprints():
+        found = tasks(get_profile("smoke"), tmp_path, tmp_path, tmp_path)
+        return {task.name: fingerprint(replace(task, after=()), tmp_path, library()) for task in found}
+
+    before = fingerprints()
+    monkeypatch.setattr(commons, "spec", replace(commons.spec, title="Another title"))
+    again = {name for name, now in fingerprints().items() if now != before[name]}
+    assert {"06_evaluation pico/commons", "03_sft_data", "08_figures"} <= again
+    assert not [name for name in again if name.endswith("/kuhn")]
 
 
 def test_its_corpus_is_written_and_every_reply_in_it_is_read(commons, tmp_path):

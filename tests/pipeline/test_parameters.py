@@ -36,7 +36,8 @@ def test_texts_stay_texts(text):
     [
         ("1e-1", "float", "None", 0.1), ("0.00001", "float", "None", 1e-5), ("None", "float", "None", None),
         ("3", "int", "0", 3), ("True", "bool", "False", True), ("false", "bool", "True", False),
-        ("[0, 1]", "list", "[]", [0, 1]), ("0,1", "list", "[]", ["0", "1"]), ("['ipd']", "list", "[]", ["ipd"]),
+        ("[0, 1]", "list", "[]", [0, 1]), ("0,1", "list", "[]", [0, 1]),
+        ("kuhn, ipd", "list", "[]", ["kuhn", "ipd"]), ("['ipd']", "list", "[]", ["ipd"]),
         ("ipd", "list", "[]", ["ipd"]), ("2", "list", "[0]", [2]),
         ("[kuhn, no]", "list", "[]", ["kuhn", "no"]), ("[a, 1e-1]", "list", "[]", ["a", 0.1]),
         ("{exploit: 0.1}", "dict", "{}", {"exploit": 0.1}), ('{"exploit": 0.1}', "dict", "{}", {"exploit": 0.1}),
