@@ -184,9 +184,14 @@ def sepo_trainer(
         callbacks=[
             Watch(run, rollouts.label, settings.updates),
             Recorder(run, rollouts),
-            Scores(run, rollouts),
         ],
     )
+    if trainer.is_fsdp_enabled and settings.keep == "best":
+        raise ValueError(
+            "under FSDP there is no adapter of a single step to keep, so keep must be 'last', got 'best'; or train "
+            "with configs/accelerate/gpus.yaml"
+        )
+    trainer.add_callback(Scores(run, rollouts, enumerates=not trainer.is_fsdp_enabled))
     trainer.add_callback(Told(trainer))
     rollouts.style.attach(trainer)
     if settings.renew_reference_every:

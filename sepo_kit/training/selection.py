@@ -25,12 +25,14 @@ class Scores(TrainerCallback):
     """Writes a score of the agent into the run folder each time a checkpoint is saved.
 
     The score is Safety; where best responses are in the exploit pool, it is guaranteed Safety. In a game of few
-    information states it is exact, else the mean over the training episodes since the last checkpoint.
+    information states it is exact, else the mean over the training episodes since the last checkpoint. ``enumerates``:
+    whether this process alone may ask the model, which under FSDP it may not.
     """
 
-    def __init__(self, run: Run, rollouts: Rollouts) -> None:
+    def __init__(self, run: Run, rollouts: Rollouts, enumerates: bool = True) -> None:
         self.run = run
         self.rollouts = rollouts
+        self.enumerates = enumerates
         self._since: list[float] = []
 
     def on_step_end(self, args, state, control, **kwargs) -> None:
@@ -58,7 +60,12 @@ class Scores(TrainerCallback):
     def _exact(self, model) -> float | None:
         rollouts = self.rollouts
         game, settings = rollouts.game, rollouts.settings
-        if not game.spec.few_states or settings.style != "direct" or settings.pools is not None:
+        if (
+            not self.enumerates
+            or not game.spec.few_states
+            or settings.style != "direct"
+            or settings.pools is not None
+        ):
             return None
         agent = rollouts.player
         with evaluating(model), agent.remember():

@@ -15,6 +15,8 @@ tokens), on a GPU one.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
@@ -22,6 +24,7 @@ from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 from trl import GRPOTrainer
 
+from sepo_kit.models.dropout import evaluating
 from sepo_kit.training.memory import Gradients, until_it_fits
 from sepo_kit.training.renewal import REFERENCE
 
@@ -258,7 +261,9 @@ class SepoTrainer(GRPOTrainer):
         def by_trl() -> tuple[Tensor, Tensor]:
             return padded(model, ids, mask, width, batch_size=batch_size, compute_entropy=True, **kwargs)[:2]
 
-        return self.rollouts.style.score(model, ids, mask, width, known, by_trl)
+        # What only is compared with, as the policy that played, is no draw: several updates begin at a ratio about 1.
+        with nullcontext() if torch.is_grad_enabled() else evaluating(model):
+            return self.rollouts.style.score(model, ids, mask, width, known, by_trl)
 
     def _of_reference(self, model) -> dict:
         """What the reference says, asked for all that play asked the policy: laid out alike, equal weights say the same

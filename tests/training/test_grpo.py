@@ -26,6 +26,7 @@ from sepo_kit.runs import METRICS, Run, read_json, read_lines
 from sepo_kit.training import grpo, styles
 from sepo_kit.training.grpo import sepo_trainer, train_sepo
 from sepo_kit.training.rollouts import Rollouts
+from sepo_kit.training.selection import Scores
 from sepo_kit.training.settings import SEPOSettings
 from sepo_kit.training.trainer import is_reference
 
@@ -804,6 +805,38 @@ def test_a_penalty_is_called_silent_in_the_steps_that_charged_it(rollouts, tiny_
     made(["prompt"] * made.rows, stepping(tiny_model))
     with pytest.warns(UserWarning, match="penalty was the same in all rollouts of every group of a step"):
         made.metrics()
+
+
+def test_several_updates_are_compared_with_the_policy_that_played(made):
+    """Dropout is for what is trained, not for what it is held against."""
+    trainer = made(updates=2, lora_dropout=0.9)
+    trainer.model.train()
+    inputs = trainer._prepare_inputs(next(iter(trainer.get_train_dataloader())))
+    old = inputs["old_per_token_logps"]
+    ids, mask = (
+        torch.cat([inputs[f"prompt_{name}"], inputs[f"completion_{name}"]], 1) for name in ("ids", "mask")
+    )
+    assert trainer.model.training
+    with torch.no_grad(), evaluating(trainer.model):
+        played, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, old.shape[1])
+    torch.testing.assert_close(old, played)
+    drawn, *_ = trainer._get_per_token_logps_and_entropies(trainer.model, ids, mask, old.shape[1])
+    assert not torch.allclose(old, drawn.detach(), atol=1e-3)
+
+
+def test_under_fsdp_no_process_enumerates_alone(made, monkeypatch):
+    """It would wait for the others for ever; and there are no adapters of single steps."""
+    begin = grpo.SepoTrainer.__init__
+
+    def sharded(self, **given):
+        begin(self, **given)
+        self.is_fsdp_enabled = True
+
+    monkeypatch.setattr(grpo.SepoTrainer, "__init__", sharded)
+    (scores,) = [each for each in made().callback_handler.callbacks if isinstance(each, Scores)]
+    assert scores._exact(scores.rollouts.player.model) is None
+    with pytest.raises(ValueError, match="keep must be 'last', got 'best'; or train with configs/accelerate"):
+        made(keep="best")
 
 
 def test_the_best_saved_step_is_kept_and_named(tiny_folder, tmp_path):
