@@ -11,8 +11,8 @@ alignment   as credited                                              all        
 ==========  =======================================================  ==================  =======================
 
 ``shared`` cancels in the advantage; ``auxiliary`` (arXiv 2605.30854) is independent of the decisions it is charged to,
-but for the externality of the train episode itself; ``grouped`` (the authors' later draft) loses the weights between pools
-in the group's std.
+but for the externality of the train episode itself; ``grouped`` (the authors' later draft) loses the weights between
+pools in the group's std.
 ``credited`` is the gradient of J: the expected sum of advantage * grad log pi over all decisions of all n
 rollouts, divided by n, is dJ up to the one scale of the batch. ``alignment`` (Advantage Alignment, arXiv 2406.14662)
 adds, in the train pool, what pays for being good to a partner with whom it went well so far: no gradient of J.
