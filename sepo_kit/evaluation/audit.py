@@ -160,7 +160,7 @@ def audit(
     folder = Path(folder)
     _claim(
         folder,
-        {"agent": agent, "how": how, "settings": asdict(settings), "identity": identities(policies.values())},
+        {"agent": agent, "how": how, "settings": asdict(settings), "identity": identities(policies)},
     )
     found: dict[str, Any] = {"agent": agent, "settings": asdict(settings), "how": how, "games": {}}
     todo = [(name, part) for name in policies for part in PARTS]

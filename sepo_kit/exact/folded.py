@@ -288,6 +288,9 @@ class Reply(Policy):
         for (_, name), values in sorted(self.rows.items(), key=lambda item: item[0][0]):
             self._late[name] = values
 
+    def identity(self) -> str:
+        return f"{self.row} {sorted((repr(name), values.tolist()) for name, values in self.rows.items())}"
+
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return [self._row(state) for state in seen]
 

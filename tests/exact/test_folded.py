@@ -11,7 +11,7 @@ from toys import shorten
 from sepo_kit import exact
 from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.engine.policy import scripted, tabular, uniform
-from sepo_kit.exact.folded import CannotFold, FoldedTree, folded, name_of
+from sepo_kit.exact.folded import CannotFold, FoldedTree, Reply, folded, name_of
 from sepo_kit.games import GAMES, auction, get_game
 
 SUFFICE = [game.spec.id for game in GAMES.values() if game.spec.label_suffices]
@@ -123,3 +123,12 @@ def test_an_agent_whose_play_depends_on_past_values_is_refused():
     with pytest.raises(ValueError, match="grim-trigger goes by more than memory='label'"):
         exact.worst_case(game, scripted(game, "grim-trigger"), memory="label")
     assert exact.worst_case(game, uniform(game), memory="label").advantage > 0
+
+
+def test_a_reply_is_known_by_its_rows_and_by_what_they_go_by():
+    rows = exact.worst_case("ipd", scripted("ipd", "always-cooperate"), memory="label").adversary.rows
+    turned = {name: values[::-1] for name, values in rows.items()}
+    reply = Reply("adversary", rows)
+    assert reply.identity() == Reply("adversary", dict(reversed(rows.items()))).identity()
+    for other in (Reply("adversary", turned), Reply("adversary", rows, "key")):
+        assert other.identity() != reply.identity()
