@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import operator
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def request_of(
     ValueError
         The seed is no whole number between 0 and 4294967295.
     """
-    return {
+    request = {
         "stage": stage,
         "base": base_as_held(run_folder, base),
         "base_sha256": adapter_hash(base),
@@ -45,6 +46,7 @@ def request_of(
         "settings": settings.as_request(),
         "code": code_of(ROOMS[stage], game),
     }
+    return json.loads(json.dumps(request))  # as manifests hold it
 
 
 def checked_seed(seed: int) -> int:
