@@ -105,6 +105,16 @@ def resolve_agent(game: Game | str, name: str, **how) -> Policy:
         raise ValueError(f"{error}; or a strategy of {game.spec.id}: {known}; or run:PATH[@STEP]") from None
 
 
+def run_and_step(named: str) -> tuple[str, int | None]:
+    """The run folder and the saved step that ``PATH[@STEP]`` names; ValueError where the step is no number."""
+    path, at, step = named.rpartition("@")
+    if not at or Path(named).exists():
+        return named, None
+    if not step.isdecimal():
+        raise ValueError(f"the step in run:{named} must be a whole number, got {step!r}; write run:PATH@25")
+    return path, int(step)
+
+
 def file_label(name: str) -> str:
     """``name`` as a part of a file's name: a name that has to be changed for it gets a number that is its own.
 
@@ -144,16 +154,11 @@ def _fitted(game: Game, agent: Policy) -> Policy:
 def _run(game: Game, rest: str, how: dict) -> Policy:
     from sepo_kit.models.loading import language_model, load_model  # torch, which strategies do not need
 
-    path, at, step = rest.rpartition("@")
-    if not at or Path(rest).exists():
-        path, step = rest, None
-    elif not step.isdecimal():
-        raise ValueError(f"the step in run:{rest} must be a whole number, got {step!r}; write run:PATH@25")
+    path, step = run_and_step(rest)
     if not Path(path).is_dir():
         raise ValueError(f"there is no run {path}; name a run folder as run:PATH or run:PATH@STEP")
-    number = None if step is None else int(step)
-    name = Path(path).name + ("" if step is None else f"@{number}")
-    return language_model(load_model(path, step=number), game, **{"name": name, **how})
+    name = Path(path).name + ("" if step is None else f"@{step}")
+    return language_model(load_model(path, step=step), game, **{"name": name, **how})
 
 
 def _axelrod(game: Game, rest: str, how: dict) -> Policy:

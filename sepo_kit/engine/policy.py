@@ -89,9 +89,9 @@ class Policy(ABC):
         return decisions
 
 
-def identities(policies: Iterable[Policy]) -> str:
-    """SHA-256 of who ``policies`` are, hexadecimal: whoever trains against others afterwards begins anew."""
-    told = sorted(f"{policy.name}: {policy.identity()}" for policy in policies)
+def identities(policies: Mapping[str, Policy]) -> str:
+    """SHA-256 of who ``policies``, by name, are, hexadecimal: whoever trains against others afterwards begins anew."""
+    told = sorted(f"{name}: {policy.identity()}" for name, policy in policies.items())
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 

@@ -57,6 +57,9 @@ class Reusing(Policy):
         """How many replies there have been."""
         return len(self._given)
 
+    def identity(self) -> str:
+        return f"{self.policy.identity()} {self.replies} {self.seed}"
+
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return self.policy.distributions(seen)
 

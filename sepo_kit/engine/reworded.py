@@ -25,6 +25,9 @@ class Reworded(Policy):
         self.agent = agent.asked_by(game)
         self._said: dict[InformationState, WordedInformation] = {}
 
+    def identity(self) -> str:
+        return f"{self.agent.identity()} {self.game.wording}"
+
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return self.agent.distributions(self._reworded(seen))
 

@@ -168,8 +168,9 @@ def _train_table(
     agent: Policy, game: Game, folder: Path | str, settings: AdversarySettings, seed: int
 ) -> Attack:
     request = {
-        "stage": "adversary", "agent": agent.name, "opponents_sha256": identities([agent]), "game": game.spec.id,
-        "seed": checked_seed(seed), "settings": asdict(settings), "code": code_of(ROOMS["sepo"], game),
+        "stage": "adversary", "agent": agent.name, "opponents_sha256": identities({agent.name: agent}),
+        "game": game.spec.id, "seed": checked_seed(seed), "settings": asdict(settings),
+        "code": code_of(ROOMS["sepo"], game),
     }  # fmt: skip
     tabular(game, {}, row=settings.row)  # refuses an unknown row
     with Run(folder, request, writes=True) as run:

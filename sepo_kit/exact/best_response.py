@@ -244,6 +244,8 @@ def best_replies(steps: Sequence[Step], later: Callable[[State], float] | None =
             value[cut] = [later(layer.states[node]) for node in cut.tolist()]
             outside[cut] = 1.0
     starts = steps[0].reach > 0
+    if later:
+        starts[steps[0].cut] = True
     return Induction(float(value[starts].sum()), float(outside.max()), found)
 
 

@@ -31,7 +31,7 @@ Rows = Mapping[tuple[int, Name], np.ndarray]
 
 
 class CannotFold(ValueError):
-    """The game has moves of one seat alone, or too many outcomes of nature."""
+    """The game has moves of one seat alone, several in a round, or too many outcomes of nature."""
 
 
 def name_of(seen: InformationState, row: str) -> Name:
@@ -92,7 +92,8 @@ class FoldedTree:
     Raises
     ------
     CannotFold
-        A seat moves alone somewhere, or nature's outcomes make too many moves.
+        A seat moves alone somewhere, rounds are not one move of both seats each, or nature's outcomes make too many
+        moves.
     """
 
     def __init__(
@@ -138,6 +139,10 @@ class FoldedTree:
             if view is None:
                 continue
             ours, theirs = view
+            if not ours.round == theirs.round == depth:  # positions are looked up by the round
+                raise CannotFold(
+                    f"in {self.game.spec.id} a round is more than one move, or the seats cannot tell which it is"
+                )
             mine = ("key", ours.key) if ours.key in alone[AGENT] else name_of(ours, self.row)
             other = ("key", theirs.key) if theirs.key in alone[OPPONENT] else name_of(theirs, self.row)
             pair = self.ours.number(depth, mine, ours), self.theirs.number(depth, other, theirs)
@@ -287,6 +292,9 @@ class Reply(Policy):
     def __post_init__(self) -> None:
         for (_, name), values in sorted(self.rows.items(), key=lambda item: item[0][0]):
             self._late[name] = values
+
+    def identity(self) -> str:
+        return f"{self.row} {sorted((repr(name), values.tolist()) for name, values in self.rows.items())}"
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return [self._row(state) for state in seen]

@@ -134,8 +134,8 @@ class GameSpec:
         What the rows of the reference policy, an exact optimum, go by: "label", "key" or another attribute of the
         information states; None where the game is too large for it to be found at the press of a button.
     label_suffices
-        True where both seats always move at once, and their labels and the round tell how likely everything is that
-        can still follow: positions that agree in them are one to all who go by their label.
+        True where both seats always move at once, once a round, and their labels and the round tell how likely
+        everything is that can still follow: positions that agree in them are one to all who go by their label.
     """
 
     id: str

@@ -95,12 +95,15 @@ def _batches(prompts: Sequence[Context], longest_reply: int) -> Iterator[np.ndar
 def _draw(logits: Tensor, rows: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
     """A token for each of N ``uniforms`` by inverse CDF, from the row of ``logits``, shape (R, V), that it has in
     ``rows``: shape (N,)."""
-    cumulative = torch.softmax(logits.float(), -1).double().cumsum(-1)
+    chances = torch.softmax(logits.float(), -1)
+    if chances.device.type == "mps":  # has no float64
+        chances = chances.cpu()
+    cumulative = chances.double().cumsum(-1)
     total = cumulative[:, -1:]
     if not torch.isfinite(total).all():
         raise BrokenLogits("the logits of a reply are not finite; the model's weights are broken")
-    at = torch.as_tensor(rows, device=logits.device)
-    wanted = torch.as_tensor(uniforms, device=logits.device)[:, None] * total[at]
+    at = torch.as_tensor(rows, device=cumulative.device)
+    wanted = torch.as_tensor(uniforms, device=cumulative.device)[:, None] * total[at]
     found = torch.searchsorted(cumulative[at], wanted, right=True)[:, 0]
     return found.clamp(max=logits.shape[1] - 1).cpu().numpy()
 

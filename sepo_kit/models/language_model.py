@@ -274,7 +274,7 @@ class LanguageModel(Policy):
         """``log_probs_of_branches`` as an array; FloatingPointError where the model went wrong."""
         if not asked:
             return np.empty((0, 0))
-        log_p = self.log_probs_of_branches(asked, known=known, kept=kept).double().cpu().numpy()
+        log_p = self.log_probs_of_branches(asked, known=known, kept=kept).cpu().double().numpy()
         if np.isnan(log_p).any():
             raise BrokenLogits(f"the logits of {self.name} are not finite; the model's weights are broken")
         return log_p

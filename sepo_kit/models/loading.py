@@ -29,8 +29,10 @@ from sepo_kit.models.quiet import quiet
 from sepo_kit.models.shipped import SMOLLM2_SHA256, pico_folder, smollm2_folder, write_model
 from sepo_kit.runs import (
     ADAPTER,
+    ADAPTERS,
     WEIGHTS,
     RunError,
+    adapter_of,
     base_of,
     file_hash,
     first_line,
@@ -38,7 +40,6 @@ from sepo_kit.runs import (
     read_manifest,
 )
 
-ADAPTERS = "adapters"  # of the steps that a run saved on its way
 DEFAULTS = {"style": "direct", "temperature": 0.8, "max_new_tokens": 256}
 
 
@@ -203,11 +204,6 @@ def _agreed(tokenizer, model: PreTrainedModel):
 
 
 # --- run folders ----------------------------------------------------------------------------------
-
-
-def adapter_of(run: Path | str, step: int | None = None) -> Path:
-    """Where a run's adapter is: that of its end, or that of a step it saved."""
-    return Path(run) / ADAPTER if step is None else Path(run) / ADAPTERS / f"step-{step:06d}"
 
 
 def kept_steps(run: Path | str) -> list[int]:

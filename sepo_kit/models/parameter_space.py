@@ -66,5 +66,5 @@ def inner_products(agent: LanguageModel, seen: Sequence[InformationState]) -> np
                 ]
             )
         )
-    jacobian = torch.stack(rows).double()  # (P, parameters)
-    return (jacobian @ jacobian.T).cpu().numpy()
+    jacobian = torch.stack(rows).cpu().double()  # (P, parameters)
+    return (jacobian @ jacobian.T).numpy()

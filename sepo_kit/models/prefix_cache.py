@@ -124,14 +124,18 @@ class PrefixCache:
             self._layers = [_Slots() for _ in range(self.model.config.get_text_config().num_hidden_layers)]
         for layer in self._layers:
             layer.take(parents, place, longest + 1)
-        logits = self.model(
-            input_ids=self._tensor(tokens),
-            position_ids=place.where(place < longest, 0),
-            attention_mask=self._tensor(visible)[:, None],
-            cache=Cache(layers=self._layers),
-            logits_to_keep=last_positions(-min(columns), fresh, place.device),
-            use_cache=True,
-        ).logits
+        try:
+            logits = self.model(
+                input_ids=self._tensor(tokens),
+                position_ids=place.where(place < longest, 0),
+                attention_mask=self._tensor(visible)[:, None],
+                cache=Cache(layers=self._layers),
+                logits_to_keep=last_positions(-min(columns), fresh, place.device),
+                use_cache=True,
+            ).logits
+        except BaseException:
+            self._rows, self._layers = [], []  # some layers hold the new rows, others those before
+            raise
         self._rows = rows
         which = np.repeat(np.arange(len(rows)), [len(at) for at in ends])
         return logits[self._tensor(which), self._tensor(np.array(columns))]

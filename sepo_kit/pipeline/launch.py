@@ -5,7 +5,6 @@ What is trained is what ``sepo-kit train-sft`` and ``train-sepo`` train; the run
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sys
@@ -155,8 +154,7 @@ def _request(plan: Plan, root: Path, stage: str, seed: int) -> dict:
     before = "base" if stage == "sft" else "sft"
     settings = plan.trained[stage]
     folder = plan.stage_folder(root, stage, seed)
-    request = request_of(stage, plan.source(root, before, seed), get_game(plan.game), folder, settings, seed)
-    return json.loads(json.dumps(request))  # as manifests hold it
+    return request_of(stage, plan.source(root, before, seed), get_game(plan.game), folder, settings, seed)
 
 
 def old_runs(profile: Profile, root: Path | str) -> list[str]:

@@ -22,6 +22,7 @@ from sepo_kit.runs.files import (
 )
 from sepo_kit.runs.folder import (
     ADAPTER,
+    ADAPTERS,
     EPISODES,
     FORMAT,
     KEEP,
@@ -31,6 +32,7 @@ from sepo_kit.runs.folder import (
     SCORES,
     WEIGHTS,
     Run,
+    adapter_of,
     base_as_held,
     base_of,
     is_aside,
@@ -46,6 +48,7 @@ from sepo_kit.runs.seals import problems, sealed
 
 __all__ = [
     "ADAPTER",
+    "ADAPTERS",
     "EPISODES",
     "FORMAT",
     "KEEP",
@@ -59,6 +62,7 @@ __all__ = [
     "SCORES",
     "WEIGHTS",
     "WHOLE",
+    "adapter_of",
     "allowed_memory",
     "append_line",
     "base_as_held",

@@ -25,12 +25,14 @@ MANIFEST, PROGRESS, METRICS = "manifest.json", "progress.json", "metrics.jsonl"
 SCORES = "scores.jsonl"  # of the saved steps
 EPISODES = "episodes"  # the folder of recorded training episodes
 ADAPTER, WEIGHTS = "adapter", "adapter_model.safetensors"  # the folder of what was trained, and its tensors
+ADAPTERS = "adapters"  # of the steps that a run saved on its way
 FORMAT = 1
 # Of a request: what a run was made from. Where only these differ, the run is not another one but an old one.
 MADE_FROM = {
     "code": "by other code",
     "base_sha256": "from another base",
     "opponents_sha256": "against other opponents",
+    "pools_sha256": "against other runs",
 }
 STOPPED = "stopped without saying why (killed, or out of memory?)"
 KEEP = "SEPO_KIT_KEEP"  # environment variable: "1" takes old runs as they are
@@ -272,14 +274,12 @@ def is_aside(name: str) -> bool:
 
 
 def _differences(path: Path, was: dict[str, Any], now: dict[str, Any]) -> set[str]:
-    """The names in which two requests for a run at ``path`` differ. A base is the same however it is written, and one
-    that is not there to be hashed is taken for what it was."""
+    """The names in which two requests for a run at ``path`` differ. A base is the same however it is written, and a
+    base or an opponent that is not there to be hashed is taken for what it was."""
     names = {n for n in {*was, *now} if was.get(n) != now.get(n)}
     if "base" in names and {"base"} <= was.keys() & now.keys() and _places(path, was) & _places(path, now):
         names.discard("base")
-    if None in (was.get("base_sha256"), now.get("base_sha256")):
-        names.discard("base_sha256")
-    return names
+    return names - {n for n in ("base_sha256", "pools_sha256") if None in (was.get(n), now.get(n))}
 
 
 def _said(name: str, was: Any, now: Any) -> str:
@@ -299,6 +299,11 @@ def _places(path: Path, request: dict[str, Any]) -> set[str]:
     return {os.path.abspath(base)} | (
         {os.path.normpath(path.absolute() / base)} if base.startswith("..") else set()
     )
+
+
+def adapter_of(run: Path | str, step: int | None = None) -> Path:
+    """Where a run's adapter is: that of its end, or that of a step it saved."""
+    return Path(run) / ADAPTER if step is None else Path(run) / ADAPTERS / f"step-{step:06d}"
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:

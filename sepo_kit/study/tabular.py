@@ -17,6 +17,7 @@ from sepo_kit import exact
 from sepo_kit.adversaries.exploiters import Exploiters, best_response
 from sepo_kit.engine.policy import Policy, TabularPolicy
 from sepo_kit.engine.rollout import play_matches
+from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, Weights
 from sepo_kit.objective.step import StepSettings, TrainingStep, check_numbers, check_renewal, check_schedule
@@ -100,6 +101,11 @@ class _LogitPolicy(TabularPolicy):
     def __init__(self, logits: Logits) -> None:
         super().__init__("tabular", {}, logits.label)
         self.logits = logits
+
+    def identity(self) -> str:
+        known = {**self.logits.start, **self.logits.logits}
+        rows = {label: _softmax(values) for label, values in known.items()}
+        return OpenTable(self.name, rows, self.row, self.logits.row).identity()
 
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return [_softmax(self.logits.values(self.row(s), len(s.legal_actions))) for s in seen]

@@ -118,7 +118,7 @@ def train_sepo(
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
         kept=lambda run: best_step(run.path) if settings.keep == "best" else None,
-        made_from={"opponents_sha256": identities(opponents.values())} if opponents else {},
+        made_from={"opponents_sha256": identities(opponents)} if opponents else {},
     )  # fmt: skip
 
 

@@ -1,15 +1,20 @@
-"""What a run says was asked of it, and what it was made from: the code, and the base where that is a run. No torch."""
+"""What a run says was asked of it, and what it was made from: the code, and the base and opponents that are runs. No
+torch.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import inspect
+import json
 import operator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from sepo_kit.adversaries.opponents import run_and_step
 from sepo_kit.games.base import Game
-from sepo_kit.runs import ADAPTER, MANIFEST, WEIGHTS, base_as_held, code_fingerprint, file_hash
+from sepo_kit.runs import MANIFEST, WEIGHTS, adapter_of, base_as_held, code_fingerprint, file_hash
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
 # The rooms whose code decides what a stage makes; what only records, draws or asks is left out.
@@ -29,22 +34,25 @@ def request_of(
     settings: SFTSettings | SEPOSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """What the manifest of such a run says was asked, and what it is made from: the code, and the base if it is a run.
+    """What the manifest of such a run says was asked, and what it is made from: the code, and the base and the
+    opponents that are runs.
 
     Raises
     ------
     ValueError
-        The seed is no whole number between 0 and 4294967295.
+        The seed is no whole number between 0 and 4294967295, or the step of an opponent is none.
     """
-    return {
+    request = {
         "stage": stage,
         "base": base_as_held(run_folder, base),
         "base_sha256": adapter_hash(base),
+        **_opponents(settings),
         "game": game.spec.id,
         "seed": checked_seed(seed),
         "settings": settings.as_request(),
         "code": code_of(ROOMS[stage], game),
     }
+    return json.loads(json.dumps(request))  # as manifests hold it
 
 
 def checked_seed(seed: int) -> int:
@@ -77,7 +85,19 @@ def code_of(rooms: tuple[str, ...], game: Game) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
-def adapter_hash(base: str | Path) -> str | None:
-    """SHA-256 of the adapter of a run; None for other models."""
-    file = Path(base) / ADAPTER / WEIGHTS
+def _opponents(settings: SFTSettings | SEPOSettings) -> dict[str, str | None]:
+    """What the request says of the runs that the pools of ``settings`` name; None where one is not there."""
+    pools = getattr(settings, "pools", None)
+    named = {name for pool in asdict(pools).values() for name in pool} if pools else ()
+    runs = sorted(name.removeprefix("run:") for name in named if name.startswith("run:"))
+    if not runs:
+        return {}
+    hashes = [adapter_hash(*run_and_step(run)) for run in runs]
+    known = None if None in hashes else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+    return {"pools_sha256": known}
+
+
+def adapter_hash(base: str | Path, step: int | None = None) -> str | None:
+    """SHA-256 of the adapter of a run, or of that of a step it saved; None for other models."""
+    file = adapter_of(base, step) / WEIGHTS
     return file_hash(file) if (Path(base) / MANIFEST).exists() and file.exists() else None

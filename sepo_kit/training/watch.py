@@ -18,13 +18,14 @@ from transformers import TrainerCallback
 
 from sepo_kit.models.adapters import combine, describe
 from sepo_kit.models.dropout import evaluating
-from sepo_kit.models.loading import adapter_of, adapters_of
+from sepo_kit.models.loading import adapters_of
 from sepo_kit.runs import (
     ADAPTER,
     METRICS,
     SCORES,
     Run,
     RunError,
+    adapter_of,
     append_line,
     base_of,
     keep_lines,

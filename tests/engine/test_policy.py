@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from toys import WordInformation
 
-from sepo_kit.engine.policy import Policy, draw, scripted, tabular, uniform
+from sepo_kit.engine.policy import Policy, draw, identities, scripted, tabular, uniform
 from sepo_kit.games import get_game
 from sepo_kit.games.ipd import DilemmaInformation
 
@@ -154,3 +154,13 @@ def test_tabular_refuses_a_label_the_game_does_not_offer(row):
     """``history`` is there, but is no label."""
     with pytest.raises(ValueError, match=f"information states of ipd have no label '{row}'"):
         tabular(get_game("ipd"), MEMORY_ONE, row=row)
+
+
+# --- who they are ---------------------------------------------------------------------------------
+
+
+def test_opponents_are_told_apart_by_what_their_names_stand_for():
+    one = tabular("ipd", MEMORY_ONE, row="memory_one")
+    two = tabular("ipd", {**MEMORY_ONE, "CC": [0, 1]}, row="memory_one")
+    assert identities({"x": one, "y": two}) == identities({"y": two, "x": one})
+    assert identities({"x": one, "y": two}) != identities({"x": two, "y": one})

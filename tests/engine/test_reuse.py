@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from sepo_kit.engine.policy import tabular
+from sepo_kit.engine.policy import tabular, uniform
 from sepo_kit.engine.reuse import Reusing
 from sepo_kit.engine.rollout import matches, play_matches
 from sepo_kit.games import get_game
@@ -46,6 +46,12 @@ def test_a_question_has_so_many_replies_at_most_and_equal_numbers_are_one_reply(
     assert len(questions) > 10 and max(map(len, questions.values())) == 3
     assert len(replies) <= agent.given <= 36 < len(decisions) / 20
     assert all(d.round is not None and d.log_prob is not None for d in decisions)
+
+
+def test_it_is_known_by_whose_replies_they_are_and_which(kuhn, policy):
+    agents = [reusing(policy, 3), reusing(policy, 4), reusing(policy, 3, step=1), reusing(uniform(kuhn), 3)]
+    assert len({agent.identity() for agent in agents}) == len(agents)
+    assert reusing(policy, 3).identity() == agents[0].identity()
 
 
 def test_what_is_given_depends_on_nobody_else(kuhn, policy):

@@ -47,6 +47,17 @@ def test_one_that_goes_by_names_plays_otherwise_where_they_are_others():
     assert actions == ["PASS", "BET"]  # GREEN and BLUE
 
 
+def test_it_is_known_by_who_is_asked_and_in_which_words():
+    class Other(ByLastLetter):
+        def identity(self):
+            return "another of that name"
+
+    agents = [(ByLastLetter(), "renamed"), (ByLastLetter(), "story"), (Other(), "renamed")]
+    identities = [reworded(agent, KUHN, wording).identity() for agent, wording in agents]
+    assert len(set(identities)) == 3
+    assert reworded(ByLastLetter(), KUHN, "renamed").identity() == identities[0]
+
+
 @pytest.mark.parametrize("style", ["direct", "reasoned"])
 def test_a_language_model_is_asked_what_the_wording_says(style):
     words = tiny.tokenizer()

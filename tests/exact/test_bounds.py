@@ -29,7 +29,7 @@ def agents(game, rng):
         yield from (tabular(game, {key: rng.dirichlet([0.3, 0.3]) for key in keys}) for _ in range(3))
 
 
-@pytest.mark.parametrize("max_states", [20, 400, 20_000])
+@pytest.mark.parametrize("max_states", [1, 6, 20, 400, 20_000])
 @pytest.mark.parametrize("game_id", ["ipd", "kuhn"])
 def test_bounds_bracket_the_exact_value(game_id, max_states):
     game = get_game(game_id)
@@ -42,6 +42,18 @@ def test_bounds_bracket_the_exact_value(game_id, max_states):
         assert found.ceiling <= MOST[game_id] + 1e-9
         assert found.upper == (found.ceiling if found.outside <= 0.5 else None)
         assert 0 <= found.outside <= 1
+
+
+@pytest.mark.parametrize("most", [1, 6, 20])
+def test_hands_that_were_left_out_whole_count_as_well(most):
+    """Every hand of Kuhn poker is a tree of its own, with nature's 6 moves first: of 12 hands few are searched."""
+    game = get_game("kuhn")
+    agent = uniform(game)
+    truth = exact.worst_case(game, agent).advantage
+    assert truth == pytest.approx(11 / 12)
+    found = exact.worst_case_bounds(game, agent, max_states=most, episodes=10, search_episodes=2)
+    assert found.lower <= truth <= found.ceiling
+    assert exact.likely_best_response(game, agent, most_moves=most)[1] <= truth
 
 
 def test_bounds_meet_where_all_of_the_tree_is_searched():

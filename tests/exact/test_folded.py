@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 import pytest
-from toys import shorten
+from toys import shorten, spec
 
 from sepo_kit import exact
 from sepo_kit.adversaries.gain import measured_gain
 from sepo_kit.engine.policy import scripted, tabular, uniform
-from sepo_kit.exact.folded import CannotFold, FoldedTree, folded, name_of
-from sepo_kit.games import GAMES, auction, get_game
+from sepo_kit.exact.fitted import explored, fitted
+from sepo_kit.exact.folded import CannotFold, FoldedTree, Reply, folded, name_of
+from sepo_kit.games import GAMES, auction, get_game, ipd
+from sepo_kit.games.base import Game, Harms, InformationState, Outcome, Pools, State, UniformStrategy
 
 SUFFICE = [game.spec.id for game in GAMES.values() if game.spec.label_suffices]
 
@@ -123,3 +126,95 @@ def test_an_agent_whose_play_depends_on_past_values_is_refused():
     with pytest.raises(ValueError, match="grim-trigger goes by more than memory='label'"):
         exact.worst_case(game, scripted(game, "grim-trigger"), memory="label")
     assert exact.worst_case(game, uniform(game), memory="label").advantage > 0
+
+
+def test_a_reply_is_known_by_its_rows_and_by_what_they_go_by():
+    rows = exact.worst_case("ipd", scripted("ipd", "always-cooperate"), memory="label").adversary.rows
+    turned = {name: values[::-1] for name, values in rows.items()}
+    reply = Reply("adversary", rows)
+    assert reply.identity() == Reply("adversary", dict(reversed(rows.items()))).identity()
+    for other in (Reply("adversary", turned), Reply("adversary", rows, "key")):
+        assert other.identity() != reply.identity()
+
+
+@dataclass(frozen=True)
+class EchoInformation(InformationState):
+    said: tuple[tuple[str, str], ...]  # seat 0's move first
+
+    legal_actions = ("A", "B")
+
+    @property
+    def round(self):
+        return len(self.said) // 2
+
+    @property
+    def key(self):
+        return " ".join(map("".join, self.said)) or "start"
+
+    @property
+    def label(self):
+        return self.key[-2:] if len(self.said) % 2 else "start"
+
+
+@dataclass(frozen=True)
+class EchoState(State):
+    """Three rounds of two moves each: seat 1 wins where its second is seat 0's first; in the middle round where it
+    is not."""
+
+    said: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def round(self):
+        return len(self.said) // 2
+
+    @property
+    def outcome(self):
+        if not self.said or len(self.said) % 2:
+            return None
+        (first, other), (then, last) = self.said[-2:]
+        return Outcome((0.0, float((first == last) == (self.round != 2))), ((first, then), (other, last)))
+
+    @property
+    def actors(self):
+        return (0, 1) if self.round < 3 else ()
+
+    def information(self, seat):
+        return EchoInformation(self.said)
+
+    def apply(self, actions):
+        return EchoState((*self.said, actions))
+
+
+class Echo(Game):
+    pools = Pools(train=("uniform",), exploit=("uniform",), collusive=(), shift=())
+    spec = spec(
+        id="echo", rounds=3, moves_per_round=2, pools=pools, actions=("A", "B"), payoff_bounds=(0.0, 1.0)
+    )
+    strategies = {"uniform": UniformStrategy()}
+
+    def initial_state(self):
+        return EchoState()
+
+    def system_prompt(self, style="reasoned"):
+        return "Say A or B."
+
+    def render(self, seen):
+        return seen.key
+
+    def harms(self, outcome, seat=0, definition="corrected"):
+        return Harms(0.0, 0.0)
+
+
+def test_rounds_of_several_moves_are_not_folded():
+    game = Echo()
+    agent = uniform(game)
+    with pytest.raises(CannotFold, match="in echo a round is more than one move"):
+        FoldedTree(game, "label")
+    found = fitted(game, explored(game, agent, 200), agent=agent)
+    assert exact.against(game, agent, found).advantage == exact.worst_case(game, agent).advantage == 1.0
+
+
+def test_seats_that_cannot_tell_the_round_are_not_folded(monkeypatch):
+    monkeypatch.setattr(ipd.DilemmaInformation, "round", 0)
+    with pytest.raises(CannotFold, match="the seats cannot tell which it is"):
+        FoldedTree(get_game("ipd"), "label")

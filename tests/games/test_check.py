@@ -246,6 +246,14 @@ BROKEN = {
     "reference payoff": (spec(reference_payoff=0.0), "cooperative payoff per round"),
     "bounds the wrong way round": (spec(payoff_bounds=(1.0, -1.0)), "(lowest, highest)"),
     "label_suffices": (spec(label_suffices="yes"), "spec.label_suffices is 'yes'"),
+    "labels of several moves": (
+        spec(label_suffices=True, moves_per_round=2),
+        "spec.moves_per_round is 2, and spec.label_suffices is True",
+    ),
+    "labels without the round": (
+        spec(label_suffices=True),
+        "information(0).round is 0 in round 1, and spec.label_suffices is True",
+    ),
     "weights": (spec(weights=(1, 1, 1)), "Give a Weights"),
     "eval weights": (spec(eval_weights=None), "spec.eval_weights is None"),
     "action twice": (spec(actions=("RED", "BLUE", "red")), "case does not tell two apart"),

@@ -57,6 +57,25 @@ def test_a_context_that_begins_another_needs_no_row(model, monkeypatch):
     assert [keys.shape[1] for keys, _ in cache.keys_and_values((*RULES, 20))] == [5] * len(model.model.layers)
 
 
+def test_a_call_that_failed_halfway_leaves_nothing_behind(model):
+    """As where memory runs out: the first layers hold the new rows already, the last ones those before."""
+    cache = PrefixCache(model)
+    cache.logits([(*RULES, 20), (*RULES, 21)])
+    contexts = [(*RULES, 20, 30), (*RULES, 20, 31), (*RULES, 21, 30), (*RULES, 21, 31)]
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("out of memory")
+
+    hook = model.model.layers[-1].register_forward_pre_hook(fail)
+    try:
+        with pytest.raises(torch.OutOfMemoryError):
+            cache.logits(contexts)
+    finally:
+        hook.remove()
+    for part in (contexts[2:], contexts[:2]):  # once more, in pieces
+        torch.testing.assert_close(cache.logits(part), plainest(model, part), atol=1e-4, rtol=0)
+
+
 def test_a_fork_goes_on_and_leaves_the_other_as_it_is(model, monkeypatch):
     cache = PrefixCache(model)
     prompts = [(*RULES, token) for token in range(20, 30)]

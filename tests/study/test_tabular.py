@@ -54,6 +54,18 @@ def test_a_start_is_where_it_starts():
     assert found.payoff == pytest.approx(named.payoff)
 
 
+def test_a_table_that_learns_is_known_by_its_rows():
+    game = sk.get_game("kuhn")
+    first = Logits(game, "key")
+    before = first.policy().identity()
+    assert before == Logits(game, "key").policy().identity() != Logits(game, "label").policy().identity()
+    sk.exact.worst_case(game, first.policy())  # it meets all states
+    assert first.logits and first.policy().identity() == before
+    first.logits["K"][0] += 1.0
+    assert first.policy().identity() != before
+    assert Logits(game, "key", first.probabilities()).policy().identity() != before
+
+
 def test_the_pull_of_a_reference_is_the_gradient_of_the_divergence():
     """Minus KL(policy, reference), summed over the decisions that were trained, against finite differences."""
     game = sk.get_game("ipd")

@@ -124,6 +124,12 @@ class StateChecks(Check):
             f"seat {actors[:1]} moves alone in {short(state)}, and spec.label_suffices is True",
             "Leave label_suffices False: it is for games whose seats always move at once",
         )
+        most = self.game.spec.moves_per_round
+        self.require(
+            not actors or most == 1 or not self.game.spec.label_suffices,
+            f"spec.moves_per_round is {most}, and spec.label_suffices is True",
+            "Leave label_suffices False: it is for games whose seats move once a round",
+        )
         holds = [
             word
             for word, holds in (
@@ -168,6 +174,12 @@ class StateChecks(Check):
             seen == state.information(seat),
             f"information({seat}) is not equal to itself when asked twice",
             "It must depend on the state only",
+        )
+        told = seen.round
+        self.require(
+            told == state.round or not self.game.spec.label_suffices,
+            f"information({seat}).round is {told!r} in round {state.round}, and spec.label_suffices is True",
+            "Let the information states tell the round at play, by a history or a round of their own",
         )
         if seen in self.seen:
             return
