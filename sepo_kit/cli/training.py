@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepo_kit.cli.options import may_keep
+from sepo_kit.runs.remade import SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -62,7 +63,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     study.add_argument(
         "--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME", help="default: ipd kuhn"
     )
-    study.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    study.add_argument("--seeds", type=int, default=SEEDS, help=f"how many (default: {SEEDS})")
     instead = study.add_mutually_exclusive_group()
     for name, about in (
         ("exploiters", "who is trained against, each judged by the worst case (tables first, models after)"),
@@ -170,6 +171,15 @@ def _prepared(
         yield agent, bases, sepo[agent], trials_of(agent, bases, sepo[agent])
 
 
+def _given(options: argparse.Namespace) -> list[str]:
+    """The options of a study that decide what comes out of it, but for its games."""
+    given = ["--seeds", str(options.seeds)] if options.seeds != SEEDS else []
+    for name in ("steps", "samples", "variants", "profile"):
+        if (value := getattr(options, name)) is not None:
+            given += [f"--{name}", str(value)]
+    return [*given, "--rivals", *options.rivals] if options.rivals else given
+
+
 def _study(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.children import die_with_parent
     from sepo_kit.pipeline.profiles import get_profile
@@ -205,7 +215,7 @@ def _study(options: argparse.Namespace) -> None:
         logs = run_study(todo, folder, options.workers, die_with_parent)
         estimated = estimates(agent, options.games, options.samples or 400, variants, bases, sepo)
         results = options.results or PROJECT / "data" / "results"
-        for path in write_study(logs, estimated, todo, folder, results):
+        for path in write_study(logs, estimated, todo, folder, results, _given(options)):
             print(f"written: {path}")
 
 
@@ -230,7 +240,7 @@ def _study_rivals(options: argparse.Namespace) -> None:
 
     for agent, _, _, todo in _prepared(options, profile, folder, trials_of):
         logs = run_rivals(todo, folder, options.workers, die_with_parent)
-        for path in write_rivals(study.name, logs, todo, folder, results):
+        for path in write_rivals(study.name, logs, todo, folder, results, _given(options)):
             print(f"written: {path}")
         figures.style()
         for game in options.games:

@@ -1,11 +1,13 @@
 """The command line: what it prints, and one clear line for every mistake."""
 
 import re
+import shlex
 
 import pytest
 
 from sepo_kit.cli import main
 from sepo_kit.pipeline.profiles import PROFILES
+from sepo_kit.runs.trace import trace
 
 MISTAKES = {
     "unknown game": (["evaluate", "chess", "nash"], "unknown game 'chess'; known: ipd"),
@@ -214,6 +216,8 @@ def test_a_study_of_exploiters_writes_its_tables_and_says_where(tmp_path, capsys
             f"written: {tmp_path / f'exploiters-{name}'}" in told
             and (tmp_path / f"exploiters-{name}").exists()
         )
+    again = f"sepo-kit {shlex.join(['study', 'tabular', *small])}"
+    assert trace(tmp_path / "exploiters-ends-tabular.csv").remade_by == again
 
 
 def test_data_writes_the_corpus_again_byte_for_byte(tmp_path, capsys):
@@ -236,6 +240,10 @@ def test_a_study_writes_its_tables_and_says_where(tmp_path, capsys):
         "credit-study-tabular.json",
     ):
         assert f"written: {tmp_path / name}" in told and (tmp_path / name).exists()
+    assert (
+        trace(tmp_path / "credit-estimates-tabular.csv").remade_by
+        == f"sepo-kit study tabular {shlex.join(small)}"
+    )
 
 
 def test_data_writes_the_demonstrations_of_the_games_it_is_given(tmp_path, capsys):
