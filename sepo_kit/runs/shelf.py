@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, read_json, sweep, write_json
+from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, paths_under, read_json, sweep, write_json
 from sepo_kit.runs.folder import (
     ADAPTER,
     MANIFEST,
@@ -30,8 +31,9 @@ def run_folders(root: Path | str, aside: bool = False) -> list[Path]:
         raise RunError(f"{root} is no folder; name one with runs in it")
     return sorted(
         file.parent
-        for file in root.rglob(MANIFEST)
-        if not any(p.startswith(".") or (is_aside(p) and not aside) for p in file.relative_to(root).parts)
+        for file in paths_under(root)
+        if file.name == MANIFEST
+        and not any(p.startswith(".") or (is_aside(p) and not aside) for p in file.relative_to(root).parts)
     )
 
 
@@ -42,12 +44,18 @@ def verify(root: Path | str) -> Iterator[tuple[Path, list[str]]]:
     if root.is_file():
         yield root, problems(root)
         return
+    for file, found in _looked_at(root):
+        if os.path.lexists(file):  # else it was deleted in this moment
+            yield file, found
+
+
+def _looked_at(root: Path) -> Iterator[tuple[Path, list[str]]]:
     runs = run_folders(root, aside=True)
     for folder in runs:
         yield folder / MANIFEST, _problems_of(folder)
-    for file in sorted(root.rglob("*.json")):
-        inside = any(folder in file.parents for folder in runs)
-        if not inside and not LEFTOVER.fullmatch(file.name) and (_is_sealed(file) or _should_be(file)):
+    for file in paths_under(root):
+        json = file.suffix == ".json" and not LEFTOVER.fullmatch(file.name)
+        if json and not any(run in file.parents for run in runs) and (_is_sealed(file) or _should_be(file)):
             yield file, problems(file)
 
 
@@ -187,6 +195,14 @@ def described(folder: Path | str) -> dict[str, Any]:
         status = STOPPED
     if step := step_of(folder):
         told["step"] = step
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     known = {name: manifest.get(name) for name in ("commit", "machine")}
-    return {**told, "status": status, "MB": round(size / 1e6, 1), **known}
+    return {**told, "status": status, "MB": round(size_of(folder) / 1e6, 1), **known}
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files under ``folder``."""
+    size = 0
+    for path in paths_under(folder):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from pathlib import Path
 
 import finished
@@ -13,6 +14,7 @@ import pytest
 
 from sepo_kit import figures
 from sepo_kit.cli import main
+from sepo_kit.evaluation.archive import find_runs
 from sepo_kit.evaluation.results import read_results, write_table
 from sepo_kit.runs import (
     MANIFEST,
@@ -22,12 +24,14 @@ from sepo_kit.runs import (
     RunError,
     append_line,
     file_hash,
+    file_hashes,
+    files,
     problems,
     read_json,
     sealed,
     write_json,
 )
-from sepo_kit.runs.shelf import clean, move, record_of, verify
+from sepo_kit.runs.shelf import clean, described, leftovers, move, record_of, run_folders, size_of, verify
 
 
 def trained(folder, base="pico", done=True, code="one"):
@@ -140,6 +144,59 @@ def test_clean_deletes_what_is_left_and_nothing_else(tmp_path):
     assert (going / "checkpoints").exists() and (held / ".metrics.jsonl.abcd_123.jsonl").exists()
     shutil.copytree(run, tmp_path / "sft.old-1")
     assert clean(tmp_path, aside=True)[-1].name == "sft.old-1" and run.exists()
+
+
+@pytest.fixture
+def churning(tmp_path):
+    """A folder of runs where a writer swaps files, and makes and deletes folders, without a pause."""
+    stop, writes = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with Run(
+            tmp_path / "runs" / "sepo", {"stage": "sepo", "game": "kuhn", "base": "pico"}, writes=True
+        ) as run:
+            while not stop.is_set():
+                run.progress(1, 2)
+                writes.set()
+                trained(tmp_path / "runs" / "short")
+                write_json(tmp_path / "runs" / "table.json", sealed({"files": {}}), durable=False)
+                shutil.rmtree(tmp_path / "runs" / "short")
+                (tmp_path / "runs" / "table.json").unlink()
+
+    writer = threading.Thread(target=write)
+    trained(tmp_path / "runs" / "sft")
+    writer.start()
+    writes.wait()
+    yield tmp_path / "runs"
+    stop.set()
+    writer.join()
+
+
+def test_runs_are_read_while_others_are_written_and_deleted(churning):
+    for _ in range(60):
+        assert {"sft"} <= {folder.name for folder in run_folders(churning)}
+        told = described(churning / "sepo")
+        assert (told["status"], told["step"]) == ("being written", "1 of 2") and size_of(churning) > 256
+        assert not [told for file, told in verify(churning) if file.parent.name == "sft" for told in told]
+        assert "sft" in list(find_runs(churning)["run"]) and file_hashes(churning)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [find_runs, leftovers, file_hashes, size_of, lambda root: list(verify(root))],
+    ids=["find_runs", "leftovers", "file_hashes", "size_of", "verify"],
+)
+def test_what_is_deleted_while_it_is_looked_at_is_left_out(tmp_path, monkeypatch, read):
+    trained(tmp_path / "stays")
+    alone = str(read(tmp_path))
+    gone, walk = trained(tmp_path / "goes"), files.os.walk
+
+    def listed_then_deleted(*words, **named):
+        yield from list(walk(*words, **named))
+        shutil.rmtree(gone, ignore_errors=True)
+
+    monkeypatch.setattr(files.os, "walk", listed_then_deleted)
+    assert str(read(tmp_path)) == alone and not gone.exists()
 
 
 def test_a_run_moves_unless_another_rests_on_it(tmp_path):
