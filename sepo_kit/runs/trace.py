@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -74,7 +75,8 @@ def trace(file: Path | str, source: Path | str | None = None, row: Mapping[str, 
     file = Path(file)
     if not file.exists():
         raise RunError(f"{file} is missing; name a picture, a table, a result or a run folder")
-    for folder in [file, *file.absolute().parents][: 1 if file.is_dir() else 4]:
+    place = Path(os.path.abspath(file))  # without "..", whose parents are no folders that it lies in
+    for folder in [file, *place.parents][: 1 if file.is_dir() else 4]:
         if (folder / MANIFEST).exists():
             return _of_run(file, folder)
     rows = chosen(read_rows(file), row, file) if row else []
@@ -235,7 +237,7 @@ def _of_run(file: Path, folder: Path) -> Trace:
     request = manifest["request"]
     chain = manifest.get("chain") or _links(folder)
     known = manifest.get("files", {})
-    inside = file.absolute().relative_to(folder.absolute()).as_posix()
+    inside = Path(os.path.relpath(file, folder)).as_posix()
     changed = inside in known and file.is_file() and file_hash(file) != known[inside]
     kind = "a run" if inside == "." else f"{inside} of the run {folder}"
     return Trace(

@@ -84,6 +84,23 @@ def test_a_file_in_a_run_is_traced_to_it(tmp_path):
     assert "has changed" in trace(run.path / "metrics.jsonl").problem
 
 
+def test_a_way_through_a_run_is_not_in_it(tmp_path, monkeypatch):
+    plan = tmp_path / "quick" / "pico" / "kuhn"
+    finished.evaluation(tmp_path / "quick", "kuhn", "sepo", "nash", 0, episodes=2)
+    with Run(
+        plan / "sepo-seed-0", {"stage": "sepo", "game": "kuhn", "seed": 0, "base": "pico"}, writes=True
+    ) as run:
+        run.progress(1, 1)
+        run.finish()
+    monkeypatch.chdir(run.path)
+    assert trace("../results/sepo-seed-0.json").kind == "an evaluation of pico on kuhn, sepo, seed 0"
+    found = trace("../sepo-seed-0/progress.json")
+    assert found.kind == f"progress.json of the run {run.path}, done" and not found.problem
+    (run.path / "progress.json").write_text("{}")
+    assert "has changed" in trace("../sepo-seed-0/progress.json").problem
+    assert trace("../sepo-seed-0").kind == "a run, done"
+
+
 def test_what_nothing_is_known_of(tmp_path):
     (tmp_path / "one.png").touch()
     with pytest.raises(RunError, match=r"nothing says where .*one\.png comes from .*--source"):
