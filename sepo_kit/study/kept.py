@@ -49,6 +49,16 @@ def began_from(base: str) -> Any:
     return read_manifest(base)["request"] if (Path(base) / MANIFEST).exists() else base
 
 
+def holds_more(file: Path, seeds: Collection[int], steps: Mapping[str, int]) -> bool:
+    """Whether the logs in ``file``, Parquet, have other seeds than ``seeds`` of a game in ``steps``, or more steps than
+    it says: what is made with these is a part of what is there."""
+    if not file.exists():
+        return False
+    before = pd.read_parquet(file, columns=["game", "seed", "step"])
+    rows = before[before["game"].isin(steps)].itertuples(index=False)
+    return any(row.seed not in seeds or row.step > steps[row.game] for row in rows)
+
+
 def beside_others(table: pd.DataFrame, file: Path, games: Collection[str]) -> pd.DataFrame:
     """``table``, of ``games``, behind the rows of other games that ``file`` has, CSV or Parquet: those stay.
 

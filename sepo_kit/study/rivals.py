@@ -46,6 +46,11 @@ class RivalTrial:
     base: str = TABULAR
     every: int | None = None
 
+    @property
+    def steps(self) -> int:
+        """How many it trains."""
+        return self.settings.steps
+
     def folder(self, root: Path) -> Path:
         """Where the trial lies under the study's folder."""
         return Path(root) / self.agent / self.game / f"{plain(self.rival)}-seed-{self.seed}"

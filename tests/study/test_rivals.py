@@ -21,7 +21,7 @@ from sepo_kit.study import exact_curve, rivals
 from sepo_kit.study.ablations import ABLATIONS, AS_TRAINED
 from sepo_kit.study.estimators import settings_for, start_of
 from sepo_kit.study.exploiters import EXPLOITERS, RIVALS, of_models
-from sepo_kit.study.kept import made_beside_others
+from sepo_kit.study.kept import holds_more, made_beside_others
 from sepo_kit.study.late import LATE
 from sepo_kit.study.rivals import COLUMNS, RivalTrial, ends, read_rivals, run_rival, run_rivals, write_rivals
 from sepo_kit.study.studies import STUDIES
@@ -212,6 +212,23 @@ def test_a_study_of_one_more_game_leaves_the_others_as_they_were(tmp_path):
     pd.read_csv(table).drop(columns="payoff").to_csv(table, index=False)
     with pytest.raises(RunError, match="name another folder for the results, or delete that file"):
         write_rivals("exploiters", logs["ipd"], both["ipd"], tmp_path / "study", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "seeds, steps, more",
+    [
+        (range(2), {"kuhn": 2}, False),
+        (range(3), {"kuhn": 3, "ipd": 1}, False),
+        (range(1), {"kuhn": 2}, True),
+        (range(2), {"kuhn": 1}, True),
+        (range(1), {"ipd": 1}, False),
+    ],
+)
+def test_what_is_there_holds_more_where_a_seed_or_a_step_would_be_lost(tmp_path, seeds, steps, more):
+    rows = pd.DataFrame({"game": "kuhn", "seed": [0, 0, 1, 1], "step": [0, 2, 0, 2]})
+    assert not holds_more(tmp_path / "logs.parquet", seeds, steps)
+    rows.to_parquet(tmp_path / "logs.parquet")
+    assert holds_more(tmp_path / "logs.parquet", seeds, steps) is more
 
 
 def test_each_game_of_a_study_says_how_it_was_asked_for(tmp_path):
