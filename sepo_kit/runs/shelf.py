@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +10,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, paths_under, read_json, sweep, write_json
+from sepo_kit.runs.files import (
+    LEFTOVER,
+    RunError,
+    leftovers_in,
+    paths_under,
+    read_json,
+    replacing_folder,
+    sweep,
+    write_json,
+)
 from sepo_kit.runs.folder import (
     ADAPTER,
     MANIFEST,
@@ -20,7 +30,7 @@ from sepo_kit.runs.folder import (
     read_manifest,
     step_of,
 )
-from sepo_kit.runs.lock import Lock, is_held, left_by_dead
+from sepo_kit.runs.lock import LOCK, Lock, is_held, left_by_dead
 from sepo_kit.runs.seals import SEAL, problems, sealed
 
 
@@ -121,7 +131,7 @@ def move(source: Path | str, target: Path | str) -> Path:
         It is no run, somebody writes there, the target exists, or a run nearby was trained on top of it.
     """
     source, target = Path(source), Path(target)
-    manifest = read_manifest(source)
+    read_manifest(source)
     if target.exists():
         raise RunError(f"{target} exists; name a folder that does not")
     if source.resolve() in target.resolve().parents:
@@ -132,22 +142,52 @@ def move(source: Path | str, target: Path | str) -> Path:
         raise RunError(
             f"{', '.join(children)} was trained on top of {source}; move the folder that holds both instead"
         )
+    lock = Lock(source)
+    try:
+        manifest = _as_seen_from(target, source)
+        sweep(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _relocate(source, target, manifest, lock)
+    finally:
+        lock.release()
+    return target
+
+
+def _as_seen_from(target: Path, source: Path) -> dict[str, Any]:
+    """The manifest of the run ``source`` once it lies at ``target``: what it names by the way from the run."""
+    manifest = read_manifest(source)
     base = base_of(source, manifest["request"]) if "base" in manifest["request"] else None
     if base and str(manifest["request"]["base"]).startswith(".."):
         kept = os.path.relpath(base, target.absolute())
         if manifest["status"] != "done" and kept != manifest["request"]["base"]:
             raise RunError(f"{source} is unfinished and was begun on {base}; finish it, or move both")
         manifest["request"]["base"] = base_as_held(target, base)
-    lock = Lock(source)
+    first = next(iter(manifest.get("chain", [])), {})
+    if first.get("beside") and (source / first["beside"]).is_dir():
+        first["beside"] = os.path.relpath(source.absolute() / first["beside"], target.absolute())
+    return manifest
+
+
+def _relocate(source: Path, target: Path, manifest: dict[str, Any], lock: Lock) -> None:
+    """Rename ``source``, which ``lock`` holds, and give it ``manifest``; to another disk it is copied, and deleted once
+    the copy is whole."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(source)
-    finally:
-        lock.release()
-    shutil.move(source, target)
-    if manifest != read_manifest(target):
-        write_json(target / MANIFEST, sealed(manifest))
-    return target
+        os.rename(source, target)
+        lock.path = target / LOCK
+        _give(target, manifest)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with replacing_folder(target) as temporary:
+            unlocked = shutil.ignore_patterns(LOCK)
+            shutil.copytree(source, temporary, symlinks=True, ignore=unlocked, dirs_exist_ok=True)
+            _give(temporary, manifest)
+        shutil.rmtree(source)
+
+
+def _give(folder: Path, manifest: dict[str, Any]) -> None:
+    if manifest != read_manifest(folder):
+        write_json(folder / MANIFEST, sealed(manifest))
 
 
 def record_of(folder: Path | str, target: Path | str) -> Path:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import threading
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import sepo_kit.runs.shelf
 from sepo_kit import figures
 from sepo_kit.cli import main
 from sepo_kit.evaluation.archive import find_runs
@@ -26,6 +29,7 @@ from sepo_kit.runs import (
     file_hash,
     file_hashes,
     files,
+    is_held,
     problems,
     read_json,
     sealed,
@@ -214,6 +218,60 @@ def test_a_run_moves_unless_another_rests_on_it(tmp_path):
     with pytest.raises(RunError, match="is being written by"):
         move(tmp_path / "far" / "sepo", tmp_path / "elsewhere")
     lock.release()
+
+
+def across_disks(monkeypatch):
+    """Have a folder of runs that is renamed lie on another disk than where it goes to."""
+    rename = os.rename
+
+    def fails(source, target):
+        if (Path(source) / MANIFEST).exists():
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+
+
+@pytest.mark.parametrize("disks", [1, 2])
+def test_a_run_that_moves_is_held_and_finds_its_base(tmp_path, monkeypatch, disks):
+    base = tmp_path / "models" / "mine"
+    base.mkdir(parents=True)
+    chain = [{"model": "/not/here", "beside": "../../models/mine"}]
+    with Run(tmp_path / "runs" / "sft", {"stage": "sft", "base": "/not/here"}, writes=True) as run:
+        (run.path / "adapter").mkdir()
+        (run.path / "adapter" / WEIGHTS).write_bytes(b"weights")
+        run.finish(chain=chain)
+    if disks == 2:
+        across_disks(monkeypatch)
+    held, give = [], sepo_kit.runs.shelf._give
+    monkeypatch.setattr(
+        "sepo_kit.runs.shelf._give",
+        lambda *told: held.append(any(map(is_held, (run.path, target)))) or give(*told),
+    )
+    target = tmp_path / "far" / "away" / "sft"
+    assert move(run.path, target) == target and held == [True]
+    assert not run.path.exists() and not problems(target / MANIFEST) and not is_held(target)
+    assert {path.name for path in target.iterdir()} == {MANIFEST, "adapter"}
+    assert [path.name for path in target.parent.iterdir()] == ["sft"]
+    told = read_json(target / MANIFEST)["chain"][0]["beside"]
+    assert told == "../../../models/mine" and (target / told).samefile(base)
+
+
+def test_a_run_is_held_until_its_copy_is_whole_and_a_failed_one_leaves_nothing(tmp_path, monkeypatch):
+    run = trained(tmp_path / "sft")
+    across_disks(monkeypatch)
+
+    def full(copy, manifest):
+        assert (copy / "metrics.jsonl").exists()
+        with pytest.raises(RunError, match="is being written by"):
+            Lock(run)
+        assert not (tmp_path / "far" / "sft").exists(), "under another name until it is whole"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sepo_kit.runs.shelf._give", full)
+    with pytest.raises(OSError, match="No space left"):
+        move(run, tmp_path / "far" / "sft")
+    assert not list((tmp_path / "far").iterdir()) and not problems(run / MANIFEST) and not is_held(run)
 
 
 def test_a_record_has_all_but_the_weights(tmp_path):
