@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepo_kit.cli.options import may_keep
+from sepo_kit.runs.remade import SEEDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from sepo_kit.pipeline.plans import Plan, Profile
     from sepo_kit.study.mechanism import Trial
@@ -62,7 +63,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     study.add_argument(
         "--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME", help="default: ipd kuhn"
     )
-    study.add_argument("--seeds", type=int, default=5, help="how many (default: 5)")
+    study.add_argument("--seeds", type=int, default=SEEDS, help=f"how many (default: {SEEDS})")
     instead = study.add_mutually_exclusive_group()
     for name, about in (
         ("exploiters", "who is trained against, each judged by the worst case (tables first, models after)"),
@@ -96,7 +97,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     study.add_argument(
         "--folder", type=Path, help="where trials go (default: runs/study, runs/exploiters, ...)"
     )
-    study.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
+    study.add_argument(
+        "--results",
+        type=Path,
+        help="where tables and pictures go (default: data/results and figures; a part of what is there: in --folder)",
+    )
     study.set_defaults(run=_study)
 
 
@@ -170,6 +175,38 @@ def _prepared(
         yield agent, bases, sepo[agent], trials_of(agent, bases, sepo[agent])
 
 
+def _given(options: argparse.Namespace) -> list[str]:
+    """The options of a study that decide what comes out of it, but for its games."""
+    given = ["--seeds", str(options.seeds)] if options.seeds != SEEDS else []
+    for name in ("steps", "samples", "variants", "profile"):
+        if (value := getattr(options, name)) is not None:
+            given += [f"--{name}", str(value)]
+    return [*given, "--rivals", *options.rivals] if options.rivals else given
+
+
+def _places(
+    options: argparse.Namespace, study: str, folder: Path, todo: Sequence[Trial | RivalTrial]
+) -> tuple[Path, Path]:
+    """Where tables and pictures of a study go: where the call says so, else to the published ones. A part of these does
+    not replace them: it goes beside its trials in ``folder``."""
+    from sepo_kit.runs.project import PROJECT
+    from sepo_kit.study.kept import holds_more
+
+    if options.results:
+        return options.results, options.results
+    published = PROJECT / "data" / "results"
+    known = published / f"{study}-training-{todo[0].agent}.parquet"
+    steps = {trial.game: trial.steps for trial in todo}
+    chosen = options.rivals or options.variants or options.samples
+    if not chosen and not holds_more(known, range(options.seeds), steps):
+        return published, PROJECT / "figures"
+    tables, pictures = folder / "tables", folder / "figures"
+    print(
+        f"a part of the study: tables go to {tables}, pictures to {pictures}; --results names another place"
+    )
+    return tables, pictures
+
+
 def _study(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.children import die_with_parent
     from sepo_kit.pipeline.profiles import get_profile
@@ -202,10 +239,10 @@ def _study(options: argparse.Namespace) -> None:
         return trials(agent, options.games, seeds, steps, variants, bases, sepo)
 
     for agent, bases, sepo, todo in _prepared(options, profile, folder, trials_of):
+        results, _ = _places(options, "credit", folder, todo)
         logs = run_study(todo, folder, options.workers, die_with_parent)
         estimated = estimates(agent, options.games, options.samples or 400, variants, bases, sepo)
-        results = options.results or PROJECT / "data" / "results"
-        for path in write_study(logs, estimated, todo, folder, results):
+        for path in write_study(logs, estimated, todo, folder, results, _given(options)):
             print(f"written: {path}")
 
 
@@ -220,8 +257,6 @@ def _study_rivals(options: argparse.Namespace) -> None:
     study = STUDIES[options.rivals_of]
     folder = options.folder or PROJECT / "runs" / study.name
     profile = get_profile(options.profile or "quick")
-    results = options.results or PROJECT / "data" / "results"
-    pictures = options.results or PROJECT / "figures"
 
     def trials_of(agent: str, bases: Mapping[str, str], sepo: Mapping[str, SEPOSettings]) -> list[RivalTrial]:
         return study.trials(
@@ -229,11 +264,14 @@ def _study_rivals(options: argparse.Namespace) -> None:
         )
 
     for agent, _, _, todo in _prepared(options, profile, folder, trials_of):
+        results, pictures = _places(options, study.name, folder, todo)
         logs = run_rivals(todo, folder, options.workers, die_with_parent)
-        for path in write_rivals(study.name, logs, todo, folder, results):
+        for path in (written := write_rivals(study.name, logs, todo, folder, results, _given(options))):
             print(f"written: {path}")
         figures.style()
         for game in options.games:
             drawn = figures.STUDIES[study.name](logs, game, agent)
-            path = figures.save(drawn, logs[logs["game"] == game], pictures, f"{study.name}-{agent}-{game}")
+            path = figures.save(
+                drawn, logs[logs["game"] == game], pictures, f"{study.name}-{agent}-{game}", written[-1]
+            )
             print(f"written: {path}")

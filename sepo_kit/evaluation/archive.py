@@ -29,6 +29,7 @@ from sepo_kit.runs import (
     base_of,
     is_aside,
     lineage,
+    paths_under,
     read_json,
     read_lines,
     read_manifest,
@@ -60,8 +61,14 @@ def find_runs(root: Path | str) -> pd.DataFrame:
     stands.
     """
     root = Path(root)
-    manifests = sorted(file for file in root.rglob(MANIFEST) if not _hidden(file.relative_to(root)))
-    return pd.DataFrame([_row(file.parent, root) for file in manifests], columns=COLUMNS)
+    found = [
+        file for file in paths_under(root) if file.name == MANIFEST and not _hidden(file.relative_to(root))
+    ]
+    rows = [(file, _row(file.parent, root)) for file in found]
+    still = [
+        row for file, row in rows if row["status"] != BROKEN or file.exists()
+    ]  # others were deleted meanwhile
+    return pd.DataFrame(still, columns=COLUMNS)
 
 
 def _hidden(path: Path) -> bool:

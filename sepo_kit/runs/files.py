@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +81,21 @@ def to_disk(path: Path | str) -> None:
         os.close(handle)
 
 
+def paths_under(folder: Path | str) -> list[Path]:
+    """All files and folders under ``folder``, in order; links to folders are not followed. What others delete
+    meanwhile is left out, or is gone when it is looked at: ``Path.rglob`` fails there."""
+
+    def unreadable(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
+            raise error
+
+    walked = os.walk(folder, onerror=unreadable)
+    return sorted(Path(at, name) for at, folders, files in walked for name in (*folders, *files))
+
+
 def leftovers_in(folder: Path | str) -> list[Path]:
     """The temporary files and folders that killed processes left under ``folder``."""
-    return [path for path in Path(folder).rglob(".*") if LEFTOVER.fullmatch(path.name)]
+    return [path for path in paths_under(folder) if LEFTOVER.fullmatch(path.name)]
 
 
 def sweep(folder: Path | str) -> list[Path]:
@@ -231,13 +243,13 @@ def file_hash(path: Path | str) -> str:
 def file_hashes(folder: Path | str) -> dict[str, str]:
     """SHA-256 of every file under ``folder``, by its path there; hidden ones and what lies in hidden folders left
     out."""
-    folder = Path(folder)
-    files = (file.relative_to(folder) for file in sorted(folder.rglob("*")) if file.is_file())
-    return {
-        file.as_posix(): file_hash(folder / file)
-        for file in files
-        if not any(part.startswith(".") for part in file.parts)
-    }
+    folder, found = Path(folder), {}
+    for path in paths_under(folder):
+        name = path.relative_to(folder)
+        if not any(part.startswith(".") for part in name.parts) and path.is_file():
+            with suppress(FileNotFoundError):
+                found[name.as_posix()] = file_hash(path)
+    return found
 
 
 def require_space(path: Path | str, needed: int) -> None:

@@ -65,6 +65,7 @@ class Run:
         self.request = json.loads(json.dumps(request))
         self.started = time.time()
         self._clock = time.monotonic()
+        self._seconds_before = 0.0  # of the sessions before this one
         self._lock: Lock | None = None
         if self.path.is_symlink() and not self.path.exists():
             raise RunError(f"{self.path} is a link to {self.path.readlink()}, which is not there; delete it")
@@ -108,6 +109,7 @@ class Run:
         if not self.done:
             self._hold(writes)
             self.manifest = self._own_manifest()  # as the holder before left it
+            self._seconds_before = _seconds_of(self.path) if self._lock else 0.0
             if self._lock and self._lock.follows_dead and not self.done:
                 print(f"{self.path} {died(self.path)}; it goes on from its last checkpoint", file=sys.stderr)
 
@@ -160,8 +162,7 @@ class Run:
 
     def finish(self, **results: Any) -> None:
         """Mark the stage as done, with what it found and the hashes of its files, and let others in."""
-        seconds = self.manifest.get("wall_seconds", 0.0) + time.monotonic() - self._clock
-        self.manifest |= {"status": "done", "wall_seconds": round(seconds, 1), **results}
+        self.manifest |= {"status": "done", "wall_seconds": self._seconds(), **results}
         if (ended := provenance()["machine"]) != (begun := self.manifest.get("machine", ended)):
             self.manifest["machine"] = f"{begun}; ended on {ended}"
         self.manifest["files"] = hashes_of(self.path)
@@ -170,11 +171,13 @@ class Run:
 
     def progress(self, step: int, total: int, note: str = "") -> None:
         """Say where the stage stands; cheap enough for every step."""
-        write_json(
-            self.path / PROGRESS,
-            {"step": step, "total": total, "note": note, "time": time.time(), "started": self.started},
-            durable=False,  # it is written every step, and says nothing that a run goes on from
-        )
+        told = {"step": step, "total": total, "note": note, "time": time.time(), "started": self.started}
+        # Not durable: it is written every step, and says nothing of weight that a run goes on from.
+        write_json(self.path / PROGRESS, {**told, "wall_seconds": self._seconds()}, durable=False)
+
+    def _seconds(self) -> float:
+        """How long the stage was worked on so far, in all sessions."""
+        return round(self._seconds_before + time.monotonic() - self._clock, 1)
 
 
 def step_of(folder: Path | str) -> str:
@@ -189,6 +192,14 @@ def step_of(folder: Path | str) -> str:
         return ""
     progress = read_json(Path(folder) / PROGRESS, dict, {"step": int, "total": int})
     return f"{progress['step']} of {progress['total']}"
+
+
+def _seconds_of(folder: Path) -> float:
+    """How long the run in ``folder`` was worked on until its last step, in all sessions; 0 where nothing says so."""
+    try:
+        return float(read_json(folder / PROGRESS, dict, {"wall_seconds": float})["wall_seconds"])
+    except (RunError, OSError):
+        return 0.0
 
 
 def died(folder: Path | str) -> str:

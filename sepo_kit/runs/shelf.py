@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import LEFTOVER, RunError, leftovers_in, read_json, sweep, write_json
+from sepo_kit.runs.files import (
+    LEFTOVER,
+    RunError,
+    leftovers_in,
+    paths_under,
+    read_json,
+    replacing_folder,
+    sweep,
+    write_json,
+)
 from sepo_kit.runs.folder import (
     ADAPTER,
     MANIFEST,
@@ -19,7 +30,7 @@ from sepo_kit.runs.folder import (
     read_manifest,
     step_of,
 )
-from sepo_kit.runs.lock import Lock, is_held, left_by_dead
+from sepo_kit.runs.lock import LOCK, Lock, is_held, left_by_dead
 from sepo_kit.runs.seals import SEAL, problems, sealed
 
 
@@ -30,8 +41,9 @@ def run_folders(root: Path | str, aside: bool = False) -> list[Path]:
         raise RunError(f"{root} is no folder; name one with runs in it")
     return sorted(
         file.parent
-        for file in root.rglob(MANIFEST)
-        if not any(p.startswith(".") or (is_aside(p) and not aside) for p in file.relative_to(root).parts)
+        for file in paths_under(root)
+        if file.name == MANIFEST
+        and not any(p.startswith(".") or (is_aside(p) and not aside) for p in file.relative_to(root).parts)
     )
 
 
@@ -42,12 +54,18 @@ def verify(root: Path | str) -> Iterator[tuple[Path, list[str]]]:
     if root.is_file():
         yield root, problems(root)
         return
+    for file, found in _looked_at(root):
+        if os.path.lexists(file):  # else it was deleted in this moment
+            yield file, found
+
+
+def _looked_at(root: Path) -> Iterator[tuple[Path, list[str]]]:
     runs = run_folders(root, aside=True)
     for folder in runs:
         yield folder / MANIFEST, _problems_of(folder)
-    for file in sorted(root.rglob("*.json")):
-        inside = any(folder in file.parents for folder in runs)
-        if not inside and not LEFTOVER.fullmatch(file.name) and (_is_sealed(file) or _should_be(file)):
+    for file in paths_under(root):
+        json = file.suffix == ".json" and not LEFTOVER.fullmatch(file.name)
+        if json and not any(run in file.parents for run in runs) and (_is_sealed(file) or _should_be(file)):
             yield file, problems(file)
 
 
@@ -113,7 +131,7 @@ def move(source: Path | str, target: Path | str) -> Path:
         It is no run, somebody writes there, the target exists, or a run nearby was trained on top of it.
     """
     source, target = Path(source), Path(target)
-    manifest = read_manifest(source)
+    read_manifest(source)
     if target.exists():
         raise RunError(f"{target} exists; name a folder that does not")
     if source.resolve() in target.resolve().parents:
@@ -124,22 +142,52 @@ def move(source: Path | str, target: Path | str) -> Path:
         raise RunError(
             f"{', '.join(children)} was trained on top of {source}; move the folder that holds both instead"
         )
+    lock = Lock(source)
+    try:
+        manifest = _as_seen_from(target, source)
+        sweep(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _relocate(source, target, manifest, lock)
+    finally:
+        lock.release()
+    return target
+
+
+def _as_seen_from(target: Path, source: Path) -> dict[str, Any]:
+    """The manifest of the run ``source`` once it lies at ``target``: what it names by the way from the run."""
+    manifest = read_manifest(source)
     base = base_of(source, manifest["request"]) if "base" in manifest["request"] else None
     if base and str(manifest["request"]["base"]).startswith(".."):
         kept = os.path.relpath(base, target.absolute())
         if manifest["status"] != "done" and kept != manifest["request"]["base"]:
             raise RunError(f"{source} is unfinished and was begun on {base}; finish it, or move both")
         manifest["request"]["base"] = base_as_held(target, base)
-    lock = Lock(source)
+    first = next(iter(manifest.get("chain", [])), {})
+    if first.get("beside") and (source / first["beside"]).is_dir():
+        first["beside"] = os.path.relpath(source.absolute() / first["beside"], target.absolute())
+    return manifest
+
+
+def _relocate(source: Path, target: Path, manifest: dict[str, Any], lock: Lock) -> None:
+    """Rename ``source``, which ``lock`` holds, and give it ``manifest``; to another disk it is copied, and deleted once
+    the copy is whole."""
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        sweep(source)
-    finally:
-        lock.release()
-    shutil.move(source, target)
-    if manifest != read_manifest(target):
-        write_json(target / MANIFEST, sealed(manifest))
-    return target
+        os.rename(source, target)
+        lock.path = target / LOCK
+        _give(target, manifest)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        with replacing_folder(target) as temporary:
+            unlocked = shutil.ignore_patterns(LOCK)
+            shutil.copytree(source, temporary, symlinks=True, ignore=unlocked, dirs_exist_ok=True)
+            _give(temporary, manifest)
+        shutil.rmtree(source)
+
+
+def _give(folder: Path, manifest: dict[str, Any]) -> None:
+    if manifest != read_manifest(folder):
+        write_json(folder / MANIFEST, sealed(manifest))
 
 
 def record_of(folder: Path | str, target: Path | str) -> Path:
@@ -187,6 +235,14 @@ def described(folder: Path | str) -> dict[str, Any]:
         status = STOPPED
     if step := step_of(folder):
         told["step"] = step
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     known = {name: manifest.get(name) for name in ("commit", "machine")}
-    return {**told, "status": status, "MB": round(size / 1e6, 1), **known}
+    return {**told, "status": status, "MB": round(size_of(folder) / 1e6, 1), **known}
+
+
+def size_of(folder: Path) -> int:
+    """The bytes of all files under ``folder``."""
+    size = 0
+    for path in paths_under(folder):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size if path.is_file() else 0
+    return size

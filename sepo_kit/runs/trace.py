@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
@@ -12,17 +13,10 @@ from typing import Any
 
 from sepo_kit.runs.files import RunError, file_hash, read_json
 from sepo_kit.runs.folder import MANIFEST, base_of, is_chain, lineage, read_manifest
+from sepo_kit.runs.remade import KINDS, STUDIES, result_command, study_command, table_command
 from sepo_kit.runs.table_rows import chosen, in_words, is_of, read_rows
 
 PICTURES = (".png", ".svg")
-# Tables of several files that one JSON file tells of: the beginning of their names, and the command that writes them.
-STUDIES = {
-    "credit": "sepo-kit study {agent}",
-    **{name: f"sepo-kit study {{agent}} --{name}" for name in ("exploiters", "ablations", "late")},
-}
-
-STUDIED = {"games": {"ipd", "kuhn"}, "seeds": 5}  # what such a command takes where it is told nothing else
-
 # What the names of files end with that a result or a table comes with.
 OF_TABLE = (".rounds", "-policies", "-differences")
 
@@ -81,7 +75,8 @@ def trace(file: Path | str, source: Path | str | None = None, row: Mapping[str, 
     file = Path(file)
     if not file.exists():
         raise RunError(f"{file} is missing; name a picture, a table, a result or a run folder")
-    for folder in [file, *file.absolute().parents][: 1 if file.is_dir() else 4]:
+    place = Path(os.path.abspath(file))  # without "..", whose parents are no folders that it lies in
+    for folder in [file, *place.parents][: 1 if file.is_dir() else 4]:
         if (folder / MANIFEST).exists():
             return _of_run(file, folder)
     rows = chosen(read_rows(file), row, file) if row else []
@@ -92,7 +87,7 @@ def trace(file: Path | str, source: Path | str | None = None, row: Mapping[str, 
     value = read_json(told, dict)
     whole = all(isinstance(value.get(name, {}), dict) for name in ("files", "settings"))
     if whole and _is_result(value):
-        return _of_result(file, value)
+        return _of_result(file, told, value)
     if whole and _are_chains(value.get("chains")):
         return _of_table(file, told, value, rows)
     if whole and isinstance(value.get("provenance"), dict):
@@ -131,12 +126,8 @@ def _told_by(file: Path) -> Path:
     if "label" in told or "chains" in told or "command" in told:
         return beside
     tables = [t for up in path.parents[:3] for t in sorted((up / "data" / "results").glob("*.json"))]
-    study, _, rest = stem.partition("-")
-    if study in STUDIES:  # a table is named STUDY-KIND-AGENT, a picture STUDY-AGENT-GAME
-        before, _, last = rest.rpartition("-")
-        for whole in (*path.parent.glob(f"{study}-study-*.json"), *tables):
-            if whole.stem in (f"{study}-study-{last}", f"{study}-study-{before}"):
-                return whole
+    if whole := _study_of(stem, [*sorted(path.parent.glob("*-study-*.json")), *tables]):
+        return whole
     fitting = [t for t in tables if _chains_of(file, read_json(t, dict).get("chains"))]
     if len(fitting) > 1:
         drawn = _numbers(path.with_suffix(".csv"))
@@ -152,6 +143,20 @@ def _told_by(file: Path) -> Path:
     which = " and ".join(t.name for t in fitting)
     why = f"{which} name its agents" if fitting else f"{beside.name} is not beside it"
     raise RunError(f"nothing says where {file} comes from ({why}); name its table with --source")
+
+
+def _study_of(stem: str, tables: Iterable[Path]) -> Path | None:
+    """Of ``tables`` that of the study that a file is called after: one of its tables STUDY-KIND-AGENT, a picture
+    STUDY-AGENT-GAME. Agents may have hyphens in their names."""
+    study, _, rest = stem.partition("-")
+    if study not in STUDIES:
+        return None
+    begin = f"{study}-study-"
+    known = {t.stem.removeprefix(begin): t for t in reversed(list(tables)) if t.stem.startswith(begin)}
+    kind = next((kind for kind in KINDS if rest.startswith(kind)), "")
+    if kind:
+        return known.get(rest.removeprefix(kind))
+    return known.get(max((agent for agent in known if rest.startswith(f"{agent}-")), key=len, default=""))
 
 
 def _chains_of(file: Path, chains: object) -> dict[str, list[dict[str, Any]]]:
@@ -232,7 +237,7 @@ def _of_run(file: Path, folder: Path) -> Trace:
     request = manifest["request"]
     chain = manifest.get("chain") or _links(folder)
     known = manifest.get("files", {})
-    inside = file.absolute().relative_to(folder.absolute()).as_posix()
+    inside = Path(os.path.relpath(file, folder)).as_posix()
     changed = inside in known and file.is_file() and file_hash(file) != known[inside]
     kind = "a run" if inside == "." else f"{inside} of the run {folder}"
     return Trace(
@@ -265,14 +270,13 @@ def command_of(folder: Path, request: dict[str, Any]) -> str:
     return shlex.join(["sepo-kit", *map(str, words), "--settings", str(settings)])
 
 
-def _of_result(file: Path, value: dict[str, Any]) -> Trace:
+def _of_result(file: Path, told: Path, value: dict[str, Any]) -> Trace:
     label, chain = value["label"], value.get("chain", [])
     who = f"{label.get('model')} on {label.get('game')}, {label.get('stage')}, seed {label.get('seed')}"
     own = value.get("provenance", {})
-    given = [f"-p {name} {label[name]}" for name in ("model", "game") if label.get(name)]
     return Trace(
         file, f"an evaluation of {who}", {who: chain}, _commits([chain, [own]]),
-        " ".join(["sepo-kit notebook 06_evaluation", *given]), _changed(file, value), value.get("settings", {}),
+        result_command(told, label), _changed(file, value), value.get("settings", {}),
     )  # fmt: skip
 
 
@@ -282,8 +286,7 @@ def _of_table(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[
     if rows:
         chains = {name: chain for name, chain in known if any(is_of(name, chain, row) for row in rows)}
         part = {name: dict.fromkeys(row.get(name, "") for row in rows) for name in ("model", "game")} | part
-    given = [f"--{name}s {shlex.join(values)}" for name, values in part.items() if "" not in values]
-    again = f"make reproduce PROFILE={profile}" + (f" ARGS={shlex.quote(' '.join(given))}" if given else "")
+    again = table_command(file, told, profile, part)
     return Trace(
         file, f"made with {told}", chains, _commits(chains.values()), again, _changed(file, value),
         value.get("settings", {}), rows,
@@ -302,13 +305,7 @@ def _profile(told: Path, chains: dict[str, list[dict[str, Any]]]) -> tuple[str, 
 
 def _of_study(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[str, str]]) -> Trace:
     """A table that no runs are kept of: a study of many short trainings, or what a command computes."""
-    study, _, agent = told.stem.rpartition("-study-")
-    again = str(value.get("command") or STUDIES.get(study, "").format(agent=agent) or f"what wrote {told}")
-    games, seeds = list(value.get("settings") or {}), value.get("seeds")
-    if study in STUDIES and set(games) != STUDIED["games"]:
-        again += f" --games {shlex.join(games)}"
-    if study in STUDIES and isinstance(seeds, list) and len(seeds) != STUDIED["seeds"]:
-        again += f" --seeds {len(seeds)}"
+    seeds, again = value.get("seeds"), study_command(told, value)
     own = [value["provenance"], *({"commit": commit} for commit in value.get("commits", []))]
     seeds = f", seeds {', '.join(map(str, seeds))}" if isinstance(seeds, list) else ""
     return Trace(

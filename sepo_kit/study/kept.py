@@ -4,13 +4,14 @@ study goes on with those that are its own and no others; and the tables that it 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from sepo_kit.runs import MANIFEST, RunError, read_json, read_manifest, replacing, write_json
+from sepo_kit.runs.remade import of_game
 
 
 def keep_log(file: Path, log: pd.DataFrame, asked: Mapping[str, Any]) -> None:
@@ -48,6 +49,16 @@ def began_from(base: str) -> Any:
     return read_manifest(base)["request"] if (Path(base) / MANIFEST).exists() else base
 
 
+def holds_more(file: Path, seeds: Collection[int], steps: Mapping[str, int]) -> bool:
+    """Whether the logs in ``file``, Parquet, have other seeds than ``seeds`` of a game in ``steps``, or more steps than
+    it says: what is made with these is a part of what is there."""
+    if not file.exists():
+        return False
+    before = pd.read_parquet(file, columns=["game", "seed", "step"])
+    rows = before[before["game"].isin(steps)].itertuples(index=False)
+    return any(row.seed not in seeds or row.step > steps[row.game] for row in rows)
+
+
 def beside_others(table: pd.DataFrame, file: Path, games: Collection[str]) -> pd.DataFrame:
     """``table``, of ``games``, behind the rows of other games that ``file`` has, CSV or Parquet: those stay.
 
@@ -73,17 +84,24 @@ def beside_others(table: pd.DataFrame, file: Path, games: Collection[str]) -> pd
     return pd.concat([before, table], ignore_index=True)
 
 
-def made_beside_others(made: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """What ``made`` tells of the games in its ``settings``, and ``source`` of others that stay."""
+def made_beside_others(
+    made: Mapping[str, Any], source: Path, options: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """What ``made`` tells of the games in its ``settings``, and ``source`` of others that stay; ``by_game`` says of
+    each its seeds, its steps and the ``options`` that it was asked for with, as far as they are known."""
+    own = {name: made[name] for name in ("seeds", "steps") if name in made}
+    own |= {"options": list(options)} if options is not None else {}
+    by_game = dict.fromkeys(made["settings"], own)
     before = read_json(source, dict) if source.exists() else {}
     others = {game: told for game, told in before.get("settings", {}).items() if game not in made["settings"]}
     if not others:
-        return dict(made)
+        return {**made, "by_game": by_game}
     commits = {before["provenance"]["commit"], *before.get("commits", []), *made.get("commits", [])}
     return {
         **made,
         "seeds": sorted({*before["seeds"], *made["seeds"]}),
         "settings": {**others, **made["settings"]},
+        "by_game": {**{game: of_game(before, game) for game in others}, **by_game},
         "commits": sorted(commits),
     }
 

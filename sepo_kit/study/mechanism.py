@@ -286,11 +286,16 @@ def _train_model(trial: Trial, folder: Path) -> pd.DataFrame:
 
 
 def write_study(
-    logs: pd.DataFrame, estimated: pd.DataFrame, todo: Sequence[Trial], root: Path | str, folder: Path | str
+    logs: pd.DataFrame,
+    estimated: pd.DataFrame,
+    todo: Sequence[Trial],
+    root: Path | str,
+    folder: Path | str,
+    options: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write the logs as credit-training-AGENT.parquet, the estimates as credit-estimates-AGENT.csv, and what they were
     made with as credit-study-AGENT.json; the three paths. What these files have of other games stays. ``root``: where
-    the trials ran.
+    the trials ran; ``options``: what ``sepo-kit study`` was asked for with, but for agents and games.
 
     Raises
     ------
@@ -326,7 +331,7 @@ def write_study(
         "provenance": provenance(), "trials": len(trained), "steps": todo[0].steps, "seeds": seeds,
         "settings": settings, **({"commits": commits} if commits else {}),
     }  # fmt: skip
-    write_json(source, made_beside_others(made, source))
+    write_json(source, made_beside_others(made, source, options))
     return [data, table, source]
 
 

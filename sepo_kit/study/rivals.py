@@ -46,6 +46,11 @@ class RivalTrial:
     base: str = TABULAR
     every: int | None = None
 
+    @property
+    def steps(self) -> int:
+        """How many it trains."""
+        return self.settings.steps
+
     def folder(self, root: Path) -> Path:
         """Where the trial lies under the study's folder."""
         return Path(root) / self.agent / self.game / f"{plain(self.rival)}-seed-{self.seed}"
@@ -207,11 +212,16 @@ def ends(logs: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_rivals(
-    study: str, logs: pd.DataFrame, todo: Sequence[RivalTrial], root: Path | str, folder: Path | str
+    study: str,
+    logs: pd.DataFrame,
+    todo: Sequence[RivalTrial],
+    root: Path | str,
+    folder: Path | str,
+    options: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write the logs as STUDY-training-AGENT.parquet, where they end as STUDY-ends-AGENT.csv, and what they were made
     with as STUDY-study-AGENT.json; the three paths. What these files have of other games stays. ``root``: where the
-    trials ran.
+    trials ran; ``options``: what ``sepo-kit study`` was asked for with, but for agents and games.
 
     Raises
     ------
@@ -235,7 +245,7 @@ def write_rivals(
         "provenance": provenance(), "trials": len(ended), "seeds": sorted({trial.seed for trial in todo}),
         "settings": settings, **({"commits": commits} if commits else {}),
     }  # fmt: skip
-    write_json(source, made_beside_others(made, source))
+    write_json(source, made_beside_others(made, source, options))
     return [data, table, source]
 
 

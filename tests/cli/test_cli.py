@@ -1,11 +1,16 @@
 """The command line: what it prints, and one clear line for every mistake."""
 
 import re
+import shlex
+from pathlib import Path
 
 import pytest
 
-from sepo_kit.cli import main
+from sepo_kit.cli import main, parser, training
 from sepo_kit.pipeline.profiles import PROFILES
+from sepo_kit.runs.trace import trace
+from sepo_kit.study.mechanism import trials
+from sepo_kit.study.studies import STUDIES
 
 MISTAKES = {
     "unknown game": (["evaluate", "chess", "nash"], "unknown game 'chess'; known: ipd"),
@@ -218,6 +223,8 @@ def test_a_study_of_exploiters_writes_its_tables_and_says_where(tmp_path, capsys
             f"written: {tmp_path / f'exploiters-{name}'}" in told
             and (tmp_path / f"exploiters-{name}").exists()
         )
+    again = f"sepo-kit {shlex.join(['study', 'tabular', *small])}"
+    assert trace(tmp_path / "exploiters-ends-tabular.csv").remade_by == again
 
 
 def test_data_writes_the_corpus_again_byte_for_byte(tmp_path, capsys):
@@ -240,6 +247,59 @@ def test_a_study_writes_its_tables_and_says_where(tmp_path, capsys):
         "credit-study-tabular.json",
     ):
         assert f"written: {tmp_path / name}" in told and (tmp_path / name).exists()
+    assert (
+        trace(tmp_path / "credit-estimates-tabular.csv").remade_by
+        == f"sepo-kit study tabular {shlex.join(small)}"
+    )
+
+
+def test_a_part_of_a_study_does_not_replace_the_published_one(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sepo_kit.runs.project.PROJECT", tmp_path)
+    asked = ["study", "tabular", "--exploiters", "--games", "kuhn"]
+    published = {tmp_path / "data" / "results", tmp_path / "figures"}
+
+    def changed(*given: str) -> set[Path]:
+        """The folders of tables and pictures where such a call writes."""
+        before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*.*")}
+        assert main([*asked, *given, "--folder", str(tmp_path / "runs" / "".join(given))]) == 0
+        now = {file for file in tmp_path.rglob("*.*") if before.get(file) != file.stat().st_mtime_ns}
+        return {file.parent for file in now if file.name.startswith("exploiters-")}
+
+    assert changed("--seeds", "2", "--steps", "2") == published, "the first"
+    assert "a part" not in capsys.readouterr().out
+    for part in (["--seeds", "1", "--steps", "2"], ["--rivals", "pool", "--steps", "2"]):
+        beside = tmp_path / "runs" / "".join(part)
+        assert changed(*part) == {beside / "tables", beside / "figures"}
+        assert f"a part of the study: tables go to {beside / 'tables'}, " in capsys.readouterr().out
+        again = trace(beside / "figures" / "exploiters-tabular-kuhn.png").remade_by
+        assert again.startswith(shlex.join(["sepo-kit", *asked])) and shlex.join(part[:2]) in again
+
+
+def test_variants_of_the_credit_study_are_a_part_of_it(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sepo_kit.runs.project.PROJECT", tmp_path)
+    small = ["--games", "kuhn", "--seeds", "1", "--steps", "1", "--samples", "2", "--variants", "1"]
+    assert main(["study", "tabular", *small]) == 0
+    assert (tmp_path / "runs" / "study" / "tables" / "credit-study-tabular.json").exists()
+    assert not (tmp_path / "data").exists()
+
+
+PUBLISHED = sorted((Path(__file__).parents[2] / "data" / "results").glob("*-study-*.json"))
+
+
+@pytest.mark.parametrize("told", PUBLISHED, ids=lambda file: file.stem)
+def test_the_command_of_a_published_study_replaces_its_tables(told, capsys):
+    options = parser().parse_args(shlex.split(trace(told).remade_by)[1:])
+    (agent,), study = options.agents, options.rivals_of or "credit"
+    profile = PROFILES[options.profile or ("quick" if options.rivals_of else "study")]
+    of_model = agent != "tabular"
+    sepo = {game: profile.plan(agent, game).sepo for game in options.games} if of_model else None
+    bases, seeds = dict.fromkeys(sepo or {}, agent), range(options.seeds)
+    if options.rivals_of:
+        todo = STUDIES[study].trials(agent, options.games, seeds, options.steps, None, bases, sepo)
+    else:
+        todo = trials(agent, options.games, seeds, options.steps or 400, bases=bases or None, sepo=sepo)
+    assert training._places(options, study, Path("unused"), todo)[0] == told.parent
+    assert not capsys.readouterr().out
 
 
 def test_data_writes_the_demonstrations_of_the_games_it_is_given(tmp_path, capsys):

@@ -227,13 +227,26 @@ def test_a_finished_run_says_so_when_it_is_opened_again(tmp_path):
 def test_wall_time_adds_up_over_resumptions(tmp_path, monkeypatch):
     clock = [1000.0]
     monkeypatch.setattr(time, "monotonic", lambda: clock[0])  # no jump of the clock counts
-    run = Run(tmp_path, REQUEST)
-    clock[0] += 10
-    run.finish()
-    again = Run(tmp_path, REQUEST)
-    clock[0] += 5
-    again.finish()
-    assert read_manifest(tmp_path)["wall_seconds"] == 15.0
+    for seconds in (10, 20):
+        with Run(tmp_path, REQUEST, writes=True) as run:
+            clock[0] += seconds
+            run.progress(1, 2)
+        clock[0] += 1000  # nobody works on it
+    with Run(tmp_path, REQUEST, writes=True) as run:
+        clock[0] += 5
+        run.finish()
+    assert read_manifest(tmp_path)["wall_seconds"] == 35.0
+
+
+@pytest.mark.parametrize("progress", [None, "{", '{"step": 1, "total": 2}', '{"wall_seconds": "long"}'])
+def test_wall_time_begins_anew_where_nothing_tells_it(tmp_path, monkeypatch, progress):
+    monkeypatch.setattr(time, "monotonic", lambda: 0.0)
+    Run(tmp_path, REQUEST, writes=True).release()
+    if progress:
+        (tmp_path / PROGRESS).write_text(progress)
+    with Run(tmp_path, REQUEST, writes=True) as run:
+        run.finish()
+    assert read_manifest(tmp_path)["wall_seconds"] == 0.0
 
 
 def test_progress_can_be_read_at_any_time(tmp_path):

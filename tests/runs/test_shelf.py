@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import threading
 from pathlib import Path
 
 import finished
@@ -11,8 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import sepo_kit.runs.shelf
 from sepo_kit import figures
 from sepo_kit.cli import main
+from sepo_kit.evaluation.archive import find_runs
 from sepo_kit.evaluation.results import read_results, write_table
 from sepo_kit.runs import (
     MANIFEST,
@@ -22,12 +27,15 @@ from sepo_kit.runs import (
     RunError,
     append_line,
     file_hash,
+    file_hashes,
+    files,
+    is_held,
     problems,
     read_json,
     sealed,
     write_json,
 )
-from sepo_kit.runs.shelf import clean, move, record_of, verify
+from sepo_kit.runs.shelf import clean, described, leftovers, move, record_of, run_folders, size_of, verify
 
 
 def trained(folder, base="pico", done=True, code="one"):
@@ -142,6 +150,59 @@ def test_clean_deletes_what_is_left_and_nothing_else(tmp_path):
     assert clean(tmp_path, aside=True)[-1].name == "sft.old-1" and run.exists()
 
 
+@pytest.fixture
+def churning(tmp_path):
+    """A folder of runs where a writer swaps files, and makes and deletes folders, without a pause."""
+    stop, writes = threading.Event(), threading.Event()
+
+    def write() -> None:
+        with Run(
+            tmp_path / "runs" / "sepo", {"stage": "sepo", "game": "kuhn", "base": "pico"}, writes=True
+        ) as run:
+            while not stop.is_set():
+                run.progress(1, 2)
+                writes.set()
+                trained(tmp_path / "runs" / "short")
+                write_json(tmp_path / "runs" / "table.json", sealed({"files": {}}), durable=False)
+                shutil.rmtree(tmp_path / "runs" / "short")
+                (tmp_path / "runs" / "table.json").unlink()
+
+    writer = threading.Thread(target=write)
+    trained(tmp_path / "runs" / "sft")
+    writer.start()
+    writes.wait()
+    yield tmp_path / "runs"
+    stop.set()
+    writer.join()
+
+
+def test_runs_are_read_while_others_are_written_and_deleted(churning):
+    for _ in range(60):
+        assert {"sft"} <= {folder.name for folder in run_folders(churning)}
+        told = described(churning / "sepo")
+        assert (told["status"], told["step"]) == ("being written", "1 of 2") and size_of(churning) > 256
+        assert not [told for file, told in verify(churning) if file.parent.name == "sft" for told in told]
+        assert "sft" in list(find_runs(churning)["run"]) and file_hashes(churning)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [find_runs, leftovers, file_hashes, size_of, lambda root: list(verify(root))],
+    ids=["find_runs", "leftovers", "file_hashes", "size_of", "verify"],
+)
+def test_what_is_deleted_while_it_is_looked_at_is_left_out(tmp_path, monkeypatch, read):
+    trained(tmp_path / "stays")
+    alone = str(read(tmp_path))
+    gone, walk = trained(tmp_path / "goes"), files.os.walk
+
+    def listed_then_deleted(*words, **named):
+        yield from list(walk(*words, **named))
+        shutil.rmtree(gone, ignore_errors=True)
+
+    monkeypatch.setattr(files.os, "walk", listed_then_deleted)
+    assert str(read(tmp_path)) == alone and not gone.exists()
+
+
 def test_a_run_moves_unless_another_rests_on_it(tmp_path):
     sft = trained(tmp_path / "sft")
     sepo = trained(tmp_path / "sepo", base="../sft")
@@ -157,6 +218,60 @@ def test_a_run_moves_unless_another_rests_on_it(tmp_path):
     with pytest.raises(RunError, match="is being written by"):
         move(tmp_path / "far" / "sepo", tmp_path / "elsewhere")
     lock.release()
+
+
+def across_disks(monkeypatch):
+    """Have a folder of runs that is renamed lie on another disk than where it goes to."""
+    rename = os.rename
+
+    def fails(source, target):
+        if (Path(source) / MANIFEST).exists():
+            raise OSError(errno.EXDEV, os.strerror(errno.EXDEV), str(source))
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", fails)
+
+
+@pytest.mark.parametrize("disks", [1, 2])
+def test_a_run_that_moves_is_held_and_finds_its_base(tmp_path, monkeypatch, disks):
+    base = tmp_path / "models" / "mine"
+    base.mkdir(parents=True)
+    chain = [{"model": "/not/here", "beside": "../../models/mine"}]
+    with Run(tmp_path / "runs" / "sft", {"stage": "sft", "base": "/not/here"}, writes=True) as run:
+        (run.path / "adapter").mkdir()
+        (run.path / "adapter" / WEIGHTS).write_bytes(b"weights")
+        run.finish(chain=chain)
+    if disks == 2:
+        across_disks(monkeypatch)
+    held, give = [], sepo_kit.runs.shelf._give
+    monkeypatch.setattr(
+        "sepo_kit.runs.shelf._give",
+        lambda *told: held.append(any(map(is_held, (run.path, target)))) or give(*told),
+    )
+    target = tmp_path / "far" / "away" / "sft"
+    assert move(run.path, target) == target and held == [True]
+    assert not run.path.exists() and not problems(target / MANIFEST) and not is_held(target)
+    assert {path.name for path in target.iterdir()} == {MANIFEST, "adapter"}
+    assert [path.name for path in target.parent.iterdir()] == ["sft"]
+    told = read_json(target / MANIFEST)["chain"][0]["beside"]
+    assert told == "../../../models/mine" and (target / told).samefile(base)
+
+
+def test_a_run_is_held_until_its_copy_is_whole_and_a_failed_one_leaves_nothing(tmp_path, monkeypatch):
+    run = trained(tmp_path / "sft")
+    across_disks(monkeypatch)
+
+    def full(copy, manifest):
+        assert (copy / "metrics.jsonl").exists()
+        with pytest.raises(RunError, match="is being written by"):
+            Lock(run)
+        assert not (tmp_path / "far" / "sft").exists(), "under another name until it is whole"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sepo_kit.runs.shelf._give", full)
+    with pytest.raises(OSError, match="No space left"):
+        move(run, tmp_path / "far" / "sft")
+    assert not list((tmp_path / "far").iterdir()) and not problems(run / MANIFEST) and not is_held(run)
 
 
 def test_a_record_has_all_but_the_weights(tmp_path):

@@ -6,10 +6,11 @@ import csv
 import shutil
 from pathlib import Path
 
+import finished
 import pytest
 
 from sepo_kit.cli import main
-from sepo_kit.runs import Run, RunError
+from sepo_kit.runs import Run, RunError, remade, write_json
 from sepo_kit.runs.trace import trace
 
 PROJECT = Path(__file__).parents[2]
@@ -83,6 +84,23 @@ def test_a_file_in_a_run_is_traced_to_it(tmp_path):
     assert "has changed" in trace(run.path / "metrics.jsonl").problem
 
 
+def test_a_way_through_a_run_is_not_in_it(tmp_path, monkeypatch):
+    plan = tmp_path / "quick" / "pico" / "kuhn"
+    finished.evaluation(tmp_path / "quick", "kuhn", "sepo", "nash", 0, episodes=2)
+    with Run(
+        plan / "sepo-seed-0", {"stage": "sepo", "game": "kuhn", "seed": 0, "base": "pico"}, writes=True
+    ) as run:
+        run.progress(1, 1)
+        run.finish()
+    monkeypatch.chdir(run.path)
+    assert trace("../results/sepo-seed-0.json").kind == "an evaluation of pico on kuhn, sepo, seed 0"
+    found = trace("../sepo-seed-0/progress.json")
+    assert found.kind == f"progress.json of the run {run.path}, done" and not found.problem
+    (run.path / "progress.json").write_text("{}")
+    assert "has changed" in trace("../sepo-seed-0/progress.json").problem
+    assert trace("../sepo-seed-0").kind == "a run, done"
+
+
 def test_what_nothing_is_known_of(tmp_path):
     (tmp_path / "one.png").touch()
     with pytest.raises(RunError, match=r"nothing says where .*one\.png comes from .*--source"):
@@ -142,12 +160,79 @@ def test_the_table_of_one_game_is_a_part_of_its_profile():
         ("credit-training-pico.parquet", "sepo-kit study pico"),
         ("exploiters-ends-tabular.csv", "sepo-kit study tabular --exploiters --games ipd kuhn leduc"),
         ("ablations-ends-pico.csv", "sepo-kit study pico --ablations --games kuhn --seeds 3"),
+        *[(f"late-{name}", "sepo-kit study smollm2-135m --late --games kuhn --seeds 3 --steps 180")
+          for name in ("ends-smollm2-135m.csv", "training-smollm2-135m.parquet")],
         ("reference.csv", "sepo-kit reference"),
     ],
-)
+)  # fmt: skip
 def test_tables_without_runs_name_their_command_and_commit(file, again):
     found = trace(RESULTS / file, row={"game": "kuhn"})
     assert found.remade_by == again and found.commits and found.rows and not found.problem
+
+
+TABLES = sorted(file for file in RESULTS.iterdir() if file.is_file() and file.name != "README.md")
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda path: path.name)
+def test_every_published_table_says_what_it_was_made_from(table):
+    found = trace(table)
+    assert (
+        found.commits and not found.problem and found.remade_by.startswith(("make reproduce ", "sepo-kit "))
+    )
+
+
+def test_the_picture_of_a_study_is_of_the_agent_it_is_named_after():
+    found = trace(PROJECT / "figures" / "late-smollm2-135m-kuhn.png")
+    assert found.remade_by == "sepo-kit study smollm2-135m --late --games kuhn --seeds 3 --steps 180"
+    found = trace(PROJECT / "figures" / "late-pico-negotiation_v1.png")
+    assert (
+        found.remade_by.startswith("sepo-kit study pico --late --games ") and "--steps" not in found.remade_by
+    )
+
+
+def test_games_of_a_study_that_were_made_otherwise_have_a_command_of_their_own(tmp_path):
+    told = {
+        "provenance": {"commit": "abc"}, "seeds": [0, 1, 2, 3, 4], "settings": {"auction": {}, "ipd": {}, "kuhn": {}},
+        "by_game": {"auction": {"options": []}, "kuhn": {"options": ["--seeds", "2", "--rivals", "no KL"]}},
+    }  # fmt: skip
+    write_json(tmp_path / "ablations-study-my-own.json", told)
+    (tmp_path / "ablations-ends-my-own.csv").touch()
+    assert trace(tmp_path / "ablations-ends-my-own.csv").remade_by == (
+        "sepo-kit study my-own --ablations --games auction ipd && "
+        "sepo-kit study my-own --ablations --games kuhn --seeds 2 --rivals 'no KL'"
+    )
+
+
+@pytest.mark.parametrize(
+    "file, again",
+    [
+        *[(f"{kind}-worst-case.csv", "sepo-kit notebook 10 -p profile worst-case -p learner_steps 200")
+          for kind in ("learned", "held-out", "wordings")],
+        *[(f"{kind}-quick.csv", "make reproduce PROFILE=quick") for kind in ("held-out", "wordings", "self-play")],
+    ],
+)  # fmt: skip
+def test_tables_of_notebook_10_name_what_wrote_them(file, again):
+    assert trace(RESULTS / file).remade_by == again
+
+
+def test_a_result_is_made_again_from_the_runs_it_is_of(tmp_path):
+    root = tmp_path / "my runs" / "worst-case"
+    finished.evaluation(root, "kuhn", "sepo", "nash", 0, episodes=2)
+    for suffix in ("json", "parquet", "rounds.parquet"):
+        assert trace(root / "pico" / "kuhn" / "results" / f"sepo-seed-0.{suffix}").remade_by == (
+            f"sepo-kit notebook 06_evaluation -p profile worst-case -p model pico -p game kuhn -p runs '{root}'"
+        )
+    shutil.copy(root / "pico" / "kuhn" / "results" / "sepo-seed-0.json", tmp_path)
+    assert trace(tmp_path / "sepo-seed-0.json").remade_by == (
+        "sepo-kit notebook 06_evaluation -p profile PROFILE -p model pico -p game kuhn"
+    ), "nothing says which"
+
+
+def test_results_of_the_projects_own_runs_need_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(remade, "PROJECT", tmp_path)
+    finished.evaluation(tmp_path / "runs" / "reasoned", "kuhn", "sepo", "nash", 0, episodes=2)
+    file = tmp_path / "runs" / "reasoned" / "pico" / "kuhn" / "results" / "sepo-seed-0.json"
+    assert trace(file).remade_by.endswith(" -p profile reasoned -p model pico -p game kuhn")
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,7 @@ def test_a_study_of_one_more_game_leaves_the_others_as_they_were(tmp_path):
     for game in ("kuhn", "ipd"):
         todo = trials("tabular", [game], [0], 2, VARIANTS[:2])
         logs, estimated = run_study(todo, tmp_path / "study"), estimates("tabular", [game], 3, VARIANTS[:2])
-        *_, source = write_study(logs, estimated, todo, tmp_path / "study", tmp_path)
+        *_, source = write_study(logs, estimated, todo, tmp_path / "study", tmp_path, ["--steps", "2"])
         if game == "kuhn":  # of a language model, where its states are too many to ask in, none are estimated
             write_study(logs, pd.DataFrame(), todo, tmp_path / "study", tmp_path / "none")
             write_study(logs, estimated, todo, tmp_path / "study", tmp_path / "none")
@@ -164,6 +164,8 @@ def test_a_study_of_one_more_game_leaves_the_others_as_they_were(tmp_path):
     study, made = read_study(tmp_path), read_json(source)
     assert list(study.training["game"].unique()) == list(study.estimates["game"].unique()) == ["kuhn", "ipd"]
     assert set(made["settings"]) == {"kuhn", "ipd"} and made["trials"] == 4
+    own = {"seeds": [0], "steps": 2, "options": ["--steps", "2"]}
+    assert made["by_game"] == {"kuhn": own, "ipd": own}
 
 
 def test_a_language_models_estimates_are_measured_in_its_parameters(tiny_folder):

@@ -15,11 +15,13 @@ from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.models.loading import language_model, load_model
 from sepo_kit.pipeline.profiles import get_profile
-from sepo_kit.runs import RunError, read_json
+from sepo_kit.runs import RunError, read_json, write_json
+from sepo_kit.runs.trace import trace
 from sepo_kit.study import exact_curve, rivals
 from sepo_kit.study.ablations import ABLATIONS, AS_TRAINED
 from sepo_kit.study.estimators import settings_for, start_of
 from sepo_kit.study.exploiters import EXPLOITERS, RIVALS, of_models
+from sepo_kit.study.kept import holds_more, made_beside_others
 from sepo_kit.study.late import LATE
 from sepo_kit.study.rivals import COLUMNS, RivalTrial, ends, read_rivals, run_rival, run_rivals, write_rivals
 from sepo_kit.study.studies import STUDIES
@@ -210,6 +212,63 @@ def test_a_study_of_one_more_game_leaves_the_others_as_they_were(tmp_path):
     pd.read_csv(table).drop(columns="payoff").to_csv(table, index=False)
     with pytest.raises(RunError, match="name another folder for the results, or delete that file"):
         write_rivals("exploiters", logs["ipd"], both["ipd"], tmp_path / "study", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "seeds, steps, more",
+    [
+        (range(2), {"kuhn": 2}, False),
+        (range(3), {"kuhn": 3, "ipd": 1}, False),
+        (range(1), {"kuhn": 2}, True),
+        (range(2), {"kuhn": 1}, True),
+        (range(1), {"ipd": 1}, False),
+    ],
+)
+def test_what_is_there_holds_more_where_a_seed_or_a_step_would_be_lost(tmp_path, seeds, steps, more):
+    rows = pd.DataFrame({"game": "kuhn", "seed": [0, 0, 1, 1], "step": [0, 2, 0, 2]})
+    assert not holds_more(tmp_path / "logs.parquet", seeds, steps)
+    rows.to_parquet(tmp_path / "logs.parquet")
+    assert holds_more(tmp_path / "logs.parquet", seeds, steps) is more
+
+
+def test_each_game_of_a_study_says_how_it_was_asked_for(tmp_path):
+    asked = {
+        "kuhn": ([0, 1], ["--seeds", "2", "--rivals", "self-play renewal"]),
+        "ipd": ([0], ["--seeds", "1"]),
+    }
+    for game, (seeds, options) in asked.items():
+        rivals = ["self-play renewal"] if game == "kuhn" else None
+        todo = EXPLOITERS.trials("tabular", [game], seeds, 1, rivals)
+        logs = run_rivals(todo, tmp_path / "study")
+        *_, source = write_rivals("exploiters", logs, todo, tmp_path / "study", tmp_path, options)
+    made = read_json(source)
+    assert made["by_game"] == {
+        game: {"seeds": seeds, "options": options} for game, (seeds, options) in asked.items()
+    }
+    start = "sepo-kit study tabular --exploiters --games"
+    assert trace(tmp_path / "exploiters-ends-tabular.csv").remade_by == (
+        f"{start} ipd --seeds 1 && {start} kuhn --seeds 2 --rivals 'self-play renewal'"
+    )
+
+
+def test_games_of_an_older_study_keep_its_seeds(tmp_path):
+    source = tmp_path / "late-study-pico.json"
+    older = {
+        "provenance": {"commit": "a"},
+        "seeds": [0, 1, 2],
+        "settings": {"kuhn": {"credited": {"steps": 400}}},
+    }
+    write_json(source, older)
+    made = {"provenance": {"commit": "b"}, "seeds": [0], "settings": {"ipd": {"credited": {"steps": 9}}}}
+    write_json(source, made_beside_others(made, source, ["--seeds", "1", "--steps", "9"]))
+    found = read_json(source)
+    assert found["by_game"] == {
+        "kuhn": {"seeds": [0, 1, 2]}, "ipd": {"seeds": [0], "options": ["--seeds", "1", "--steps", "9"]},
+    }  # fmt: skip
+    assert trace(source).remade_by == (
+        "sepo-kit study pico --late --games ipd --seeds 1 --steps 9 && "
+        "sepo-kit study pico --late --games kuhn --seeds 3"
+    )
 
 
 # --- ablations and late training ------------------------------------------------------------------
