@@ -129,7 +129,12 @@ PICO_WORST_CASE_FEW = replace(
 # Jack from a Queen, after a long one at the rate of the others in one seed of three, and who cannot tell two hands
 # apart cannot play them apart. It is held near a reference that follows, since the first best responses make it sure of
 # itself, and nothing that is sure learns: at beta 0.1 it stayed undecided in one seed of three.
-PICO_SFT_OF = {"leduc": replace(PICO_SFT, records=5_500, epochs=8, learning_rate=1e-3, save_every=500)}
+PICO_SFT_OF = {
+    # Two passes: after one, a seed of four did not tell a partner who defects from one who does not, and SEPO made
+    # it defect always.
+    "ipd": replace(PICO_SFT, epochs=2),
+    "leduc": replace(PICO_SFT, records=5_500, epochs=8, learning_rate=1e-3, save_every=500),
+}
 PICO_WORST_CASE_OF = {
     "leduc": replace(
         PICO_WORST_CASE_FEW,
