@@ -48,7 +48,7 @@ def measure(name: str, game_id: str, way: str, settings: SEPOSettings) -> dict:
         mock.patch.object(styles, "shares_prefixes", **refuse, wraps=styles.shares_prefixes),
         mock.patch.object(styles, "scores_on_trees", **refuse, wraps=styles.scores_on_trees),
     ):
-        run = Run(Path(folder) / "run", {})
+        run = Run(Path(folder) / "run", {}, writes=True)
         trainer = sepo_trainer(sk.load_model(name), sk.get_game(game_id), run, settings)
         trainer.remove_callback(PrinterCallback)
         trainer.train()

@@ -49,7 +49,7 @@ def measure(name: str, game_id: str, settings: SEPOSettings) -> dict:
         counted["trained" if torch.is_grad_enabled() else "forward"] += kwargs["input_ids"].numel()
 
     with tempfile.TemporaryDirectory() as folder, quiet():
-        run = Run(Path(folder) / "run", {})
+        run = Run(Path(folder) / "run", {}, writes=True)
         trainer = sepo_trainer(sk.load_model(name), sk.get_game(game_id), run, settings)
         trainer.remove_callback(PrinterCallback)
         base = trainer.model.get_base_model()

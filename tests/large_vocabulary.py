@@ -39,7 +39,7 @@ def growth(folder: Path) -> float:
         steps=1, rollouts=2, learning_rate=1e-3, beta=0.0, style="reasoned", max_new_tokens=REPLY
     )
     loaded = LoadedModel("large", model, tokenizer)
-    trainer = grpo.sepo_trainer(loaded, get_game("kuhn"), Run(folder / "run", {}), settings)
+    trainer = grpo.sepo_trainer(loaded, get_game("kuhn"), Run(folder / "run", {}, writes=True), settings)
     ids = torch.randint(0, VOCABULARY, (1, PROMPT + REPLY))
     if CLEARED.exists():
         CLEARED.write_text("5")  # the peak begins anew at what is held now

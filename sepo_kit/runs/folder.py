@@ -44,20 +44,20 @@ class Run:
     Parameters
     ----------
     path
-        The folder; made where it does not exist.
+        The folder; a writer makes it where it does not exist.
     request
         What is asked: plain JSON values. A folder made for another request is refused. One made for the same request
-        from other code, or from another base, is put aside, which is said in one line, and the run begins anew; it
-        is kept as it is where the environment variable ``SEPO_KIT_KEEP`` is 1.
+        from other code, or from another base, a writer puts aside, which is said in one line, and the run begins anew;
+        it is kept as it is where the environment variable ``SEPO_KIT_KEEP`` is 1.
     writes
         Whether this process will write there: it then holds the folder, unless the run is done, until ``release`` or
-        ``finish``, and what killed processes left half-written is swept away.
+        ``finish``, and what killed processes left half-written is swept away. A reader changes nothing.
 
     Raises
     ------
     RunError
         The folder holds something else, another request, another format, or a broken manifest, or another process
-        writes there.
+        writes there; of a reader, also where there is no run, or one of other code or from another base.
     """
 
     def __init__(self, path: Path | str, request: dict[str, Any], writes: bool = False) -> None:
@@ -86,7 +86,11 @@ class Run:
 
     def _open(self, writes: bool) -> None:
         # Whatever is seen before the folder is held, another process may have done by then: it is looked at again.
-        if outdated(self.path, self.request):
+        if old := outdated(self.path, self.request):
+            if not writes:
+                raise RunError(
+                    f"{old}; whoever trains it again puts it aside, and {KEEP}=1 takes it as it is"
+                )
             self._hold(writes)  # nobody's folder is renamed while it is written
             if old := outdated(self.path, self.request):
                 aside = put_aside(self.path)
@@ -94,6 +98,8 @@ class Run:
                 print(f"{old}: it is kept as {aside.name}, and made anew", file=sys.stderr)
             self.release()
         if not (self.path / MANIFEST).exists():
+            if not writes:
+                raise RunError(f"{self.path} is not a run folder: it has no {MANIFEST}")
             self._hold(writes)
             if not (self.path / MANIFEST).exists():
                 self.manifest = {

@@ -46,7 +46,9 @@ def runs(tiny_folder, tmp_path_factory):
 def hostile_run(folder) -> None:
     """A run whose model is named, and always answers, in HTML that does something."""
     game = sk.get_game("ipd")
-    run = Run(folder, {"stage": "sepo", "base": HOSTILE, "game": "ipd", "seed": 0, "settings": {}})
+    run = Run(
+        folder, {"stage": "sepo", "base": HOSTILE, "game": "ipd", "seed": 0, "settings": {}}, writes=True
+    )
     episodes = play_matches(game, sk.uniform(game), training_matches(game, "credited", 2), 0, step=0)
     for decision in (d for episode in episodes for d in episode.decisions):
         decision.reply = HOSTILE

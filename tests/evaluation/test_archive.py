@@ -21,7 +21,9 @@ from sepo_kit.training.recording import record_episodes
 
 def make_run(folder, stage="sepo", game="kuhn", base="pico", steps=3, seed=0):
     """A finished run without a model: what its folder holds beside the adapter."""
-    run = Run(folder, {"stage": stage, "base": str(base), "game": game, "seed": seed, "settings": {}})
+    run = Run(
+        folder, {"stage": stage, "base": str(base), "game": game, "seed": seed, "settings": {}}, writes=True
+    )
     for step in range(1, steps + 1):
         append_line(folder / "metrics.jsonl", {"step": step, "sepo/safety": -1.0 / step})
     run.progress(steps, steps)

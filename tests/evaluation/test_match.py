@@ -74,7 +74,9 @@ def test_many_probabilities_are_cut_to_the_largest():
 def test_everyone_can_sit_opposite(tmp_path):
     game = sk.get_game("kuhn")
     folder = tmp_path / "runs" / "smoke" / "pico" / "kuhn" / "sepo-seed-0"
-    run = Run(folder, {"stage": "sepo", "base": "pico", "game": "kuhn", "seed": 0, "settings": {}})
+    run = Run(
+        folder, {"stage": "sepo", "base": "pico", "game": "kuhn", "seed": 0, "settings": {}}, writes=True
+    )
     assert list(opponents(game, tmp_path / "runs")) == list(opponents(game))  # it has not finished
     run.finish()
     found = opponents(game, tmp_path / "runs")
@@ -95,7 +97,11 @@ def test_the_reference_policy_plays_on_where_no_opponent_of_the_pools_goes():
 def test_who_cannot_be_found_is_named(tmp_path):
     with pytest.raises(ValueError, match="unknown model"):
         opponent(sk.get_game("kuhn"), "./nobody")
-    Run(tmp_path / "run", {"stage": "sepo", "base": "pico", "game": "kuhn", "seed": 0, "settings": {}})
+    Run(
+        tmp_path / "run",
+        {"stage": "sepo", "base": "pico", "game": "kuhn", "seed": 0, "settings": {}},
+        writes=True,
+    ).release()
     with pytest.raises(RunError, match="has not finished"):
         opponent(sk.get_game("kuhn"), str(tmp_path / "run"))
 

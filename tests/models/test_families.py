@@ -113,7 +113,7 @@ def test_it_learns_what_to_say_where_it_will_be_asked(family, loaded, tmp_path, 
         for card in "JQK"
         for history in ((), ("PASS",), ("BET",), ("PASS", "BET"))
     }
-    trainer = sft._trainer(load_model(family.base), game, Run(tmp_path / "run", {}), SFT, seed=0)
+    trainer = sft._trainer(load_model(family.base), game, Run(tmp_path / "run", {}, writes=True), SFT, seed=0)
     batch = next(iter(trainer.get_train_dataloader()))
     for ids, labels in zip(batch["input_ids"], batch["labels"], strict=True):
         (learned,) = (labels != -100).nonzero(as_tuple=True)
@@ -138,7 +138,7 @@ def test_what_is_trained_is_the_log_probability_of_the_reply(family, tmp_path, m
     monkeypatch.setattr(grpo, "training_dtype", lambda device: torch.float32)
     settings = replace(STYLES["reasoned"], max_new_tokens=3)
     trainer = grpo.sepo_trainer(
-        load_model(family.base), get_game("kuhn"), Run(tmp_path / "run", {}), settings, seed=0
+        load_model(family.base), get_game("kuhn"), Run(tmp_path / "run", {}, writes=True), settings, seed=0
     )
     prompts = [list(trainer.rollouts.player.prompt_ids(seen)) for seen in SEEN]
     end = trainer.rollouts.player.end_of_reply

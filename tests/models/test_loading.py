@@ -168,7 +168,7 @@ def test_a_loaded_model_prints_as_one_short_line(tiny_folder):
 @pytest.fixture
 def trained(tiny_folder, tmp_path):
     """A finished run with an adapter whose weights are not 0, and the same applied by hand."""
-    run = Run(tmp_path / "run", {"stage": "sft", "base": str(tiny_folder)})
+    run = Run(tmp_path / "run", {"stage": "sft", "base": str(tiny_folder)}, writes=True)
     adapted = get_peft_model(load_model(tiny_folder).model, lora(4, 8, 0.0))
     torch.manual_seed(0)
     for name, parameter in adapted.named_parameters():
@@ -197,7 +197,7 @@ def test_a_run_is_its_base_with_its_adapter_merged(trained, tiny_model):
 
 def test_a_run_on_a_run_merges_both(trained, tiny_folder, tmp_path):
     path, _ = trained
-    second = Run(tmp_path / "second", {"stage": "sepo", "base": str(path)})
+    second = Run(tmp_path / "second", {"stage": "sepo", "base": str(path)}, writes=True)
     shutil.copytree(path / "adapter", second.path / "adapter")
     second.finish()
     weight = "model.layers.1.self_attn.v_proj.weight"
@@ -207,7 +207,7 @@ def test_a_run_on_a_run_merges_both(trained, tiny_folder, tmp_path):
 
 
 def test_a_run_that_has_not_finished(tiny_folder, tmp_path):
-    Run(tmp_path, {"stage": "sft", "base": str(tiny_folder)})
+    Run(tmp_path, {"stage": "sft", "base": str(tiny_folder)}, writes=True).release()
     with pytest.raises(
         RunError, match=r"has not finished \(status 'started'\); finish it by running it again"
     ) as e:
@@ -236,7 +236,7 @@ def test_a_missing_part_of_an_adapter(trained, name):
 
 
 def test_a_run_that_is_no_model(tmp_path, trained):
-    run = Run(tmp_path / "evaluation", {"stage": "evaluation"})
+    run = Run(tmp_path / "evaluation", {"stage": "evaluation"}, writes=True)
     run.finish()
     path, _ = trained
     shutil.rmtree(path / "adapter")
@@ -250,7 +250,7 @@ def test_a_run_that_is_no_model(tmp_path, trained):
 
 def test_a_run_whose_base_is_gone(tmp_path, trained):
     path, _ = trained
-    second = Run(tmp_path / "second", {"stage": "sepo", "base": str(path)})
+    second = Run(tmp_path / "second", {"stage": "sepo", "base": str(path)}, writes=True)
     shutil.copytree(path / "adapter", second.path / "adapter")
     second.finish()
     shutil.rmtree(path)

@@ -414,7 +414,7 @@ def test_runs_of_other_code_are_named_before_anything_starts(tmp_path):
     plan = get_profile("smoke").plan("pico", "kuhn")
     request = {"stage": "sft", "base": "pico", "base_sha256": None, "game": "kuhn", "seed": 0, "code": "0123",
                "settings": plan.sft.as_request()}  # fmt: skip
-    Run(plan.stage_folder(tmp_path, "sft", 0), request).finish()
+    Run(plan.stage_folder(tmp_path, "sft", 0), request, writes=True).finish()
     _, said = ran([], tmp_path)
     assert "sft-seed-0 was finished by other code (0123, now " in said and said.count("add --keep") == 1
     assert "not in this table, since it was not asked for: " in said

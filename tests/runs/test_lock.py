@@ -129,7 +129,7 @@ def test_a_lock_is_let_go_by_an_error_and_a_finished_run_needs_none(tmp_path):
 
 
 def test_what_killed_processes_left_is_swept_when_a_writer_opens_a_run(tmp_path):
-    Run(tmp_path / "run", REQUEST)
+    Run(tmp_path / "run", REQUEST, writes=True).release()
     left = tmp_path / "run" / "episodes" / ".step-000002.parquet.x7_ab3cd.parquet"
     left.parent.mkdir()
     left.write_text("half")

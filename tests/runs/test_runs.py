@@ -155,7 +155,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(tmp_path):
 
 
 def test_a_clock_that_jumps_changes_no_duration(tmp_path, monkeypatch):
-    began, run = time.monotonic(), Run(tmp_path / "run", REQUEST)
+    began, run = time.monotonic(), Run(tmp_path / "run", REQUEST, writes=True)
     monkeypatch.setattr("time.time", lambda: 0.0)
     run.finish()
     told = runs.notebook_provenance(began, {})
@@ -209,7 +209,8 @@ def test_commit_outside_git(monkeypatch, error):
 
 
 def test_a_run_begins_with_its_manifest(tmp_path):
-    run = Run(tmp_path / "a" / "run", REQUEST)
+    run = Run(tmp_path / "a" / "run", REQUEST, writes=True)
+    run.release()
     manifest = read_manifest(run.path)
     assert manifest["request"] == REQUEST and manifest["status"] == "started" and not run.done
     assert manifest["versions"]["numpy"] and manifest["commit"]
@@ -217,7 +218,7 @@ def test_a_run_begins_with_its_manifest(tmp_path):
 
 
 def test_a_finished_run_says_so_when_it_is_opened_again(tmp_path):
-    run = Run(tmp_path, REQUEST)
+    run = Run(tmp_path, REQUEST, writes=True)
     run.finish(final_loss=0.25)
     again = Run(tmp_path, REQUEST)
     assert again.done and again.manifest["final_loss"] == 0.25
@@ -250,7 +251,7 @@ def test_wall_time_begins_anew_where_nothing_tells_it(tmp_path, monkeypatch, pro
 
 
 def test_progress_can_be_read_at_any_time(tmp_path):
-    run = Run(tmp_path, REQUEST)
+    run = Run(tmp_path, REQUEST, writes=True)
     run.progress(3, 10, "SFT kuhn")
     told = read_json(tmp_path / PROGRESS)
     assert (told["step"], told["total"], told["note"]) == (3, 10, "SFT kuhn")
@@ -259,22 +260,22 @@ def test_progress_can_be_read_at_any_time(tmp_path):
 
 def test_a_request_is_compared_as_json(tmp_path):
     """Tuples come back as lists."""
-    Run(tmp_path, {"weights": (1, 2), "nested": {"a": (3,)}})
+    Run(tmp_path, {"weights": (1, 2), "nested": {"a": (3,)}}, writes=True).release()
     Run(tmp_path, {"weights": [1, 2], "nested": {"a": [3]}})
 
 
 def test_a_folder_of_another_request_is_refused_with_the_differences(tmp_path):
-    run = Run(tmp_path, REQUEST)
+    run = Run(tmp_path, REQUEST, writes=True)
     before = read_manifest(run.path)
     with pytest.raises(RunError, match="made for another request") as error:
-        Run(tmp_path, {**REQUEST, "seed": 1, "game": "kuhn"})
+        Run(tmp_path, {**REQUEST, "seed": 1, "game": "kuhn"}, writes=True)
     text = message(error)
     assert "seed was 0, is 1" in text and "game was None, is 'kuhn'" in text and "stage" not in text
     assert read_manifest(run.path) == before
 
 
 def test_of_settings_only_those_that_differ_are_named(tmp_path):
-    Run(tmp_path, REQUEST)
+    Run(tmp_path, REQUEST, writes=True).release()
     with pytest.raises(RunError, match=r"request \(steps was 3, is 4\); choose"):
         Run(tmp_path, {**REQUEST, "settings": {**REQUEST["settings"], "steps": 4}})
 
@@ -286,7 +287,7 @@ def test_of_settings_only_those_that_differ_are_named(tmp_path):
 )  # fmt: skip
 def test_a_broken_manifest_is_refused(tmp_path, content):
     (tmp_path / MANIFEST).write_text(content)
-    for read in (lambda: Run(tmp_path, REQUEST), lambda: read_manifest(tmp_path)):
+    for read in (lambda: Run(tmp_path, REQUEST, writes=True), lambda: read_manifest(tmp_path)):
         with pytest.raises(RunError, match=r"manifest\.json.* delete") as error:
             read()
         message(error)
@@ -296,17 +297,17 @@ def test_a_broken_manifest_is_refused(tmp_path, content):
 def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(RunError, match=r"is not empty and has no manifest\.json: it is not a run"):
-        Run(tmp_path, REQUEST)
+        Run(tmp_path, REQUEST, writes=True)
     with pytest.raises(RunError, match=r"is not a run folder: it has no manifest\.json"):
         read_manifest(tmp_path)
     assert files(tmp_path) == {"thesis.tex"}
     with pytest.raises(RunError, match="is a file; a run needs a folder"):
-        Run(tmp_path / "thesis.tex", REQUEST)
+        Run(tmp_path / "thesis.tex", REQUEST, writes=True)
 
 
 def test_a_run_killed_while_it_wrote_its_first_file_can_begin_again(tmp_path):
     (tmp_path / f".{MANIFEST}.x7.json").write_text('{"for')
-    assert not Run(tmp_path, REQUEST).done
+    assert not Run(tmp_path, REQUEST, writes=True).done
     assert read_manifest(tmp_path)["request"] == REQUEST
 
 
@@ -317,14 +318,14 @@ def test_without_space_no_run_begins(tmp_path, monkeypatch):
     with monkeypatch.context() as full:
         full.setattr(os, "replace", replace)
         with pytest.raises(OSError, match="No space left"):
-            Run(tmp_path / "run", REQUEST)
+            Run(tmp_path / "run", REQUEST, writes=True)
     assert files(tmp_path / "run") == set()
-    assert not Run(tmp_path / "run", REQUEST).done
+    assert not Run(tmp_path / "run", REQUEST, writes=True).done
 
 
 def test_a_broken_file_beside_others_does_not_cost_them(tmp_path):
     """Only within a run is its folder what must go."""
-    run = Run(tmp_path / "run", REQUEST)
+    run = Run(tmp_path / "run", REQUEST, writes=True)
     (run.path / PROGRESS).write_text("{")
     with pytest.raises(RunError, match=rf"delete {run.path} to start again"):
         read_json(run.path / PROGRESS)
@@ -363,7 +364,7 @@ def test_the_words_of_the_games_are_part_of_their_code(monkeypatch):
 def test_a_run_of_other_code_is_said_so_put_aside_and_begun_anew(tmp_path, capsys, finished):
     path = tmp_path / "sepo-seed-0"
     for number, code in enumerate(("aaaa", "bbbb", "cccc")):
-        run = Run(path, {**REQUEST, "code": code})
+        run = Run(path, {**REQUEST, "code": code}, writes=True)
         assert not run.done
         said = capsys.readouterr().err
         if number:
@@ -372,15 +373,29 @@ def test_a_run_of_other_code_is_said_so_put_aside_and_begun_anew(tmp_path, capsy
             assert said.count("\n") == 1 and f"kept as sepo-seed-0.old-{number}" in said
         if finished:
             run.finish()
+        run.release()
     assert files(tmp_path) >= {"sepo-seed-0", "sepo-seed-0.old-1", "sepo-seed-0.old-2"}
     assert read_manifest(tmp_path / "sepo-seed-0.old-1")["request"]["code"] == "aaaa"
     assert Run(path, {**REQUEST, "code": "cccc"}).done is finished and not capsys.readouterr().err
 
 
+def test_a_reader_makes_no_run_and_puts_none_aside(tmp_path, monkeypatch):
+    with pytest.raises(RunError, match=r"is not a run folder: it has no manifest\.json"):
+        Run(tmp_path / "run", REQUEST)
+    assert not (tmp_path / "run").exists()
+    with Run(tmp_path / "run", {**REQUEST, "code": "aaaa"}, writes=True):  # and nobody else may write there
+        with pytest.raises(RunError, match=r"was begun by other code \(aaaa, now bbbb\); ") as error:
+            Run(tmp_path / "run", {**REQUEST, "code": "bbbb"})
+        message(error)
+        assert [path.name for path in tmp_path.iterdir()] == ["run"]
+        monkeypatch.setenv(runs.KEEP, "1")
+        assert Run(tmp_path / "run", {**REQUEST, "code": "bbbb"}).manifest["request"]["code"] == "aaaa"
+
+
 def test_a_run_of_other_code_is_kept_on_demand(tmp_path, monkeypatch, capsys):
-    Run(tmp_path / "run", {**REQUEST, "code": "aaaa"}).finish()
+    Run(tmp_path / "run", {**REQUEST, "code": "aaaa"}, writes=True).finish()
     monkeypatch.setenv(runs.KEEP, "1")
-    kept = Run(tmp_path / "run", {**REQUEST, "code": "bbbb"})
+    kept = Run(tmp_path / "run", {**REQUEST, "code": "bbbb"}, writes=True)
     assert kept.done and kept.manifest["request"]["code"] == "aaaa" and not capsys.readouterr().err
     assert files(tmp_path) == {"run", f"run/{MANIFEST}"}
 
@@ -407,24 +422,24 @@ def test_a_run_that_another_process_made_anew_in_the_meantime_is_not_put_aside(t
 
 
 def test_another_request_of_other_code_is_refused_not_put_aside(tmp_path):
-    Run(tmp_path / "run", {**REQUEST, "code": "aaaa"})
+    Run(tmp_path / "run", {**REQUEST, "code": "aaaa"}, writes=True).release()
     with pytest.raises(RunError, match=r"made for another request \(seed was 0, is 1\)"):
-        Run(tmp_path / "run", {**REQUEST, "code": "bbbb", "seed": 1})
+        Run(tmp_path / "run", {**REQUEST, "code": "bbbb", "seed": 1}, writes=True)
     assert files(tmp_path) == {"run", f"run/{MANIFEST}"}
 
 
 def test_a_run_on_another_base_is_put_aside_and_on_a_missing_one_kept(tmp_path, capsys):
     request = {**REQUEST, "base": "../sft", "base_sha256": "1111"}
-    Run(tmp_path / "sft", REQUEST)
-    Run(tmp_path / "sepo", request).finish()
+    Run(tmp_path / "sft", REQUEST, writes=True).release()
+    Run(tmp_path / "sepo", request, writes=True).finish()
     assert Run(tmp_path / "sepo", {**request, "base": str(tmp_path / "sft")}).done
     assert Run(tmp_path / "sepo", {**request, "base_sha256": None}).done
-    assert not Run(tmp_path / "sepo", {**request, "base_sha256": "2222"}).done
+    assert not Run(tmp_path / "sepo", {**request, "base_sha256": "2222"}, writes=True).done
     assert "from another base (1111, now 2222)" in capsys.readouterr().err
 
 
 def test_a_base_that_is_a_run_is_held_by_its_way_from_the_run(tmp_path):
-    Run(tmp_path / "a" / "sft", REQUEST)
+    Run(tmp_path / "a" / "sft", REQUEST, writes=True).release()
     held = runs.base_as_held(tmp_path / "a" / "sepo", tmp_path / "a" / "sft")
     assert held == "../sft"
     (tmp_path / "a").rename(tmp_path / "b")
@@ -435,7 +450,7 @@ def test_a_base_that_is_a_run_is_held_by_its_way_from_the_run(tmp_path):
 
 
 def test_a_run_prints_as_one_short_line(tmp_path):
-    assert repr(Run(tmp_path / "run", {**REQUEST, "game": "kuhn"})) == (
+    assert repr(Run(tmp_path / "run", {**REQUEST, "game": "kuhn"}, writes=True)) == (
         f"Run('{tmp_path}/run': sft kuhn seed 0, started)"
     )
 

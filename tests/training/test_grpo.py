@@ -50,7 +50,8 @@ def made(tokenizer, tmp_path):
     def build(game_id: str = "kuhn", **changes):
         loaded = LoadedModel("tiny", tiny.model(tokenizer), tokenizer)
         settings = replace(SETTINGS, **changes)
-        trainer = sepo_trainer(loaded, get_game(game_id), Run(tmp_path / "run", {}), settings, seed=3)
+        with Run(tmp_path / "run", {}, writes=True) as run:
+            trainer = sepo_trainer(loaded, get_game(game_id), run, settings, seed=3)
         tiny.with_adapters_that_act(trainer.model)
         return trainer
 

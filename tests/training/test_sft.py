@@ -28,7 +28,7 @@ def few(monkeypatch):
 
 def batch_of(folder, run_folder, style) -> dict[str, torch.Tensor]:
     """The first batch as the loss gets it."""
-    run = Run(run_folder, {})
+    run = Run(run_folder, {}, writes=True)
     settings = SFTSettings(**{**SETTINGS.as_request(), "style": style})
     trainer = sft._trainer(load_model(folder), get_game("kuhn"), run, settings, seed=0)
     return next(iter(trainer.get_train_dataloader()))
@@ -73,7 +73,11 @@ def test_token_trees_give_the_loss_of_padded_rows_and_its_gradient(tiny_folder, 
     found = []
     for on_trees in (True, False):
         trainer = sft._trainer(
-            load_model(tiny_folder), get_game("kuhn"), Run(tmp_path / f"{on_trees}", {}), settings, seed=0
+            load_model(tiny_folder),
+            get_game("kuhn"),
+            Run(tmp_path / f"{on_trees}", {}, writes=True),
+            settings,
+            seed=0,
         )
         assert trainer.on_trees
         trainer.on_trees = on_trees

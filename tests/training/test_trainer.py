@@ -60,7 +60,7 @@ def made(tokenizer, tmp_path):
 
     def build(style: str = "direct", game: str = "kuhn", **changes):
         loaded = LoadedModel("tiny", tiny.model(tokenizer), tokenizer)
-        run = Run(tmp_path / f"run{next(count)}", {})
+        run = Run(tmp_path / f"run{next(count)}", {}, writes=True)
         trainer = sepo_trainer(loaded, get_game(game), run, replace(STYLES[style], **changes), seed=3)
         tiny.with_adapters_that_act(trainer.model)
         return trainer
@@ -294,7 +294,7 @@ def warm_start(monkeypatch, tiny_folder, tmp_path):
     count = iter(range(100))
 
     def build(**changes):
-        run = Run(tmp_path / f"run{next(count)}", {})
+        run = Run(tmp_path / f"run{next(count)}", {}, writes=True)
         return sft._trainer(load_model(tiny_folder), get_game("kuhn"), run, replace(SFT, **changes), seed=0)
 
     return build

@@ -650,7 +650,7 @@ def test_without_space_for_the_manifest_no_run_begins(stage, tiny_folder, tmp_pa
 
 @pytest.fixture
 def run(tmp_path) -> Run:
-    return Run(tmp_path / "run", {"stage": "test"})
+    return Run(tmp_path / "run", {"stage": "test"}, writes=True)
 
 
 def logged(run: Run, **logs) -> None:

@@ -25,7 +25,9 @@ HOSTILE = '</div><script>alert("x")</script><img src=x onerror=alert(1)><b>bold<
 
 def make_run(folder, game="kuhn", stage="sepo", seed=0, recorded=(2, 3)):
     """A finished run with curves and, for SEPO, recorded episodes."""
-    run = Run(folder, {"stage": stage, "base": "pico", "game": game, "seed": seed, "settings": {}})
+    run = Run(
+        folder, {"stage": stage, "base": "pico", "game": game, "seed": seed, "settings": {}}, writes=True
+    )
     for step in (1, 2, 3):
         row = {"step": step, "loss": 1.0 / step}
         append_line(folder / "metrics.jsonl", row | ({"sepo/safety": -1.0 / step} if stage == "sepo" else {}))

@@ -207,7 +207,11 @@ def test_hostile_reasons_of_a_users_strategy_are_text(monkeypatch):
 
 
 def test_an_opponent_that_cannot_play_is_a_line(tmp_path):
-    run = Run(tmp_path / "run", {"stage": "sepo", "base": "pico", "game": "kuhn", "seed": 0, "settings": {}})
+    run = Run(
+        tmp_path / "run",
+        {"stage": "sepo", "base": "pico", "game": "kuhn", "seed": 0, "settings": {}},
+        writes=True,
+    )
     run.finish()  # but it has no adapter
     table = Table(tmp_path, game="kuhn")
     table.opponent.value = str(tmp_path / "run")
