@@ -36,7 +36,7 @@ def train(model: Path, runs: Path, steps: int = SEPO.steps) -> None:
     plan = type(
         "Plan", (), {"game": "kuhn", "sft": SFT, "sepo": SEPOSettings(**{**vars(SEPO), "steps": steps})}
     )
-    profile = type("Profile", (), {"plan": lambda self, *_: plan})
+    profile = type("Profile", (), {"models": (str(model),), "plan": lambda self, *_: plan})
     import sepo_kit as sk
 
     sk.get_profile = lambda name: profile()
