@@ -33,7 +33,7 @@ def request(folder: Path, *opponents: str) -> dict:
 def test_a_request_is_as_the_manifest_holds_it(tmp_path):
     """Else whoever compares the two, pools by pools, sees another request in every old run."""
     asked = request(tmp_path / "mine", "always-bet")
-    run = Run(tmp_path / "mine", {**asked, "code": "1"})
+    run = Run(tmp_path / "mine", {**asked, "code": "1"}, writes=True)
     assert asked == {**run.manifest["request"], "code": asked["code"]}
     assert "was begun by other code (1, now " in outdated(tmp_path / "mine", asked)
 
@@ -44,7 +44,7 @@ def test_a_run_against_a_run_that_was_trained_again_is_an_old_one(tmp_path, step
     named = (f"run:{other}", f"run:{opponent}" + ("" if step is None else f"@{step}"))
     trained(other, "one")
     trained(opponent, "one", step)
-    Run(mine, request(mine, *named)).finish()
+    Run(mine, request(mine, *named), writes=True).finish()
     assert outdated(mine, request(mine, *named)) is None
     trained(opponent, "two", step)
     assert "was finished against other runs (" in outdated(mine, request(mine, *named))
