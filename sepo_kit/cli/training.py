@@ -109,9 +109,11 @@ def _plan(options: argparse.Namespace, game: str) -> Plan:
     """Whose settings are taken: by ``--like``, else of the model itself, or of that with which a run began."""
     import sepo_kit as sk
     from sepo_kit.models.loading import raw_model
+    from sepo_kit.pipeline.plans import EACH_SEED
     from sepo_kit.runs import MANIFEST
 
-    like = options.like or options.model
+    first = str((options.seeds or [options.seed])[0])
+    like = options.like or options.model.replace(EACH_SEED, first)
     if not options.like and (Path(like) / MANIFEST).is_file():
         like = raw_model(Path(like))
     profile = sk.get_profile(options.profile)

@@ -143,8 +143,8 @@ def audit(
     games
         Ids; None: all games. Of a strategy those that have it; the others are said to be left out.
     folder
-        Where the audit goes. One that was stopped goes on there, and one of other games gets these as well. What was
-        found by other code is played anew.
+        Where the audit goes. One that was stopped goes on there; what it has of other games is kept, and shown when
+        they are named again. What was found by other code is played anew.
     how
         How language models and endpoints play: ``style``, ``temperature``.
 
@@ -169,10 +169,10 @@ def audit(
         for name, policy in policies.items():
             game = get_game(name)
             case = Case(game, policy, settings, folder, lambda n: bar.set_postfix_str(f"move {n}"))
-            parts = {}
+            code, parts = _code_of(game), {}
             for part, play in PARTS.items():
                 bar.set_description(f"{name}: {part}")
-                parts[part] = _kept(folder / PARTS_FOLDER / f"{name}-{part}.json", case, play)
+                parts[part] = _kept(folder / PARTS_FOLDER / f"{name}-{part}.json", case, play, code)
                 bar.update()
             found["games"][name] = _summary(game, parts)
     for game in without:
@@ -209,7 +209,7 @@ def _claim(folder: Path, request: dict[str, Any]) -> None:
         differ = [name for name in request if name != "identity" and was.get(name) != request[name]]
         before, now = was.get("identity"), request["identity"]
         if not isinstance(before, dict):
-            differ.append("version")
+            differ.append("the kit's version")
         if differ:
             raise RunError(
                 f"{folder} holds another audit ({', '.join(differ)} differ); choose another folder or delete it"
@@ -225,14 +225,22 @@ def _claim(folder: Path, request: dict[str, Any]) -> None:
     write_json(folder / REQUEST, request)
 
 
-def _kept(file: Path, case: Case, play: Callable[[Case], dict[str, Any]]) -> dict[str, Any]:
-    """What ``play`` found, from ``file`` where it was done before by this code."""
-    code = code_of(ROOMS, case.game)
+def _code_of(game: Game) -> str | None:
+    """The fingerprint of the code that an audit in ``game`` rests on; None where the game is in no file."""
+    try:
+        return code_of(ROOMS, game)
+    except ValueError:
+        return None
+
+
+def _kept(file: Path, case: Case, play: Callable[[Case], dict[str, Any]], code: str | None) -> dict[str, Any]:
+    """What ``play`` found, from ``file`` where it was done before by this ``code``; where that is not known, anew."""
     if file.exists():
         kept = read_json(file, dict)
-        if kept.get("code") == code:
+        if code is not None and kept.get("code") == code:
             return kept
-        tqdm.write(f"{file.name} was found by other code; it is played anew", file=sys.stderr)
+        said = "was found by other code" if code else "may be of other code, since its game is in no file"
+        tqdm.write(f"{file.name} {said}; it is played anew", file=sys.stderr)
     before = getattr(case.agent, "usage", None)
     try:
         found = play(case)

@@ -270,6 +270,8 @@ def raw_model(run: Path) -> str:
     for folder, manifest in lineage(run):
         if manifest.get("chain"):
             return _found_base(folder, manifest["chain"][0])
+        if "base" not in manifest["request"]:
+            raise RunError(f"{folder} is a run of no language model; name one that began with a model")
         base = base_of(folder, manifest["request"])
     return base
 

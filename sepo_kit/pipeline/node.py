@@ -67,7 +67,7 @@ def main(arguments: Sequence[str]) -> int:
         tuple(node["after"]),
         makes=tuple(map(Path, node["makes"])),
         threads=node["threads"],
-        games=node["games"],
+        games=node.get("games", {}),  # a batch of an older version says none
     )
     with _held(root / "notebooks" / f".{node['slug']}.lock", name), _gpu(batch, root) as card:
         before = _before(task, root, batch["id"])

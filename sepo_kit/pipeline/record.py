@@ -21,8 +21,8 @@ NOTEBOOKS = PROJECT / "notebooks"
 class Task:
     """One notebook run. ``after``: names of tasks that must be done; ``minutes``: a first guess of its time;
     ``watched``: folder under which its stages report progress; ``makes``: files without which it is not done;
-    ``threads``: CPU threads that it computes with; ``games``: fingerprints of the games that it plays and that are not
-    the kit's, by id."""
+    ``threads``: CPU threads that it computes with; ``games``: fingerprints of the games that decide what it
+    makes and are not the kit's, by id."""
 
     name: str
     notebook: str
@@ -111,7 +111,7 @@ def _reason(task: Task, root: Path, code: str) -> str | None:
     except (OSError, RunError, KeyError, TypeError, AttributeError):
         return "its record is damaged"
     if not same:
-        return f"its parameters, its notebook{', its game' if task.games else ''} or the library changed"
+        return f"its parameters, its notebook{', a game' if task.games else ''} or the library changed"
     return f"{Path(changed).name} has changed since" if changed else None
 
 

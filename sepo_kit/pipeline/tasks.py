@@ -55,7 +55,7 @@ def all_tasks(parts: Sequence[Part]) -> list[Task]:
 
 def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     """The notebook runs of a profile, in an order in which each comes after what it needs."""
-    others = _games_of_others()
+    others = _games_of_others(profile)
     return [
         replace(
             task,
@@ -65,11 +65,11 @@ def tasks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Ta
     ]
 
 
-def _games_of_others() -> dict[str, str]:
-    """The fingerprints of the games that are not the kit's, by id; of those in a file, since others end with their
-    process."""
+def _games_of_others(profile: Profile) -> dict[str, str]:
+    """The fingerprints of the games of ``profile`` that are not the kit's, by id; of those in a file, since others end
+    with their process."""
     found = {}
-    for name in GAMES.keys() - KIT_GAMES.keys():
+    for name in {plan.game for plan in profile.plans} - KIT_GAMES.keys():
         with suppress(ValueError):
             found[name] = code_of((), GAMES[name])
     return found

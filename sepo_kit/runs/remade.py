@@ -73,7 +73,9 @@ def result_command(told: Path, label: Mapping[str, Any]) -> str:
     profile, given = "PROFILE", []
     if place.parts[-3:] == (model.replace("/", "--"), game, "results"):
         runs = place.parents[2]
-        profile = runs.name
+        profile = (
+            f"{runs.parent.name},{runs.name}" if "=" in runs.name else runs.name
+        )  # a change of a profile's
         if runs != (PROJECT / "runs" / profile).resolve():
             given = ["-p", "runs", str(runs)]
     names = [word for name in ("model", "game") if label.get(name) for word in ("-p", name, str(label[name]))]

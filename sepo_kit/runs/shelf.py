@@ -64,8 +64,12 @@ def _looked_at(root: Path) -> Iterator[tuple[Path, list[str]]]:
     for folder in runs:
         yield folder / MANIFEST, _problems_of(folder)
     for file in paths_under(root):
-        json = file.suffix == ".json" and not LEFTOVER.fullmatch(file.name)
-        if json and not any(run in file.parents for run in runs) and (_is_sealed(file) or _should_be(file)):
+        is_json = file.suffix == ".json" and not LEFTOVER.fullmatch(file.name)
+        if (
+            is_json
+            and not any(run in file.parents for run in runs)
+            and (_is_sealed(file) or _should_be(file))
+        ):
             yield file, problems(file)
 
 
@@ -182,7 +186,12 @@ def _relocate(source: Path, target: Path, manifest: dict[str, Any], lock: Lock) 
             unlocked = shutil.ignore_patterns(LOCK)
             shutil.copytree(source, temporary, symlinks=True, ignore=unlocked, dirs_exist_ok=True)
             _give(temporary, manifest)
-        shutil.rmtree(source)
+        # Renamed before it is deleted, and let go in between: nobody takes half a folder, and its lock is no open file.
+        rest = source.with_name(f".{source.name}.moved")
+        os.rename(source, rest)
+        lock.path = rest / LOCK
+        lock.release()
+        shutil.rmtree(rest, ignore_errors=True)
 
 
 def _give(folder: Path, manifest: dict[str, Any]) -> None:

@@ -53,7 +53,7 @@ from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel
 from sepo_kit.models.lora import lora, training_dtype
 from sepo_kit.runs import Run, read_json
-from sepo_kit.training.processes import world
+from sepo_kit.training.processes import sharded, world
 from sepo_kit.training.recording import STATE, Recorder
 from sepo_kit.training.renewal import Renewal
 from sepo_kit.training.request import checked_seed
@@ -114,7 +114,7 @@ def train_sepo(
         "worst-case" if settings.best_responses else "sepo", base, game, run_folder, settings, seed,
         lambda loaded, game, run: sepo_trainer(loaded, game, run, settings, seed, opponents),
         callbacks=callbacks,
-        check=lambda loaded, game: Rollouts(game, None, settings, seed, opponents),
+        check=lambda loaded, game: _check(game, settings, seed, opponents),
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
         kept=lambda run: best_step(run.path) if settings.keep == "best" else None,
@@ -186,11 +186,6 @@ def sepo_trainer(
             Recorder(run, rollouts),
         ],
     )
-    if trainer.is_fsdp_enabled and settings.keep == "best":
-        raise ValueError(
-            "under FSDP there is no adapter of a single step to keep, so keep must be 'last', got 'best'; or train "
-            "with configs/accelerate/gpus.yaml"
-        )
     trainer.add_callback(Scores(run, rollouts, enumerates=not trainer.is_fsdp_enabled))
     trainer.add_callback(Told(trainer))
     rollouts.style.attach(trainer)
@@ -198,6 +193,16 @@ def sepo_trainer(
         every = settings.renew_reference_every * settings.updates
         trainer.add_callback(Renewal(trainer.model, rollouts, every))
     return trainer
+
+
+def _check(game: Game, settings: SEPOSettings, seed: int, opponents: Mapping[str, Policy] | None) -> None:
+    """Raise what a training would, before anything is written."""
+    Rollouts(game, None, settings, seed, opponents)
+    if sharded() and settings.keep == "best":
+        raise ValueError(
+            "under FSDP there is no adapter of a single step to keep, so keep must be 'last', got 'best'; or train "
+            "with configs/accelerate/gpus.yaml"
+        )
 
 
 def _no_reward(completions, **columns) -> list[float]:

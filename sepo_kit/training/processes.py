@@ -20,12 +20,17 @@ def world() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
+def sharded() -> bool:
+    """Whether the model is spread over the processes (FSDP), as ``accelerate launch`` says."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true"
+
+
 def share_of_work() -> tuple[int, int]:
     """This process's number, and how many share the episodes and rows of a SEPO step.
 
     Under FSDP no process can compute without the others, so all do the same work and share the memory only.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() == "true":
+    if sharded():
         return 0, 1
     return world().process_index, world().num_processes
 

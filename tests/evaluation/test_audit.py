@@ -214,6 +214,19 @@ def test_what_other_code_found_is_played_anew(tmp_path, monkeypatch, capsys):
     assert "kuhn-pools.json was found by other code; it is played anew" in capsys.readouterr().err
 
 
+def test_a_game_that_is_in_no_file_is_audited_and_never_taken_as_played(tmp_path, monkeypatch):
+    def in_no_file(rooms, game):
+        raise ValueError("the class of game kuhn is in no file")
+
+    played = []
+    few = {"pools": PARTS["pools"], "self": PARTS["self"], "worst-case": lambda case: played.append(1) or {}}
+    monkeypatch.setattr(module, "PARTS", few)
+    monkeypatch.setattr(module, "code_of", in_no_file)
+    for _ in range(2):
+        assert "parts" in audit("nash", ["kuhn"], tmp_path / "a", FEW)["games"]["kuhn"]
+    assert len(played) == 2
+
+
 def test_a_model_is_loaded_once_for_all_games(monkeypatch):
     loaded, load = [], loading.load_model
     monkeypatch.setattr(loading, "load_model", lambda name: loaded.append(name) or load(name))

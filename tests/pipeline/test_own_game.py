@@ -58,6 +58,7 @@ def test_a_change_of_it_runs_again_what_plays_it(commons, tmp_path, monkeypatch)
     again = {name for name, now in fingerprints().items() if now != before[name]}
     assert {"06_evaluation pico/commons", "03_sft_data", "08_figures"} <= again
     assert not [name for name in again if name.endswith("/kuhn")]
+    assert not any(task.games for task in tasks(get_profile("quick"), tmp_path, tmp_path, tmp_path))
 
 
 def test_its_corpus_is_written_and_every_reply_in_it_is_read(commons, tmp_path):

@@ -826,7 +826,7 @@ def test_several_updates_are_compared_with_the_policy_that_played(made):
 
 
 def test_under_fsdp_no_process_enumerates_alone(made, monkeypatch):
-    """It would wait for the others for ever; and there are no adapters of single steps."""
+    """It would wait for the others for ever."""
     begin = grpo.SepoTrainer.__init__
 
     def sharded(self, **given):
@@ -836,8 +836,13 @@ def test_under_fsdp_no_process_enumerates_alone(made, monkeypatch):
     monkeypatch.setattr(grpo.SepoTrainer, "__init__", sharded)
     (scores,) = [each for each in made().callback_handler.callbacks if isinstance(each, Scores)]
     assert scores._exact(scores.rollouts.player.model) is None
+
+
+def test_under_fsdp_there_is_no_best_step_and_nothing_is_written(monkeypatch, tiny_folder, tmp_path):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="keep must be 'last', got 'best'; or train with configs/accelerate"):
-        made(keep="best")
+        train_sepo(tiny_folder, "kuhn", tmp_path / "run", replace(SETTINGS, keep="best"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_best_saved_step_is_kept_and_named(tiny_folder, tmp_path):

@@ -175,12 +175,13 @@ class StateChecks(Check):
             f"information({seat}) is not equal to itself when asked twice",
             "It must depend on the state only",
         )
-        told = seen.round
-        self.require(
-            told == state.round or not self.game.spec.label_suffices,
-            f"information({seat}).round is {told!r} in round {state.round}, and spec.label_suffices is True",
-            "Let the information states tell the round at play, by a history or a round of their own",
-        )
+        if self.game.spec.label_suffices:
+            told = self.call("round", lambda _: seen.round, seen)
+            self.require(
+                told == state.round,
+                f"information({seat}).round is {told!r} in round {state.round}, and spec.label_suffices is True",
+                "Let the information states tell the round at play, by a history or a round of their own",
+            )
         if seen in self.seen:
             return
         self.frozen(seen)
