@@ -407,6 +407,19 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             ],
         ),
         (
+            "`credited` ends at tit-for-tat's Safety, #, with a worst case of #; `grouped`, and `credited` with best "
+            "responses beside the pool, end at defecting always, at a Safety of # and #: nobody gains anything on "
+            "them, and guaranteed Safety is # in the place of # (",
+            lambda: [
+                *(late("credited", metric, "ipd", SMOLLM2)[0] for metric in ("safety", "worst_case")),
+                *(late(rival, "safety", "ipd", SMOLLM2)[0] for rival in ("grouped", "pool and worst-case")),
+                *(
+                    late(rival, "guaranteed", "ipd", SMOLLM2)[0]
+                    for rival in ("pool and worst-case", "credited")
+                ),
+            ],
+        ),
+        (
             "ends at a Safety of # to # where `credited` has # to #",
             lambda: (
                 extremes(late("grouped", "safety", "negotiation_v1"))

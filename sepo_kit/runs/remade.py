@@ -23,19 +23,21 @@ GAMES, SEEDS, STEPS = {"ipd", "kuhn"}, 5, {"credit": 400, "late": 400}
 OF_NOTEBOOK_10, LEARNER_STEPS = ("learned", "held-out", "wordings", "self-play"), 200
 
 
-def study_command(told: Path, value: Mapping[str, Any]) -> str:
+def study_command(told: Path, value: Mapping[str, Any], games: Collection[str] = ()) -> str:
     """The command that makes the study again that ``told``, a JSON file, tells of with ``value``; the command that it
-    names itself, if it does. Games that were made with other options than the others have a command of their own."""
+    names itself, if it does. Games that were made with other options than the others have a command of their own.
+    ``games``: only those that make these; none: all."""
     study, _, agent = told.stem.rpartition("-study-")
     if value.get("command") or study not in STUDIES:
         return str(value.get("command") or f"what wrote {told}")
     games_of: dict[tuple[str, ...], list[str]] = {}
     for game in value.get("settings") or {}:
         games_of.setdefault(tuple(_options(study, game, value)), []).append(game)
+    games_of = {how: made for how, made in games_of.items() if not games or {*games} & {*made}}
     start = shlex.split(STUDIES[study].format(agent=shlex.quote(agent)))
     commands = []
-    for options, games in games_of.items():
-        chosen = ["--games", *games] if set(games) != GAMES else []
+    for options, made in games_of.items():
+        chosen = ["--games", *made] if set(made) != GAMES else []
         commands.append(shlex.join([*start, *chosen, *options]))
     return " && ".join(commands) or shlex.join(start)
 

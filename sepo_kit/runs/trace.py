@@ -305,7 +305,11 @@ def _profile(told: Path, chains: dict[str, list[dict[str, Any]]]) -> tuple[str, 
 
 def _of_study(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[str, str]]) -> Trace:
     """A table that no runs are kept of: a study of many short trainings, or what a command computes."""
-    seeds, again = value.get("seeds"), study_command(told, value)
+    known = value.get("settings") or {}
+    games = {row["game"] for row in rows if row.get("game")} or {
+        g for g in known if file.stem.endswith(f"-{g}")
+    }
+    seeds, again = value.get("seeds"), study_command(told, value, games & {*known})
     own = [value["provenance"], *({"commit": commit} for commit in value.get("commits", []))]
     seeds = f", seeds {', '.join(map(str, seeds))}" if isinstance(seeds, list) else ""
     return Trace(

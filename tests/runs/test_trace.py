@@ -190,6 +190,15 @@ def test_the_picture_of_a_study_is_of_the_agent_it_is_named_after():
     )
 
 
+def test_of_a_study_whose_games_were_made_apart_each_has_its_command():
+    of = {
+        game: trace(PROJECT / "figures" / f"late-smollm2-135m-{game}.png").remade_by
+        for game in ("ipd", "kuhn")
+    }
+    assert of["ipd"] == "sepo-kit study smollm2-135m --late --games ipd --seeds 1 --steps 160"
+    assert trace(RESULTS / "late-ends-smollm2-135m.csv").remade_by == f"{of['ipd']} && {of['kuhn']}"
+
+
 def test_games_of_a_study_that_were_made_otherwise_have_a_command_of_their_own(tmp_path):
     told = {
         "provenance": {"commit": "abc"}, "seeds": [0, 1, 2, 3, 4], "settings": {"auction": {}, "ipd": {}, "kuhn": {}},
