@@ -27,13 +27,12 @@ from sepo_kit.runs import (
     PROGRESS,
     RunError,
     base_of,
-    is_aside,
     lineage,
-    paths_under,
     read_json,
     read_lines,
     read_manifest,
 )
+from sepo_kit.runs.shelf import run_folders
 
 COLUMNS = (
     "run", "profile", "model", "game", "stage", "seed", "status", "step", "steps", "wall_seconds", "machine",
@@ -61,19 +60,11 @@ def find_runs(root: Path | str) -> pd.DataFrame:
     stands.
     """
     root = Path(root)
-    found = [
-        file for file in paths_under(root) if file.name == MANIFEST and not _hidden(file.relative_to(root))
-    ]
-    rows = [(file, _row(file.parent, root)) for file in found]
-    still = [
-        row for file, row in rows if row["status"] != BROKEN or file.exists()
-    ]  # others were deleted meanwhile
-    return pd.DataFrame(still, columns=COLUMNS)
-
-
-def _hidden(path: Path) -> bool:
-    """Half-written folders and checkpoints are no runs, and those put aside are not what was asked."""
-    return any(part.startswith(".") or part == "checkpoints" or is_aside(part) for part in path.parts)
+    folders = run_folders(root) if root.is_dir() else []
+    rows = [_row(folder, root) for folder in folders if "checkpoints" not in folder.relative_to(root).parts]
+    # One that is broken and has no manifest was deleted meanwhile.
+    there = [row for row in rows if row["status"] != BROKEN or (row["path"] / MANIFEST).exists()]
+    return pd.DataFrame(there, columns=COLUMNS)
 
 
 def _row(folder: Path, root: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from fnmatch import filter as fnfilter
 from pathlib import Path
 from typing import Any
 
@@ -81,21 +82,24 @@ def to_disk(path: Path | str) -> None:
         os.close(handle)
 
 
-def paths_under(folder: Path | str) -> list[Path]:
-    """All files and folders under ``folder``, in order; links to folders are not followed. What others delete
-    meanwhile is left out, or is gone when it is looked at: ``Path.rglob`` fails there."""
+def paths_under(folder: Path | str, named: str = "*") -> list[Path]:
+    """All files and folders under ``folder`` whose names fit the shell's pattern ``named``, in order; links to folders
+    are not followed. What others delete meanwhile is left out, or is gone when it is looked at: ``Path.rglob`` fails
+    there."""
 
     def unreadable(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError | NotADirectoryError | PermissionError):
             raise error
 
     walked = os.walk(folder, onerror=unreadable)
-    return sorted(Path(at, name) for at, folders, files in walked for name in (*folders, *files))
+    return sorted(
+        Path(at, name) for at, folders, files in walked for name in fnfilter([*folders, *files], named)
+    )
 
 
 def leftovers_in(folder: Path | str) -> list[Path]:
     """The temporary files and folders that killed processes left under ``folder``."""
-    return [path for path in paths_under(folder) if LEFTOVER.fullmatch(path.name)]
+    return [path for path in paths_under(folder, ".*") if LEFTOVER.fullmatch(path.name)]
 
 
 def sweep(folder: Path | str) -> list[Path]:

@@ -75,9 +75,8 @@ def result_command(told: Path, label: Mapping[str, Any]) -> str:
     profile, given = "PROFILE", []
     if place.parts[-3:] == (model.replace("/", "--"), game, "results"):
         runs = place.parents[2]
-        profile = (
-            f"{runs.parent.name},{runs.name}" if "=" in runs.name else runs.name
-        )  # a change of a profile's
+        changed = "=" in runs.name  # a profile's change has a folder in the profile's
+        profile = f"{runs.parent.name},{runs.name}" if changed else runs.name
         if runs != (PROJECT / "runs" / profile).resolve():
             given = ["-p", "runs", str(runs)]
     names = [word for name in ("model", "game") if label.get(name) for word in ("-p", name, str(label[name]))]
@@ -89,19 +88,7 @@ def table_command(file: Path, told: Path, profile: str, part: Mapping[str, Colle
     learned = told.with_name(f"learned-{profile}.csv")
     if learned.exists() and file.name in {f"{kind}-{profile}.csv" for kind in OF_NOTEBOOK_10}:
         # Whoever asked for a learner ran the notebook that writes all of these.
-        return shlex.join(
-            [
-                "sepo-kit",
-                "notebook",
-                "10",
-                "-p",
-                "profile",
-                profile,
-                "-p",
-                "learner_steps",
-                str(LEARNER_STEPS),
-            ]
-        )
+        return f"sepo-kit notebook 10 -p profile {shlex.quote(profile)} -p learner_steps {LEARNER_STEPS}"
     given = [f"--{name}s {shlex.join(values)}" for name, values in part.items() if "" not in values]
     command = f"make reproduce PROFILE={shlex.quote(profile)}"
     return command + (f" ARGS={shlex.quote(' '.join(given))}" if given else "")

@@ -41,9 +41,8 @@ def run_folders(root: Path | str, aside: bool = False) -> list[Path]:
         raise RunError(f"{root} is no folder; name one with runs in it")
     return sorted(
         file.parent
-        for file in paths_under(root)
-        if file.name == MANIFEST
-        and not any(p.startswith(".") or (is_aside(p) and not aside) for p in file.relative_to(root).parts)
+        for file in paths_under(root, MANIFEST)
+        if not any(p.startswith(".") or (is_aside(p) and not aside) for p in file.relative_to(root).parts)
     )
 
 
@@ -63,13 +62,9 @@ def _looked_at(root: Path) -> Iterator[tuple[Path, list[str]]]:
     runs = run_folders(root, aside=True)
     for folder in runs:
         yield folder / MANIFEST, _problems_of(folder)
-    for file in paths_under(root):
-        is_json = file.suffix == ".json" and not LEFTOVER.fullmatch(file.name)
-        if (
-            is_json
-            and not any(run in file.parents for run in runs)
-            and (_is_sealed(file) or _should_be(file))
-        ):
+    for file in paths_under(root, "*.json"):
+        inside = any(run in file.parents for run in runs)
+        if not inside and not LEFTOVER.fullmatch(file.name) and (_is_sealed(file) or _should_be(file)):
             yield file, problems(file)
 
 
@@ -245,10 +240,10 @@ def described(folder: Path | str) -> dict[str, Any]:
     if step := step_of(folder):
         told["step"] = step
     known = {name: manifest.get(name) for name in ("commit", "machine")}
-    return {**told, "status": status, "MB": round(size_of(folder) / 1e6, 1), **known}
+    return {**told, "status": status, "MB": round(_size_of(folder) / 1e6, 1), **known}
 
 
-def size_of(folder: Path) -> int:
+def _size_of(folder: Path) -> int:
     """The bytes of all files under ``folder``."""
     size = 0
     for path in paths_under(folder):
