@@ -240,10 +240,10 @@ def described(folder: Path | str) -> dict[str, Any]:
     if step := step_of(folder):
         told["step"] = step
     known = {name: manifest.get(name) for name in ("commit", "machine")}
-    return {**told, "status": status, "MB": round(_size_of(folder) / 1e6, 1), **known}
+    return {**told, "status": status, "MB": round(size_of(folder) / 1e6, 1), **known}
 
 
-def _size_of(folder: Path) -> int:
+def size_of(folder: Path) -> int:
     """The bytes of all files under ``folder``."""
     size = 0
     for path in paths_under(folder):
