@@ -148,7 +148,8 @@ def _evaluate(options: argparse.Namespace) -> None:
 
 def _audit(options: argparse.Namespace) -> None:
     from sepo_kit.adversaries.opponents import file_label
-    from sepo_kit.evaluation.audit import PAGE, QUICK, AuditSettings, audit
+    from sepo_kit.evaluation.audit import PAGE, audit
+    from sepo_kit.evaluation.audit_parts import QUICK, AuditSettings
     from sepo_kit.pipeline.plans import check_seeds
 
     check_seeds([options.seed])

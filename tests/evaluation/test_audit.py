@@ -17,6 +17,7 @@ from sepo_kit.adversaries import opponents
 from sepo_kit.cli import main
 from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.evaluation import audit as module
+from sepo_kit.evaluation import audit_parts
 from sepo_kit.evaluation.audit import PAGE, PARTS, RESULT, AuditSettings, audit
 from sepo_kit.evaluation.audit_page import page
 from sepo_kit.models import loading
@@ -89,8 +90,8 @@ def test_what_was_written_is_whole_and_needs_nothing_else(ipd):
 
 def test_luck_in_few_episodes_does_not_outrank_what_is_sure(monkeypatch, tmp_path):
     def lucky(case):
-        sure = module._named("sure", "strategy", 0.5, 0.4, 0.6)
-        return {"adversaries": [module._named("lucky", "strategy", 0.9, -0.3, 2.1), sure]}
+        sure = audit_parts._named("sure", "strategy", 0.5, 0.4, 0.6)
+        return {"adversaries": [audit_parts._named("lucky", "strategy", 0.9, -0.3, 2.1), sure]}
 
     def not_tried(case):
         raise module.NotTried("too large")
@@ -270,7 +271,7 @@ def test_suites_fitted_and_learned_adversaries_are_tried(tmp_path, monkeypatch):
     frame = pd.DataFrame([{"adversary": "Gradual", "gain": 2.0, "low": 1.5, "high": 2.5}])
     asked = []
     monkeypatch.setattr(
-        module, "held_out", lambda *given: asked.append(given[2:]) or SimpleNamespace(frame=frame)
+        audit_parts, "held_out", lambda *given: asked.append(given[2:]) or SimpleNamespace(frame=frame)
     )
     settings = replace(SMALL, episodes=20, fresh=20, suite_episodes=3, learner_steps=40)
     found = audit("always-cooperate", ["ipd"], tmp_path / "a", settings)
@@ -287,7 +288,7 @@ def test_a_suite_whose_library_is_missing_is_said_so(tmp_path, monkeypatch):
     def missing(*given):
         raise ValueError("the suite needs axelrod; install it")
 
-    monkeypatch.setattr(module, "held_out", missing)
+    monkeypatch.setattr(audit_parts, "held_out", missing)
     found = audit("nash", ["kuhn"], tmp_path / "a", replace(FEW, suite_episodes=2))
     assert ["held-out", "the suite needs axelrod; install it"] in found["games"]["kuhn"]["not_tried"]
 
