@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sepo_kit.cli.options import may_keep
-from sepo_kit.runs.remade import SEEDS
+from sepo_kit.runs.remade import SAMPLES, SEEDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -78,7 +78,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         type=int,
         help="SEPO steps of a trial (default: 400; of a model, those of its profile or study)",
     )
-    study.add_argument("--samples", type=int, help="sampled gradients (default: 400)")
+    study.add_argument("--samples", type=int, help=f"sampled gradients (default: {SAMPLES})")
     study.add_argument(
         "--variants",
         type=int,
@@ -192,15 +192,18 @@ def _places(
     """Where tables and pictures of a study go: where the call says so, else to the published ones. A part of these does
     not replace them: it goes beside its trials in ``folder``."""
     from sepo_kit.runs.project import PROJECT
-    from sepo_kit.study.kept import holds_more
+    from sepo_kit.study.kept import holds_more, holds_more_samples
 
     if options.results:
         return options.results, options.results
     published = PROJECT / "data" / "results"
-    known = published / f"{study}-training-{todo[0].agent}.parquet"
+    logs = published / f"{study}-training-{todo[0].agent}.parquet"
+    gradients = published / f"{study}-estimates-{todo[0].agent}.csv"
     steps = {trial.game: trial.steps for trial in todo}
-    chosen = options.rivals or options.variants or options.samples
-    if not chosen and not holds_more(known, range(options.seeds), steps):
+    less = holds_more(logs, range(options.seeds), steps) or holds_more_samples(
+        gradients, steps, options.samples or SAMPLES
+    )
+    if not (options.rivals or options.variants or less):
         return published, PROJECT / "figures"
     tables, pictures = folder / "tables", folder / "figures"
     print(
@@ -243,7 +246,7 @@ def _study(options: argparse.Namespace) -> None:
     for agent, bases, sepo, todo in _prepared(options, profile, folder, trials_of):
         results, _ = _places(options, "credit", folder, todo)
         logs = run_study(todo, folder, options.workers, die_with_parent)
-        estimated = estimates(agent, options.games, options.samples or 400, variants, bases, sepo)
+        estimated = estimates(agent, options.games, options.samples or SAMPLES, variants, bases, sepo)
         for path in write_study(logs, estimated, todo, folder, results, _given(options)):
             print(f"written: {path}")
 

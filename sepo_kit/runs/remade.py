@@ -17,7 +17,7 @@ STUDIES = {
 # Of the files of a study, between its name and the agent.
 KINDS = ("study-", "training-", "ends-", "estimates-")
 # What such a command takes where it is told nothing else; the other studies take the steps of a profile.
-GAMES, SEEDS, STEPS = {"ipd", "kuhn"}, 5, {"credit": 400, "late": 400}
+GAMES, SEEDS, SAMPLES, STEPS = {"ipd", "kuhn"}, 5, 400, {"credit": 400, "late": 400}
 
 # Tables of notebook 10, and how long a fresh learner learned for the published ones: without being told none does.
 OF_NOTEBOOK_10, LEARNER_STEPS = ("learned", "held-out", "wordings", "self-play"), 200

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,10 @@ from sepo_kit.runs.folder import (
 )
 from sepo_kit.runs.lock import LOCK, Lock, is_held, left_by_dead
 from sepo_kit.runs.seals import SEAL, problems, sealed
+
+ABANDONED = (
+    3600  # seconds without a change after which a temporary file that no lock speaks for is a dead process's
+)
 
 
 def run_folders(root: Path | str, aside: bool = False) -> list[Path]:
@@ -63,8 +69,11 @@ def _looked_at(root: Path) -> Iterator[tuple[Path, list[str]]]:
     for folder in runs:
         yield folder / MANIFEST, _problems_of(folder)
     for file in paths_under(root, "*.json"):
-        inside = any(run in file.parents for run in runs)
-        if not inside and not LEFTOVER.fullmatch(file.name) and (_is_sealed(file) or _should_be(file)):
+        if (
+            not _is_within(runs, file)
+            and not LEFTOVER.fullmatch(file.name)
+            and (_is_sealed(file) or _should_be(file))
+        ):
             yield file, problems(file)
 
 
@@ -91,9 +100,9 @@ def _should_be(file: Path) -> bool:
 def leftovers(root: Path | str, aside: bool = False) -> list[Path]:
     """What ``clean`` would delete: temporary files of killed processes, checkpoints of finished runs, and, only if
     asked for, runs put ``aside``. What a living process holds is left out."""
-    root = Path(root)
-    found = []
-    for folder in run_folders(root, aside=True):
+    runs = run_folders(root, aside=True)
+    found = [path for path in leftovers_in(root) if not _is_within(runs, path) and _is_abandoned(path)]
+    for folder in runs:
         if is_held(folder):
             continue
         found += leftovers_in(folder)
@@ -107,6 +116,20 @@ def leftovers(root: Path | str, aside: bool = False) -> list[Path]:
         if aside and is_aside(folder.name):
             found.append(folder)
     return sorted({path for path in found if not any(other in path.parents for other in found)})
+
+
+def _is_within(runs: Sequence[Path], path: Path) -> bool:
+    return any(run in path.parents for run in runs)
+
+
+def _is_abandoned(path: Path) -> bool:
+    """Whether nothing in ``path``, a file or a folder, has changed for long: a result that is written, or the copy of a
+    run on its way from another disk, has no lock."""
+    changed = []
+    for each in [path, *paths_under(path)]:
+        with suppress(FileNotFoundError):
+            changed.append(each.lstat().st_ctime)  # not when it was modified, which a copy keeps
+    return bool(changed) and time.time() - max(changed) > ABANDONED
 
 
 def clean(root: Path | str, aside: bool = False) -> list[Path]:
@@ -182,8 +205,8 @@ def _relocate(source: Path, target: Path, manifest: dict[str, Any], lock: Lock) 
             shutil.copytree(source, temporary, symlinks=True, ignore=unlocked, dirs_exist_ok=True)
             _give(temporary, manifest)
         # Renamed before it is deleted, and let go in between: nobody takes half a folder, and its lock is no open file.
-        rest = source.with_name(f".{source.name}.moved")
-        os.rename(source, rest)
+        rest = Path(tempfile.mkdtemp(prefix=f".{source.name}.", dir=source.parent))
+        os.replace(source, rest)
         lock.path = rest / LOCK
         lock.release()
         shutil.rmtree(rest, ignore_errors=True)

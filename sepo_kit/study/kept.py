@@ -59,6 +59,14 @@ def holds_more(file: Path, seeds: Collection[int], steps: Mapping[str, int]) -> 
     return any(row.seed not in seeds or row.step > steps[row.game] for row in rows)
 
 
+def holds_more_samples(file: Path, games: Collection[str], samples: int) -> bool:
+    """Whether the gradients in ``file``, CSV, are estimated from more than ``samples`` of a game in ``games``."""
+    if not file.exists():
+        return False
+    before = pd.read_csv(file)
+    return bool((before.loc[before["game"].isin(games), "samples"] > samples).any())
+
+
 def beside_others(table: pd.DataFrame, file: Path, games: Collection[str]) -> pd.DataFrame:
     """``table``, of ``games``, behind the rows of other games that ``file`` has, CSV or Parquet: those stay.
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+import time
 from pathlib import Path
 
 import finished
@@ -35,7 +36,17 @@ from sepo_kit.runs import (
     sealed,
     write_json,
 )
-from sepo_kit.runs.shelf import clean, described, leftovers, move, record_of, run_folders, size_of, verify
+from sepo_kit.runs.shelf import (
+    ABANDONED,
+    clean,
+    described,
+    leftovers,
+    move,
+    record_of,
+    run_folders,
+    size_of,
+    verify,
+)
 
 
 def trained(folder, base="pico", done=True, code="one"):
@@ -148,6 +159,20 @@ def test_clean_deletes_what_is_left_and_nothing_else(tmp_path):
     assert (going / "checkpoints").exists() and (held / ".metrics.jsonl.abcd_123.jsonl").exists()
     shutil.copytree(run, tmp_path / "sft.old-1")
     assert clean(tmp_path, aside=True)[-1].name == "sft.old-1" and run.exists()
+
+
+def test_clean_deletes_what_no_lock_speaks_for_once_it_has_lain_long(tmp_path, monkeypatch):
+    result = tmp_path / "results" / ".a.json.abcd_123.json"
+    copy = tmp_path / ".sepo.abcd_123"  # of a run that a killed move was copying from another disk
+    for file in (result, copy / "adapter" / WEIGHTS, tmp_path / "results" / "a.json"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+        os.utime(file, (0, 0))
+    assert clean(tmp_path) == [], "somebody may be writing them"
+    later = time.time() + 2 * ABANDONED
+    monkeypatch.setattr(time, "time", lambda: later)
+    assert set(clean(tmp_path)) == {result, copy}
+    assert [path.name for path in tmp_path.rglob("*")] == ["results", "a.json"]
 
 
 @pytest.fixture

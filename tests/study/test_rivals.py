@@ -21,7 +21,7 @@ from sepo_kit.study import exact_curve, rivals
 from sepo_kit.study.ablations import ABLATIONS, AS_TRAINED
 from sepo_kit.study.estimators import settings_for, start_of
 from sepo_kit.study.exploiters import EXPLOITERS, RIVALS, of_models
-from sepo_kit.study.kept import holds_more, made_beside_others
+from sepo_kit.study.kept import holds_more, holds_more_samples, made_beside_others
 from sepo_kit.study.late import LATE
 from sepo_kit.study.rivals import COLUMNS, RivalTrial, ends, read_rivals, run_rival, run_rivals, write_rivals
 from sepo_kit.study.studies import STUDIES
@@ -229,6 +229,18 @@ def test_what_is_there_holds_more_where_a_seed_or_a_step_would_be_lost(tmp_path,
     assert not holds_more(tmp_path / "logs.parquet", seeds, steps)
     rows.to_parquet(tmp_path / "logs.parquet")
     assert holds_more(tmp_path / "logs.parquet", seeds, steps) is more
+
+
+def test_what_is_there_holds_more_where_gradients_would_be_of_fewer_samples(tmp_path):
+    file = tmp_path / "estimates.csv"
+    assert not holds_more_samples(file, ["kuhn"], 1)
+    pd.DataFrame({"game": ["kuhn", "ipd"], "samples": [400, 800]}).to_csv(file, index=False)
+    assert [holds_more_samples(file, ["kuhn"], samples) for samples in (399, 400, 800)] == [
+        True,
+        False,
+        False,
+    ]
+    assert holds_more_samples(file, ["kuhn", "ipd"], 400)
 
 
 def test_each_game_of_a_study_says_how_it_was_asked_for(tmp_path):
