@@ -63,7 +63,7 @@ nitpick_ignore_regex = [("py:.*", r"(?!sepo_kit\b).*")]
 # Inner parts that signatures name; nobody makes them by hand.
 nitpick_ignore = [
     ("py:class", "sepo_kit.models.constrained.ReplyTree"),
-    ("py:class", "sepo_kit.models.server.Server"),
+    ("py:class", "sepo_kit.models.asking.Asking"),
 ]
 
 # --- the look -------------------------------------------------------------------------------------

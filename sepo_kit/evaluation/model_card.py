@@ -58,7 +58,7 @@ def _about_the_run(loaded: LoadedModel, episodes: int, seed: int) -> dict[str, A
     how = report.worst_case.how if report else "unknown"
     return {
         "game": game,
-        "prompt": agent.messages(seen),
+        "prompt": agent.prompts.messages(seen),
         "legal": seen.legal_actions,
         "style": agent.style,
         "temperature": agent.temperature,

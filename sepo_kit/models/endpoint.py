@@ -7,19 +7,17 @@ the decision's own uniform number, and recorded as a fallback. It is never guess
 Where the server gives log-probabilities and the legal actions begin differently, ``direct`` replies have a closed-form
 distribution, that of a constrained decode of the first token: then the agent can be enumerated.
 
-How a question is sent, and every way in which that fails, is ``server.py``; endpoints by name: ``endpoints_file.py``.
+How questions go out together and what they cost is ``asking.py``, how one is sent, and every way in which that fails,
+``server.py``; endpoints by name: ``endpoints_file.py``.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import threading
 import zlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +28,7 @@ from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.games.numbers import is_finite, require_count
+from sepo_kit.models.asking import Asking, Usage
 from sepo_kit.models.cache import cache_folder
 from sepo_kit.models.kept_replies import KeptReplies, label
 from sepo_kit.models.server import NotTaken, Reply, Server, checked_variable
@@ -38,95 +37,44 @@ LONGEST_KEPT = 20_000  # characters of a reply that a record keeps
 MOST_NAMED = 200  # legal actions that are named when a reply is asked for once more
 
 
-@dataclass
-class Usage:
-    """What was asked of a server, and what of it was not on disk yet.
-
-    ``replies`` that were used, ``asked`` of the server in this process, ``retried`` after errors that passed,
-    ``asked_again`` since the first reply could not be read, ``fallbacks``: decisions for which neither could.
-    ``prompt_tokens``, ``completion_tokens``: of all replies used; ``paid_*``: of those asked for in this process, and
-    ``cost`` of these, in the currency of the prices; None without prices.
-    """
-
-    replies: int = 0
-    asked: int = 0
-    retried: int = 0
-    asked_again: int = 0
-    fallbacks: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    paid_prompt_tokens: int = 0
-    paid_completion_tokens: int = 0
-    cost: float | None = None
-
-    def since(self, before: Usage) -> Usage:
-        """What was added to ``before``."""
-        return Usage(
-            **{
-                field.name: None if self.cost is None and field.name == "cost"
-                else getattr(self, field.name) - (getattr(before, field.name) or 0)
-                for field in fields(Usage)
-            }
-        )  # fmt: skip
-
-    def __str__(self) -> str:
-        cost = "" if self.cost is None else f", cost {self.cost:.4f}"
-        return (
-            f"{self.replies} replies ({self.asked} asked for now, the others from disk), {self.asked_again} asked for "
-            f"once more, {self.fallbacks} fallbacks, {self.retried} retries; tokens {self.prompt_tokens} in, "
-            f"{self.completion_tokens} out, paid for now {self.paid_prompt_tokens} in, "
-            f"{self.paid_completion_tokens} out{cost}"
-        )
-
-
 class Endpoint(Policy):
     """A model behind a server as an agent; made by ``endpoint``, whose parameters these are."""
 
     def __init__(
         self,
-        server: Server,
+        asking: Asking,
         game: Game,
         *,
         temperature: float | None,
         max_tokens: int,
         style: str,
-        concurrency: int,
         log_probs: bool | str,
-        prices: tuple[float, float] | None,
-        kept: Path | str | None,
         name: str,
     ) -> None:
         self.name = name
-        self.server = server
+        self.asking = asking
+        self.server = asking.server
         self.game = game
         self.temperature = temperature
         self.max_tokens = max_tokens
         self.style = style
-        self.concurrency = concurrency
         self.log_probs = log_probs
-        self.prices = prices
-        self.kept = KeptReplies(kept)
-        self.on_reply: Callable[[], None] = lambda: None  # called after each reply, from any thread
-        self._usage = Usage(cost=None if prices is None else 0.0)
-        self._lock = threading.Lock()
         self._gives_log_probs = style == "direct" and log_probs is not False
-        self._beginning_alike: set[tuple[str, ...]] = (
-            set()
-        )  # legal actions that their first tokens do not tell apart
+        # Legal actions that their first tokens do not tell apart.
+        self._beginning_alike: set[tuple[str, ...]] = set()
 
     def __repr__(self) -> str:
         return f"Endpoint({self.name!r}: {self.server.model} at {self.server.url}, {self.style}, {self.game.spec.id})"
 
     def asked_by(self, game: Game) -> Endpoint:
-        other = copy(self)  # one account of what is asked, and one shelf of replies, which go by the prompt
+        other = copy(self)  # it asks through the same: replies on disk go by the prompt
         other.game, other._beginning_alike = game, set()
         return other
 
     @property
     def usage(self) -> Usage:
         """What has been asked so far."""
-        with self._lock:
-            return Usage(**{**asdict(self._usage), "retried": self.server.retried})
+        return self.asking.usage
 
     def describe(self) -> dict[str, Any]:
         """All that its replies depend on, as plain JSON values."""
@@ -186,9 +134,7 @@ class Endpoint(Policy):
                 legal = seen[i].legal_actions
                 action = legal[min(int(uniforms[i] * len(legal)), len(legal) - 1)]
             decisions[i] = Decision(action, None, text, fallback)
-        with self._lock:
-            self._usage.asked_again += len(unread)
-            self._usage.fallbacks += sum(decisions[i].fallback for i in asked)
+        self.asking.count(asked_again=len(unread), fallbacks=sum(decisions[i].fallback for i in asked))
         return decisions
 
     def _action(self, reply: Reply, seen: InformationState) -> str | None:
@@ -237,7 +183,7 @@ class Endpoint(Policy):
             if not self._gives_log_probs:
                 break
             try:
-                replies = self._together([(self._first_token(state), 0.5) for state in part])
+                replies = self.asking.together([(self._first_token(state), 0.5) for state in part])
             except NotTaken:
                 replies = [None] * len(part)
             if part and not any(reply and reply.first_token for reply in replies):
@@ -262,7 +208,7 @@ class Endpoint(Policy):
         once = {
             name: (question, each[2]) for name, question, each in zip(names, questions, asked, strict=True)
         }
-        replies = dict(zip(once, self._together(list(once.values())), strict=True))
+        replies = dict(zip(once, self.asking.together(list(once.values())), strict=True))
         return [replies[name] for name in names]
 
     def _question(self, seen: InformationState, again: bool, uniform: float) -> dict[str, Any]:
@@ -281,48 +227,6 @@ class Endpoint(Policy):
 
     def _asked(self, seen: InformationState, again: bool = False) -> dict[str, Any]:
         return {"url": self.server.url, "model": self.server.model, "messages": self.messages(seen, again)}
-
-    def _together(self, asked: Sequence[tuple[dict[str, Any], float]]) -> list[Reply]:
-        """Replies to (question, jitter) each, ``concurrency`` at a time; the first error ends it, and what had been
-        replied by then is kept."""
-        if len(asked) <= 1:
-            return [self._reply(*each) for each in asked]
-        pool = ThreadPoolExecutor(min(self.concurrency, len(asked)), thread_name_prefix="endpoint")
-        try:
-            waiting = [pool.submit(self._reply, *each) for each in asked]
-            for future in as_completed(waiting):
-                future.result()  # the first error, wherever it is
-            return [future.result() for future in waiting]
-        except BaseException:
-            self.server.stopping.set()
-            raise
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-            self.server.stopping.clear()
-
-    def _reply(self, question: dict[str, Any], jitter: float) -> Reply:
-        """From disk, or from the server, and then on disk."""
-        kept = self.kept.get(question)
-        if kept is not None:
-            reply = Reply(**{name: kept[name] for name in Reply.__dataclass_fields__})
-        else:
-            how = {name: question[name] for name in ("temperature", "max_tokens", "seed", "log_probs")}
-            reply = self.server.ask(question["messages"], jitter=jitter, **how)
-            self.kept.put(question, asdict(reply))
-        with self._lock:
-            used = self._usage
-            used.replies += 1
-            used.prompt_tokens += reply.prompt_tokens
-            used.completion_tokens += reply.completion_tokens
-            if kept is None:
-                used.asked += 1
-                used.paid_prompt_tokens += reply.prompt_tokens
-                used.paid_completion_tokens += reply.completion_tokens
-                if self.prices is not None:
-                    given, made = self.prices
-                    used.cost += (given * reply.prompt_tokens + made * reply.completion_tokens) / 1e6
-        self.on_reply()
-        return reply
 
 
 def endpoint(
@@ -402,16 +306,14 @@ def endpoint(
             _check_number("prices", price, 0)
         prices = (float(prices[0]), float(prices[1]))
     server = Server(base_url, model, checked_variable(key_variable), timeout, retries)
+    shelf = KeptReplies(cache_folder() / "replies" if kept == "" else kept)
     return Endpoint(
-        server,
+        Asking(server, shelf, concurrency, prices),
         game,
         temperature=temperature,
         max_tokens=max_tokens,
         style=style,
-        concurrency=concurrency,
         log_probs=log_probs,
-        prices=prices,
-        kept=cache_folder() / "replies" if kept == "" else kept,
         name=name or model,
     )
 

@@ -1,4 +1,4 @@
-"""A language model at the table: state -> prompt -> tokens -> reply -> action, in batches.
+"""A language model at the table: state -> prompt -> reply -> action, in batches.
 
 Two reply styles. ``direct``: the action only, by constrained decode over the legal actions, which gives the
 exact distribution as well. ``reasoned``: a sentence of reasoning and the action on the last line; a reply
@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from math import inf
@@ -24,13 +23,12 @@ from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.games.numbers import require_count
-from sepo_kit.models.chat import opening, thinking_off
-from sepo_kit.models.constrained import ReplyTree, Walk, reply_tree
+from sepo_kit.models.constrained import Walk
 from sepo_kit.models.generation import BrokenLogits, sample_replies
 from sepo_kit.models.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
 from sepo_kit.models.prefix_cache import PrefixCache
+from sepo_kit.models.prompts import Prompts
 
-KEPT_PROMPTS = 2048  # about 40 MB at most where a prompt has 300 tokens
 # What a checkpoint may bring along to change its own distribution in ``generate``; the policy is the model's own.
 UNTOUCHED = {
     "num_beams": 1, "min_p": None, "typical_p": 1.0, "epsilon_cutoff": 0.0, "eta_cutoff": 0.0, "sequence_bias": None,
@@ -61,9 +59,6 @@ class LanguageModel(Policy):
     generate
         How reasoned replies are made: prompts in, replies out, both as token ids. Default: the kit's own
         sampling. Training passes TRL's where that would not do: with vLLM, and for models that cannot share prefixes.
-    kept_prompts
-        How many prompts it remembers, those last asked, and what may be replied to them. Training needs at least
-        those of a step.
     """
 
     def __init__(
@@ -78,7 +73,6 @@ class LanguageModel(Policy):
         name: str = "language-model",
         tree_tokens: int = TREE_TOKENS,
         generate: Generate | None = None,
-        kept_prompts: int = KEPT_PROMPTS,
     ) -> None:
         answer_rule(style)
         if (
@@ -101,73 +95,15 @@ class LanguageModel(Policy):
         self.max_new_tokens = max_new_tokens
         self.tree_tokens = tree_tokens
         self.generate = generate
-        self.kept_prompts = kept_prompts
-        self._forget()
-
-    def asked_by(self, game: Game) -> LanguageModel:
-        other = copy(self)
-        other.game = game
-        other._forget()
-        return other
-
-    def _forget(self) -> None:
-        """Know nothing of any prompt."""
-        self._prompt_ids: OrderedDict[InformationState, tuple[int, ...]] = OrderedDict()  # last asked, last
-        self._trees: dict[tuple[str, ...], ReplyTree] = {}
-        self._tree_of_prompt: dict[tuple[int, ...], ReplyTree] = {}
-        self._learned: dict[tuple[int, ...], ReplyTree] = {}
+        self.prompts = Prompts(tokenizer, game, style)
         self._known: dict[Branching, Tensor] | None = None
         self._kept: PrefixCache | None = None
 
-    # --- words and tokens -------------------------------------------------------------------------
-
-    @property
-    def end_of_reply(self) -> int:
-        """The token that closes an assistant message."""
-        return self.tokenizer.eos_token_id
-
-    def messages(self, seen: InformationState) -> list[dict[str, str]]:
-        """The messages of one decision: rules, and what this seat has seen; one where the template knows no system."""
-        return opening(self.tokenizer, self.game.system_prompt(self.style), self.game.render(seen))
-
-    def prompt_ids(self, seen: InformationState) -> tuple[int, ...]:
-        """Tokens of the prompt, up to where the assistant's reply begins."""
-        ids = self._prompt_ids.get(seen)
-        if ids is not None:
-            self._prompt_ids.move_to_end(seen)
-            return ids
-        ids = tuple(
-            self.tokenizer.apply_chat_template(
-                self.messages(seen),
-                add_generation_prompt=True,
-                tokenize=True,
-                return_dict=False,
-                **thinking_off(self.tokenizer),
-            )
-        )
-        self._prompt_ids[seen] = ids
-        self._tree_of_prompt[ids] = self.reply_tree(seen.legal_actions)
-        if len(self._prompt_ids) > self.kept_prompts:
-            self._prompt_ids.popitem(last=False)
-        if len(self._tree_of_prompt) > 2 * self.kept_prompts:
-            kept = self._prompt_ids.values()
-            self._tree_of_prompt = {prompt: self._tree_of_prompt[prompt] for prompt in kept}
-        return ids
-
-    def reply_tree(self, legal_actions: tuple[str, ...]) -> ReplyTree:
-        """The token sequences that spell the legal actions."""
-        if legal_actions not in self._trees:
-            tokenized = [self.tokenizer.encode(a, add_special_tokens=False) for a in legal_actions]
-            self._trees[legal_actions] = reply_tree(tokenized, self.end_of_reply)
-        return self._trees[legal_actions]
-
-    def trees_of(self, prompts: Iterable[tuple[int, ...]]) -> dict[tuple[int, ...], ReplyTree]:
-        """What may be replied to ``prompts`` that this player was asked."""
-        return {prompt: self._tree_of_prompt[prompt] for prompt in prompts}
-
-    def learn_trees(self, trees: dict[tuple[int, ...], ReplyTree]) -> None:
-        """Score replies to prompts that other processes' players were asked, in place of those learned before."""
-        self._learned = trees
+    def asked_by(self, game: Game) -> LanguageModel:
+        other = copy(self)
+        other.game, other.prompts = game, self.prompts.of(game)
+        other._known = other._kept = None
+        return other
 
     # --- direct replies ---------------------------------------------------------------------------
 
@@ -226,8 +162,8 @@ class LanguageModel(Policy):
             action,
             float(np.log(probability)),
             reply=action,
-            prompt_ids=self.prompt_ids(seen),
-            completion_ids=self.reply_tree(seen.legal_actions).decisive(index),
+            prompt_ids=self.prompts.ids(seen),
+            completion_ids=self.prompts.reply_tree(seen.legal_actions).decisive(index),
         )
 
     def _constrained(
@@ -242,7 +178,7 @@ class LanguageModel(Policy):
         """
         if not seen:
             return []
-        trees = [self.reply_tree(state.legal_actions) for state in seen]
+        trees = [self.prompts.reply_tree(state.legal_actions) for state in seen]
         log_p = self._answers(self._asked(seen, after), self._known if after is None else None, kept)
         result, row = [], 0
         for tree in trees:
@@ -263,9 +199,9 @@ class LanguageModel(Policy):
     ) -> list[Branching]:
         """All branchings of the reply trees of ``seen``, tree by tree, behind prompt + ``after``."""
         return [
-            (self.prompt_ids(state) + behind + prefix, tokens)
+            (self.prompts.ids(state) + behind + prefix, tokens)
             for state, behind in zip(seen, after or [()] * len(seen), strict=True)
-            for prefix, tokens in self.reply_tree(state.legal_actions).branches.items()
+            for prefix, tokens in self.prompts.reply_tree(state.legal_actions).branches.items()
         ]
 
     def _answers(
@@ -283,14 +219,16 @@ class LanguageModel(Policy):
         # by ``_walk``, where reading on from what is kept costs little
         if self.style != "direct" or self._kept is None:
             return False
-        trees = [self.reply_tree(actions) for actions in {state.legal_actions for state in seen}]
+        trees = [self.prompts.reply_tree(actions) for actions in {state.legal_actions for state in seen}]
         return any(len(tree.branches) > 1 for tree in trees) and all(tree.in_order for tree in trees)
 
     def _walk(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         """``act`` by going down the reply trees: of a tree with many branchings only those on the way are asked."""
-        walks = [Walk(self.reply_tree(s.legal_actions), u) for s, u in zip(seen, uniforms, strict=True)]
+        walks = [
+            Walk(self.prompts.reply_tree(s.legal_actions), u) for s, u in zip(seen, uniforms, strict=True)
+        ]
         while asking := [(i, at) for i, walk in enumerate(walks) if (at := walk.branching()) is not None]:
-            asked = [(self.prompt_ids(seen[i]) + at, walks[i].tree.branches[at]) for i, at in asking]
+            asked = [(self.prompts.ids(seen[i]) + at, walks[i].tree.branches[at]) for i, at in asking]
             answers = self._answers(asked, self._known, self._kept)
             for (i, _), (_, tokens), row in zip(asking, asked, answers, strict=True):
                 walks[i].take(np.exp(row[: len(tokens)]))
@@ -384,7 +322,7 @@ class LanguageModel(Policy):
     ) -> Iterator[tuple[int, Branching, int]]:
         """Where an action that was ``said`` after ``start`` had rivals, in the reply tree of ``prompt``: position,
         branching, and which of its branches was taken. None where the prompt is not one of this player's."""
-        tree = self._tree_of_prompt.get(prompt) or self._learned.get(prompt)
+        tree = self.prompts.tree_of(prompt)
         for position, token in enumerate(said if tree else ()):
             tokens = tree.branches.get(said[:position])
             if tokens is not None:
@@ -395,8 +333,7 @@ class LanguageModel(Policy):
     def reply_and_choice(self, tokens: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Cut ``completion_ids`` with ``choice_ids`` behind them apart again: a reply ends where the model ended it, or
         where it was cut off."""
-        ends = tokens.index(self.end_of_reply) + 1 if self.end_of_reply in tokens else len(tokens)
-        length = min(ends, self.max_new_tokens)
+        length = min(len(_cut_after(tokens, self.prompts.end_of_reply)), self.max_new_tokens)
         return tokens[:length], tokens[length:]
 
     def choice_log_probs(
@@ -435,17 +372,17 @@ class LanguageModel(Policy):
     def _before_choice(self, reply: Sequence[int]) -> tuple[int, ...]:
         """What stands between a prompt and the constrained decode after a ``reply`` that could not be read."""
         newline = self.tokenizer.encode("\n", add_special_tokens=False)
-        return (*(token for token in reply if token != self.end_of_reply), *newline)
+        return (*(token for token in reply if token != self.prompts.end_of_reply), *newline)
 
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
         if self.style == "direct" or not seen:
             return self._walk(seen, uniforms) if self.draws_for_less(seen) else super().act(seen, uniforms)
-        prompts = [self.prompt_ids(state) for state in seen]
+        prompts, end = [self.prompts.ids(state) for state in seen], self.prompts.end_of_reply
         replies = self._replies(prompts, np.asarray(uniforms, dtype=float))
         texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in replies]
         # A reply that was cut off is not read: its last line may have had more to say ("I can COOPERATE or DEF").
         actions = [
-            self.game.parse(text, state.legal_actions) if ids and ids[-1] == self.end_of_reply else None
+            self.game.parse(text, state.legal_actions) if ids[-1:] == [end] else None
             for text, ids, state in zip(texts, replies, seen, strict=True)
         ]
         choices = [
@@ -469,9 +406,9 @@ class LanguageModel(Policy):
             reply = self.tokenizer.decode(replies[i], skip_special_tokens=True)
             choices.append(
                 Decision(
-                    state.legal_actions[index], None, reply, True, self.prompt_ids(state), tuple(replies[i]),
-                    choice_ids=self.reply_tree(state.legal_actions).decisive(index),
-                    cut_off=replies[i][-1:] != [self.end_of_reply],
+                    state.legal_actions[index], None, reply, True, self.prompts.ids(state), tuple(replies[i]),
+                    choice_ids=self.prompts.reply_tree(state.legal_actions).decisive(index),
+                    cut_off=replies[i][-1:] != [self.prompts.end_of_reply],
                 )
             )  # fmt: skip
         return choices
@@ -486,7 +423,7 @@ class LanguageModel(Policy):
                 prompts,
                 np.stack([stream.random(self.max_new_tokens) for stream in streams]),
                 temperature=self.temperature,
-                end=self.end_of_reply,
+                end=self.prompts.end_of_reply,
                 kept=self._kept,
             )
         with torch.random.fork_rng():
@@ -511,10 +448,11 @@ class LanguageModel(Policy):
                 **UNTOUCHED,
                 max_new_tokens=self.max_new_tokens,
                 pad_token_id=pad,
-                eos_token_id=self.end_of_reply,
+                eos_token_id=self.prompts.end_of_reply,
             )[:, longest:].tolist()
-        return [_cut_after(reply, self.end_of_reply) for reply in output]
+        return [_cut_after(reply, self.prompts.end_of_reply) for reply in output]
 
 
-def _cut_after(tokens: list[int], end: int) -> list[int]:
+def _cut_after(tokens: Sequence[int], end: int) -> Sequence[int]:
+    """``tokens`` up to the first ``end``, that included; all where there is none."""
     return tokens[: tokens.index(end) + 1] if end in tokens else tokens

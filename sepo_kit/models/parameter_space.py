@@ -15,9 +15,9 @@ from sepo_kit.models.language_model import LanguageModel
 
 def log_probabilities(agent: LanguageModel, seen: Sequence[InformationState]) -> torch.Tensor:
     """Log-probability of every legal action at every state, one after the other, shape (P,); differentiable."""
-    trees = [agent.reply_tree(state.legal_actions) for state in seen]
+    trees = [agent.prompts.reply_tree(state.legal_actions) for state in seen]
     asked = [
-        (agent.prompt_ids(state) + prefix, tokens)
+        (agent.prompts.ids(state) + prefix, tokens)
         for state, tree in zip(seen, trees, strict=True)
         for prefix, tokens in tree.branches.items()
     ]

@@ -145,7 +145,7 @@ class Rollouts:
             return None
         whole = self.folds and trainer.pieces == world().num_processes == settings.updates == 1
         grad = whole and not settings.gradient_checkpointing and not has_dropout(trainer.model)
-        asked = [(self.player.prompt_ids(seen), (self.player.end_of_reply,)) for seen in states]
+        asked = [(self.player.prompts.ids(seen), (self.player.prompts.end_of_reply,)) for seen in states]
         grad = grad and len(direct_passes(trainer.model, asked)) == 1
 
         def attempt(pieces: int) -> dict[Branching, torch.Tensor] | None:
@@ -177,9 +177,9 @@ class Rollouts:
         share = dealt(self.step.matches, self.number, self.of)
         agent, replies = self.player, self.settings.replies
         if replies:  # an opponent that is the player itself has replies of its own
-            agent = Reusing(self.player, replies, (self.seed, step), self.player.prompt_ids)
+            agent = Reusing(self.player, replies, (self.seed, step), self.player.prompts.ids)
         # The loss asks for all prompts of a step once it is played; there may be as many of the other seat.
-        self.player.kept_prompts = max(self.player.kept_prompts, 2 * len(share) * self.slots)
+        self.player.prompts.kept = max(self.player.prompts.kept, 2 * len(share) * self.slots)
 
         def attempt(pieces: int) -> list[Episode]:
             self.pieces = pieces
@@ -202,8 +202,8 @@ class Rollouts:
         if self.of == 1:
             return played
         met = {decision.prompt_ids for episode in played for decision in episode.decisions}
-        hands, trees = zip(*from_all((played, self.player.trees_of(met)), self.of), strict=True)
-        self.player.learn_trees({prompt: tree for others in trees for prompt, tree in others.items()})
+        hands, trees = zip(*from_all((played, self.player.prompts.trees_of(met)), self.of), strict=True)
+        self.player.prompts.learn_trees({prompt: tree for others in trees for prompt, tree in others.items()})
         return collected(hands)
 
     def state(self) -> dict[str, Any]:
@@ -240,7 +240,7 @@ class Rollouts:
     def _padded(self, laid: list[_Laid]) -> list[_Laid]:
         """With rows that cannot train: as many as groups of TRL's have and processes share; where none are folded, one
         for each that no episode reached."""
-        end = (self.player.end_of_reply,)
+        end = (self.player.prompts.end_of_reply,)
         if self.folds:
             whole = self.settings.rollouts * self.of
             missing = -len(laid) % whole or (0 if laid else whole)

@@ -61,7 +61,7 @@ class Direct:
         return rows
 
     def longest_reply(self) -> int:
-        tree = self.player.reply_tree(self.game.spec.actions)
+        tree = self.player.prompts.reply_tree(self.game.spec.actions)
         return max(len(tree.decisive(action)) for action in range(len(tree.replies)))
 
     def attach(self, trainer: GRPOTrainer) -> None:

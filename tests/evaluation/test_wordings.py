@@ -66,7 +66,7 @@ def test_a_language_model_is_asked_what_the_wording_says(style):
     (decision,) = other.act([KING], [0.3])
     worded = WordedGame(KUHN, KUHN.wordings["renamed"])
     asked = agent.asked_by(worded)
-    assert decision.prompt_ids == asked.prompt_ids(worded.reword(KING)) != agent.prompt_ids(KING)
+    assert decision.prompt_ids == asked.prompts.ids(worded.reword(KING)) != agent.prompts.ids(KING)
     assert decision.action in KING.legal_actions
     if style == "direct":
         assert decision.reply in ("GREEN", "BLUE")

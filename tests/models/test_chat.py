@@ -45,10 +45,10 @@ def with_template(folder, template: str):
 def test_rules_are_said_by_the_user_where_there_is_no_system(folder, template, monkeypatch):
     loaded = load_model(with_template(folder, template))
     agent = LanguageModel(loaded.model, loaded.tokenizer, KUHN)
-    (message,) = agent.messages(SEEN)
+    (message,) = agent.prompts.messages(SEEN)
     rules, said = KUHN.system_prompt("direct"), KUHN.render(SEEN)
     assert message == {"role": "user", "content": f"{rules}\n\n{said}"}
-    assert rules in (prompt := loaded.tokenizer.decode(agent.prompt_ids(SEEN))) and said in prompt
+    assert rules in (prompt := loaded.tokenizer.decode(agent.prompts.ids(SEEN))) and said in prompt
     assert sum(agent.distributions([SEEN])[0]) == pytest.approx(1.0)
     # It learns where it will be asked.
     frame = demonstrations("kuhn", 20)
@@ -65,7 +65,7 @@ def test_rules_are_said_by_the_user_where_there_is_no_system(folder, template, m
 def test_rules_are_the_systems_where_there_is_one(tiny_folder):
     loaded = load_model(tiny_folder)
     agent = LanguageModel(loaded.model, loaded.tokenizer, KUHN)
-    assert [message["role"] for message in agent.messages(SEEN)] == ["system", "user"]
+    assert [message["role"] for message in agent.prompts.messages(SEEN)] == ["system", "user"]
 
 
 @pytest.mark.parametrize(

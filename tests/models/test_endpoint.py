@@ -314,7 +314,9 @@ def test_the_key_comes_from_the_environment_and_goes_to_the_server_alone(
     agent = make(key_variable="MY_KEY")
     episodes = sk.play("kuhn", agent, "nash", episodes=2)
     assert server.headers[0]["authorization"] == f"Bearer {KEY}"
-    told = [repr(agent), str(vars(agent)), repr(agent.server), str(vars(agent.server)), repr(episodes)]
+    told = [repr(episodes)]
+    for part in (agent, agent.asking, agent.server):
+        told += [repr(part), str(vars(part))]
     told += [json.dumps(agent.describe()), str(agent.usage), caplog.text, *capfd.readouterr()]
     told += [path.read_text() for path in tmp_path.rglob("*.json")]
     assert len(told) > 10 and not [text for text in told if KEY in text]

@@ -36,7 +36,7 @@ def test_a_name_is_an_agent_and_an_opponent(file, capsys, monkeypatch, cache_fol
             f'[mine]\nbase_url = "{server.url}"\nmodel = "tiny"\ntemperature = 0.3\nprices = [1, 2.5]\nretries = 0\n'
         )
         agent = resolve_agent("kuhn", "endpoint:mine", style="direct")
-        assert (agent.name, agent.temperature, agent.style, agent.prices) == (
+        assert (agent.name, agent.temperature, agent.style, agent.asking.prices) == (
             "mine",
             0.3,
             "direct",

@@ -98,7 +98,7 @@ def test_adapters_merge_and_come_back(family):
 def test_it_does_not_think_before_it_replies(family, loaded):
     agent = language_model(loaded, "kuhn")
     opening = {"gemma4": "<|turn>model\n", "qwen3_5": "<|im_start|>assistant\n<think>\n\n</think>\n\n"}
-    text = loaded.tokenizer.decode(agent.prompt_ids(SEEN[0]))
+    text = loaded.tokenizer.decode(agent.prompts.ids(SEEN[0]))
     assert text.endswith(opening[family.name]) and "<|think|>" not in text
 
 
@@ -109,7 +109,7 @@ def test_it_learns_what_to_say_where_it_will_be_asked(family, loaded, tmp_path, 
     agent = language_model(loaded, "kuhn")
     game = get_game("kuhn")
     prompts = {
-        agent.prompt_ids(KuhnInformation(card, history))
+        agent.prompts.ids(KuhnInformation(card, history))
         for card in "JQK"
         for history in ((), ("PASS",), ("BET",), ("PASS", "BET"))
     }
@@ -119,7 +119,7 @@ def test_it_learns_what_to_say_where_it_will_be_asked(family, loaded, tmp_path, 
         (learned,) = (labels != -100).nonzero(as_tuple=True)
         assert tuple(ids[: learned[0]].tolist()) in prompts
         reply = labels[learned].tolist()
-        closed = reply.index(agent.end_of_reply)
+        closed = reply.index(agent.prompts.end_of_reply)
         assert loaded.tokenizer.decode(reply[:closed]) in game.spec.actions
         assert loaded.tokenizer.decode(reply[closed + 1 :]).strip() == ""
 
@@ -140,8 +140,8 @@ def test_what_is_trained_is_the_log_probability_of_the_reply(family, tmp_path, m
     trainer = grpo.sepo_trainer(
         load_model(family.base), get_game("kuhn"), Run(tmp_path / "run", {}, writes=True), settings, seed=0
     )
-    prompts = [list(trainer.rollouts.player.prompt_ids(seen)) for seen in SEEN]
-    end = trainer.rollouts.player.end_of_reply
+    prompts = [list(trainer.rollouts.player.prompts.ids(seen)) for seen in SEEN]
+    end = trainer.rollouts.player.prompts.end_of_reply
     reply = [token for token in (5, 9, 7, 11) if token != end][:3]  # what follows an end is no reply
     width = max(map(len, prompts))
     ids = torch.tensor([[0] * (width - len(p)) + p + reply for p in prompts])

@@ -51,7 +51,7 @@ def by_hand(agent: LanguageModel, seen, after=()) -> np.ndarray:
         product = 1.0
         for length, token in enumerate(reply):
             can_follow = sorted({r[length] for r in replies if r[:length] == reply[:length]})
-            context = [*agent.prompt_ids(seen), *after, *reply[:length]]
+            context = [*agent.prompts.ids(seen), *after, *reply[:length]]
             with torch.no_grad():
                 logits = agent.model(torch.tensor([context])).logits[0, -1].double() / agent.temperature
             weights = torch.exp(logits[can_follow] - logits[can_follow].max())
@@ -98,7 +98,7 @@ def test_a_prompt_is_the_rules_and_what_was_seen(tiny_model, tokenizer):
     ipd = get_game("ipd")
     agent = player(tiny_model, tokenizer, ipd, style="direct")
     seen = DilemmaInformation((("COOPERATE", "DEFECT"),))
-    text = tokenizer.decode(agent.prompt_ids(seen))
+    text = tokenizer.decode(agent.prompts.ids(seen))
     assert text == (
         f"<|im_start|>system\n{ipd.system_prompt('direct')}<|im_end|>\n"
         f"<|im_start|>user\n{ipd.render(seen)}<|im_end|>\n<|im_start|>assistant\n"
@@ -116,7 +116,7 @@ def test_choices_carry_their_tokens_and_their_log_probability(tiny_model, tokeni
     for choice, probability in zip(choices, p, strict=True):
         assert choice.log_prob == pytest.approx(log(probability), abs=1e-5)
         assert choice.reply == choice.action and not choice.fallback
-        assert choice.prompt_ids == agent.prompt_ids(seen)
+        assert choice.prompt_ids == agent.prompts.ids(seen)
         spelled = tuple(tokenizer.encode(choice.action))
         assert spelled[: len(choice.completion_ids)] == choice.completion_ids
 
@@ -162,7 +162,7 @@ def test_of_a_deep_reply_only_the_branchings_on_the_way_are_asked(tiny_model, to
     )
     with agent.remember():
         agent.act([WordInformation(words, 0)], [0.4])
-    assert len(agent.reply_tree(words).branches) == 13
+    assert len(agent.prompts.reply_tree(words).branches) == 13
     assert len(set(asked)) == 3
 
 
@@ -220,7 +220,8 @@ def test_direct_log_probs_sum_to_the_log_of_the_distribution(tokenizer):
     np.testing.assert_allclose(log_probs.detach().sum(1), expected, atol=1e-4)
     # Tokens without a rival, and padding, have log-probability 0: only branchings count.
     branchings = [
-        sum(c.completion_ids[:n] in agent.reply_tree(words).branches for n in range(9)) for c in choices
+        sum(c.completion_ids[:n] in agent.prompts.reply_tree(words).branches for n in range(9))
+        for c in choices
     ]
     assert (log_probs != 0).sum(1).tolist() == branchings == (entropies > 0).sum(1).tolist()
     # The entropy of the first branching, A=1 against A=2, by hand.
@@ -248,7 +249,7 @@ def test_direct_log_probs_have_the_gradient_of_a_plain_forward_pass(tokenizer):
     total = 0.0
     for state, choice, weight in zip(seen, choices, weights, strict=True):
         first = [tokenizer.encode(action)[0] for action in state.legal_actions]
-        logits = model(torch.tensor([agent.prompt_ids(state)])).logits[0, -1][first] / agent.temperature
+        logits = model(torch.tensor([agent.prompts.ids(state)])).logits[0, -1][first] / agent.temperature
         total = total + weight * torch.log_softmax(logits, -1)[state.legal_actions.index(choice.action)]
     total.backward()
     plain = torch.cat([p.grad.ravel() for p in model.parameters()])
@@ -258,19 +259,20 @@ def test_direct_log_probs_have_the_gradient_of_a_plain_forward_pass(tokenizer):
 
 def test_the_prompts_last_asked_are_kept_and_their_trees(tiny_model, tokenizer):
     """However many were asked before: a run of any length needs no more memory than its first steps."""
-    agent = player(tiny_model, tokenizer, kept_prompts=5)
+    agent = player(tiny_model, tokenizer)
+    agent.prompts.kept = 5
     states = [WordInformation(("COOPERATE", "DEFECT"), number) for number in range(40)]
-    first = agent.prompt_ids(states[0])
+    first = agent.prompts.ids(states[0])
     for state in states[1:]:
-        agent.prompt_ids(state)
-        assert agent.prompt_ids(states[0]) is first, "a prompt that is asked again and again was forgotten"
-        assert len(agent._prompt_ids) <= 5 and len(agent._tree_of_prompt) <= 10
-    assert list(agent._prompt_ids) == [*states[-4:], states[0]]
-    tree = agent.reply_tree(("COOPERATE", "DEFECT"))
-    assert all(found is tree for found in agent.trees_of(agent._prompt_ids.values()).values())
-    again = agent.prompt_ids(states[1])
-    assert again == player(tiny_model, tokenizer).prompt_ids(states[1])
-    assert again in agent.trees_of([again])
+        agent.prompts.ids(state)
+        assert agent.prompts.ids(states[0]) is first, "a prompt that is asked again and again was forgotten"
+        assert len(agent.prompts._ids) <= 5 and len(agent.prompts._tree_of) <= 10
+    assert list(agent.prompts._ids) == [*states[-4:], states[0]]
+    tree = agent.prompts.reply_tree(("COOPERATE", "DEFECT"))
+    assert all(found is tree for found in agent.prompts.trees_of(agent.prompts._ids.values()).values())
+    again = agent.prompts.ids(states[1])
+    assert again == player(tiny_model, tokenizer).prompts.ids(states[1])
+    assert again in agent.prompts.trees_of([again])
 
 
 def test_trees_learned_from_others_are_those_of_the_last_step(tiny_model, tokenizer):
@@ -279,7 +281,7 @@ def test_trees_learned_from_others_are_those_of_the_last_step(tiny_model, tokeni
     steps = [other.act([WordInformation(words, number)], [0.5]) for number in (1, 2)]
     scored = []
     for choices in steps:
-        agent.learn_trees(other.trees_of(choice.prompt_ids for choice in choices))
+        agent.prompts.learn_trees(other.prompts.trees_of(choice.prompt_ids for choice in choices))
         rows = [rows_of(agent, one, width=1, pad=tokenizer.pad_token_id) for one in steps]
         scored.append([float(agent.direct_log_probs(ids, mask, 1)[0].detach()) for ids, mask in rows])
     (first, nothing), (forgotten, second) = scored
@@ -380,7 +382,7 @@ def test_a_reply_that_names_one_action_is_taken_at_its_word(tiny_model, tokenize
     assert choices[0].reply == "They cooperated.\nCOOPERATE"
     assert choices[0].log_prob is None
     assert choices[1].completion_ids == tuple(said.replies[1])
-    assert said.prompts == [[list(agent.prompt_ids(state)) for state in seen]]
+    assert said.prompts == [[list(agent.prompts.ids(state)) for state in seen]]
 
 
 def test_unreadable_replies_go_through_exactly_one_constrained_decode(tiny_model, tokenizer, asked):
@@ -410,7 +412,7 @@ def test_a_fallback_costs_the_others_nothing_and_is_not_kept(tokenizer, monkeypa
     seen = [WordInformation(("COOPERATE", "DEFECT"), number) for number in range(4)]
     sizes = tiny.tokens_read(model, monkeypatch)
     with agent.remember():
-        prompts = sorted(agent.prompt_ids(state) for state in seen)
+        prompts = sorted(agent.prompts.ids(state) for state in seen)
         agent._kept.logits(prompts)
         del sizes[:]
         assert [choice.fallback for choice in agent.act(seen, [0.2] * 4)] == [True, False, False, False]
@@ -481,7 +483,7 @@ def test_replies_sampled_up_to_the_limit_are_cut_off(tokenizer, monkeypatch, own
     spelled = [*tokenizer.encode("COOPERATE"), tokenizer.eos_token_id]
     model = tiny.model(tokenizer)
     seen = WordInformation(("COOPERATE", "DEFECT"))
-    start = len(player(model, tokenizer, style="reasoned").prompt_ids(seen))
+    start = len(player(model, tokenizer, style="reasoned").prompts.ids(seen))
 
     def says(module, args, kwargs, output):
         last = kwargs["position_ids"][:, -1] - start + 1 if kwargs.get("position_ids") is not None else None
@@ -553,7 +555,7 @@ def test_reasoned_replies_have_no_distribution(tiny_model, tokenizer):
 def test_styles_ask_differently(tiny_model, tokenizer):
     seen = WordInformation(("COOPERATE", "DEFECT"))
     direct, reasoned = (
-        tokenizer.decode(player(tiny_model, tokenizer, style=style).prompt_ids(seen))
+        tokenizer.decode(player(tiny_model, tokenizer, style=style).prompts.ids(seen))
         for style in ("direct", "reasoned")
     )
     assert "action only" in direct and "last line" in reasoned

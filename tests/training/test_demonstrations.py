@@ -142,7 +142,7 @@ def test_records_are_what_the_agent_is_asked_at_play(tiny_model, tokenizer):
         deals = [graph.root.after_chance(i) for i in range(6)]
         for node in [*deals, *(deal.after((move,)) for deal in deals for move in ("PASS", "BET"))]:
             for seen in node.seen.values():
-                asked[style, seen.key] = agent.messages(seen)
+                asked[style, seen.key] = agent.prompts.messages(seen)
     for style in ("direct", "reasoned"):
         for record, conversation in zip(frame.itertuples(), conversations(frame, style), strict=True):
             if (style, record.information) in asked:

@@ -249,7 +249,7 @@ def test_the_policy_that_plays_has_no_dropout(made):
     assert trainer.model.training
     played = {d.information: d for e in trainer.rollouts.step.episodes for d in e.decisions}
     player = trainer.rollouts.player
-    states = [seen for seen in player._prompt_ids if seen.key in played]
+    states = [seen for seen in player.prompts._ids if seen.key in played]
     with evaluating(trainer.model):
         for seen, p in zip(states, player.distributions(states), strict=True):
             index = seen.legal_actions.index(played[seen.key].action)
@@ -262,13 +262,13 @@ def test_the_policy_that_plays_has_no_dropout(made):
 def test_the_player_keeps_the_prompts_of_a_whole_step(rollouts, tiny_model):
     """In pieces too, as where they do not fit: the loss asks for them only after the last one."""
     made = rollouts("negotiation_v2")
-    made.player.kept_prompts = 1
+    made.player.prompts.kept = 1
     made.pieces = 3
     for step in range(3):
         made([""] * made.rows, stepping(tiny_model, step))
         met = {d.prompt_ids for episode in made.step.episodes for d in episode.decisions}
-        assert len(made.player.trees_of(met)) == len(met) <= made.player.kept_prompts
-        assert len(made.player._prompt_ids) <= made.player.kept_prompts
+        assert len(made.player.prompts.trees_of(met)) == len(met) <= made.player.prompts.kept
+        assert len(made.player.prompts._ids) <= made.player.prompts.kept
 
 
 class Gradient(TrainerCallback):
@@ -302,7 +302,7 @@ def gradient_by_hand(trainer) -> torch.Tensor:
     rows * longest reply."""
     rollouts = trainer.rollouts
     player, model = rollouts.player, trainer.model
-    end = player.end_of_reply
+    end = player.prompts.end_of_reply
     decisions = [decision for episode in rollouts.step.episodes for decision in episode.decisions]
     merged: dict[tuple, float] = {}
     for decision, advantage in zip(decisions, rollouts.step.credit.advantage, strict=True):
@@ -339,12 +339,12 @@ def reasoned_gradient_by_hand(trainer) -> torch.Tensor:
         reply = torch.tensor(decision.completion_ids)
         total = total - advantage * torch.log_softmax(logits, -1)[torch.arange(len(reply)), reply].sum()
         if decision.fallback:
-            said = tuple(t for t in decision.completion_ids if t != player.end_of_reply) + newline
+            said = tuple(t for t in decision.completion_ids if t != player.prompts.end_of_reply) + newline
             replies = [
-                (*player.tokenizer.encode(a), player.end_of_reply)
+                (*player.tokenizer.encode(a), player.prompts.end_of_reply)
                 for a in _legal(player, decision.prompt_ids)
             ]
-            chosen = (*player.tokenizer.encode(decision.action), player.end_of_reply)
+            chosen = (*player.tokenizer.encode(decision.action), player.prompts.end_of_reply)
             for length, token in enumerate(chosen):
                 rivals = sorted({r[length] for r in replies if r[:length] == chosen[:length]})
                 if len(rivals) > 1:
@@ -356,7 +356,7 @@ def reasoned_gradient_by_hand(trainer) -> torch.Tensor:
 
 
 def _legal(player: LanguageModel, prompt: tuple[int, ...]) -> tuple[str, ...]:
-    return next(seen.legal_actions for seen, ids in player._prompt_ids.items() if ids == prompt)
+    return next(seen.legal_actions for seen, ids in player.prompts._ids.items() if ids == prompt)
 
 
 REASONED = {"style": "reasoned", "rollouts": 2, "max_new_tokens": 3, "micro_rows": 30}

@@ -36,21 +36,21 @@ def asked(tokenizer):
 
 def everything(asked) -> list[tuple[str, tuple[int, ...], tuple[int, ...]]]:
     """All that may happen: the action, the reply, and the tokens of the choice after a reply that is not read."""
-    player, end, found = asked.player, asked.player.end_of_reply, []
+    player, end, found = asked.player, asked.player.prompts.end_of_reply, []
     for reply in [(end,), *product([t for t in asked.known if t != end], asked.known)]:
         text = player.tokenizer.decode(reply, skip_special_tokens=True)
         action = player.game.parse(text, WORDS) if reply[-1] == end else None
         if action is not None:
             found.append((action, reply, ()))
         else:
-            tree = player.reply_tree(WORDS)
+            tree = player.prompts.reply_tree(WORDS)
             found += [(word, reply, tree.decisive(number)) for number, word in enumerate(WORDS)]
     return found
 
 
 def log_probs(asked) -> torch.Tensor:
     """Of everything that may happen, as a trainer is told them; shape (N, tokens)."""
-    prompt = asked.player.prompt_ids(asked.seen)
+    prompt = asked.player.prompts.ids(asked.seen)
     said = [reply + choice for _, reply, choice in everything(asked)]
     width = max(map(len, said))
     ids = torch.tensor([[*prompt, *tokens] + [0] * (width - len(tokens)) for tokens in said])
@@ -91,7 +91,7 @@ def test_it_happens_as_often_as_it_is_said_to(asked):
 def test_the_expected_update_is_the_gradient_of_the_payoff_where_replies_cannot_be_read(asked):
     """Payoff times grad log-probability, summed over everything, against differences of the payoff itself; without the
     choices' part it is another direction."""
-    asked.player.prompt_ids(asked.seen)
+    asked.player.prompts.ids(asked.seen)
     weights = list(asked.model.parameters())
 
     def update(scores: torch.Tensor) -> torch.Tensor:
