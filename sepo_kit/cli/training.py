@@ -93,6 +93,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     study.add_argument(
         "--profile", help="whose hyperparameters (default: study; of --exploiters and its like: quick)"
     )
+    may_keep(study)
     study.add_argument("--workers", type=int, default=1, help="trials at a time (default: 1)")
     study.add_argument(
         "--folder", type=Path, help="where trials go (default: runs/study, runs/exploiters, ...)"
@@ -172,7 +173,7 @@ def _prepared(
     sepo = {agent: {game: plan.sepo for game, plan in of.items()} for agent, of in plans.items()}
     for agent, of in plans.items():
         trials_of(agent, dict.fromkeys(of, agent), sepo[agent])
-    for agent in options.agents:
+    for agent in plans:
         bases = warm_starts(agent, {game: plan.sft for game, plan in plans[agent].items()}, folder)
         yield agent, bases, sepo[agent], trials_of(agent, bases, sepo[agent])
 

@@ -64,7 +64,8 @@ def read_evidence(results: Path | str = RESULTS, paper: Path | str = PAPER) -> E
 def _all(folder: Path, pattern: str, columns: Sequence[str]) -> pd.DataFrame:
     files = sorted(folder.glob(pattern))
     read = pd.read_parquet if pattern.endswith(".parquet") else pd.read_csv
-    return pd.concat([read(f) for f in files], ignore_index=True) if files else pd.DataFrame(columns=columns)
+    tables = [table for file in files if len(table := read(file))]
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
 
 
 def result_files(folder: Path | str = RESULTS) -> list[Path]:

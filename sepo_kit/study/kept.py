@@ -4,14 +4,19 @@ study goes on with those that are its own and no others; and the tables that it 
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from sepo_kit.runs import MANIFEST, RunError, read_json, read_manifest, replacing, write_json
+from sepo_kit.games import get_game
+from sepo_kit.runs import KEEP, MADE_FROM, MANIFEST, RunError, read_json, read_manifest, replacing, write_json
 from sepo_kit.runs.remade import of_game
+from sepo_kit.training.request import ROOMS, code_of
 
 
 def keep_log(file: Path, log: pd.DataFrame, asked: Mapping[str, Any]) -> None:
@@ -22,7 +27,8 @@ def keep_log(file: Path, log: pd.DataFrame, asked: Mapping[str, Any]) -> None:
 
 
 def is_finished(file: Path, asked: Mapping[str, Any]) -> bool:
-    """Whether the log of the trial that is ``asked`` for is there.
+    """Whether the log of the trial that is ``asked`` for is there; not where other code made it, which is said, unless
+    the environment variable ``SEPO_KIT_KEEP`` is 1.
 
     Raises
     ------
@@ -35,13 +41,41 @@ def is_finished(file: Path, asked: Mapping[str, Any]) -> bool:
     now = json.loads(json.dumps(dict(asked)))
     if before == now:
         return True
+    was, wanted = _without_origin(before), _without_origin(now)
     changed = [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
+        f"{name} was {was[name]!r}, is {wanted[name]!r}"
+        for name in was
+        if name in wanted and was[name] != wanted[name]
     ]
-    how = "; ".join(changed) if before else "nothing says which, an older version did not"
-    raise RunError(f"{file} is of other settings ({how}); give the study another folder, or delete that file")
+    if changed or not before:
+        how = "; ".join(changed) if before else "nothing says which, an older version did not"
+        raise RunError(
+            f"{file} is of other settings ({how}); give the study another folder, or delete that file"
+        )
+    if os.environ.get(KEEP) == "1":
+        return True
+    _say_made_anew(file.parent)
+    return False
+
+
+def _without_origin(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What was ``asked`` for, but for what it was made from: the code, and that of the run it begins with."""
+    start = asked.get("start")
+    own = {"start": {n: v for n, v in start.items() if n not in MADE_FROM}} if isinstance(start, dict) else {}
+    return {n: v for n, v in {**asked, **own}.items() if n not in MADE_FROM}
+
+
+@cache
+def _say_made_anew(folder: Path) -> None:
+    print(
+        f"{folder}: trials that other code made are made anew; {KEEP}=1 takes them as they are",
+        file=sys.stderr,
+    )
+
+
+def code_of_trial(game: str) -> str:
+    """The fingerprint of the code that decides how a trial on ``game`` comes out."""
+    return code_of((*ROOMS["sepo"], "study"), get_game(game))
 
 
 def began_from(base: str) -> Any:
@@ -77,19 +111,16 @@ def beside_others(table: pd.DataFrame, file: Path, games: Collection[str]) -> pd
     """
     if not file.exists():
         return table
-    try:
-        before = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
-    except pd.errors.EmptyDataError:  # of games whose gradients cannot be estimated
-        return table
+    before = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
     before = before[~before["game"].isin(games)] if "game" in before else before
     if before.empty:
         return table
-    if len(table.columns) and list(before.columns) != list(table.columns):
+    if list(before.columns) != list(table.columns):
         raise RunError(
             f"{file} has a study of other games in other columns ({', '.join(before.columns)}), which would be lost; "
             "name another folder for the results, or delete that file"
         )
-    return pd.concat([before, table], ignore_index=True)
+    return pd.concat([before, table], ignore_index=True) if len(table) else before
 
 
 def made_beside_others(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from multiprocessing import get_context
@@ -23,13 +24,23 @@ from sepo_kit.games import get_game
 from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
 from sepo_kit.runs import METRICS, RunError, provenance, read_lines, read_manifest, replacing, write_json
 from sepo_kit.study.estimators import estimator_study, settings_for, start_of
-from sepo_kit.study.kept import began_from, beside_others, is_finished, keep_log, made_beside_others
+from sepo_kit.study.kept import (
+    began_from,
+    beside_others,
+    code_of_trial,
+    is_finished,
+    keep_log,
+    made_beside_others,
+)
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
 TABULAR = "tabular"
 EVERY = 10  # steps between two rows of a log
 TERMS = ("payoff", "exploit", "collusion", "externality", "safety")
+ESTIMATES = (
+    "mode", "part", "cosine", "norm", "noise", "samples", "agent", "game", "horizon", "common_random_numbers",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,10 +102,13 @@ class Trial:
     @property
     def asked(self) -> dict[str, Any]:
         """What decides how it comes out, but for the steps, after which a longer one was the same."""
-        settings = asdict(self.sepo) if self.sepo else {}
+        settings = asdict(self.sepo or settings_for(self.game))
         # A longer run of a constant rate begins as a shorter one does; where the rate falls it does not.
         steps = None if settings.get("schedule", "constant") == "constant" else self.steps
-        return {**settings, **asdict(self.variant), "steps": steps, "start": began_from(self.base)}
+        return {
+            **settings, **asdict(self.variant), "steps": steps, "start": began_from(self.base),
+            "code": code_of_trial(self.game),
+        }  # fmt: skip
 
 
 def plain(name: str) -> str:
@@ -121,8 +135,8 @@ def trials(
             agent, game, variant, seed, steps, bases[game] if bases else TABULAR, sepo[game] if sepo else None
         )
         for variant in variants
-        for game in games
-        for seed in seeds
+        for game in dict.fromkeys(games)
+        for seed in dict.fromkeys(seeds)
     ]
 
 
@@ -165,12 +179,23 @@ def run_all(
     workers: int = 1,
     first: Callable[[], None] | None = None,
 ) -> None:
-    """``run(trial, root)`` for all trials, ``workers`` processes at a time, each of which calls ``first`` first."""
+    """``run(trial, root)`` for all trials, ``workers`` processes at a time, each of which calls ``first`` first.
+
+    Raises
+    ------
+    OSError
+        The system killed a trial.
+    """
     with ProcessPoolExecutor(workers, get_context("spawn"), initializer=first) as pool:
         running = [pool.submit(run, trial, root) for trial in todo]
         for done in tqdm(as_completed(running), total=len(running), desc="trials", disable=not running):
             try:
                 done.result()
+            except BrokenProcessPool:
+                raise OSError(
+                    f"a trial was killed (out of memory? {workers} at a time is what was allowed); what is finished is "
+                    "kept: run the same command again, with fewer --workers"
+                ) from None
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -234,7 +259,7 @@ def estimates(
         The rows of ``estimator_study`` with columns agent, game, horizon and common_random_numbers.
     """
     found = []
-    for game in games:
+    for game in dict.fromkeys(games):
         start = {}
         if bases:
             if not get_game(game).spec.few_states or sepo[game].style != "direct":
@@ -245,7 +270,7 @@ def estimates(
             changes = asdict(variant)
             rows = estimator_study(game, samples, modes=[changes.pop("mode")], **start, **changes)
             found.append(rows.assign(agent=agent, game=game, **changes))
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame()
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=ESTIMATES)
 
 
 def _start_of_model(base: str, game: str, sepo: SEPOSettings) -> dict:
@@ -370,5 +395,7 @@ def read_study(folder: Path | str) -> Study:
                 f"{', '.join(missing)} is missing; make it again with: sepo-kit study {' '.join(agents)}"
             )
         read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
-        parts.append(pd.concat([read(file) for file in files], ignore_index=True))
+        tables = [read(file) for file in files]
+        # Where an agent's gradients cannot be estimated its table has no rows, and no kinds of columns either.
+        parts.append(pd.concat([t for t in tables if len(t)] or tables, ignore_index=True))
     return Study(*parts)

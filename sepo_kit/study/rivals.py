@@ -18,7 +18,14 @@ import pandas as pd
 from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, provenance, read_manifest, replacing, write_json
 from sepo_kit.study.estimators import settings_for, start_of
-from sepo_kit.study.kept import began_from, beside_others, is_finished, keep_log, made_beside_others
+from sepo_kit.study.kept import (
+    began_from,
+    beside_others,
+    code_of_trial,
+    is_finished,
+    keep_log,
+    made_beside_others,
+)
 from sepo_kit.study.mechanism import EVERY, TABULAR, TERMS, plain, run_all
 from sepo_kit.study.tabular import TabularSettings, train_tabular
 from sepo_kit.training.settings import SEPOSettings
@@ -63,7 +70,10 @@ class RivalTrial:
     @property
     def asked(self) -> dict[str, Any]:
         """What decides how it comes out."""
-        return {**asdict(self.settings), "every": self.every, "start": began_from(self.base)}
+        return {
+            **asdict(self.settings), "every": self.every, "start": began_from(self.base),
+            "code": code_of_trial(self.game),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -134,6 +144,7 @@ class RivalStudy:
                     "this study judges an agent by the probabilities that it states, and with "
                     f"style={each.style!r} it states none; name a profile whose replies are direct, as quick"
                 )
+        games, seeds = dict.fromkeys(games), dict.fromkeys(seeds)
         more = {**self.shared, **({"steps": steps} if steps else {})}
         found = []
         for seed, game in product(seeds, games) if bases else ((s, g) for g in games for s in seeds):
@@ -144,7 +155,7 @@ class RivalStudy:
             else:
                 known, start, settings = self.of_tables, TABULAR, settings_for(game, log_every=EVERY)
                 chosen = rivals or known
-            for rival in chosen:
+            for rival in dict.fromkeys(chosen):
                 if rival not in known:
                     raise ValueError(f"rival must be one of {', '.join(known)}, got {rival!r}")
                 changes = {**more, **known[rival]}

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
+from functools import partial
+
 import forked
 import pandas as pd
 import pytest
@@ -12,6 +16,7 @@ from sepo_kit.models.loading import language_model, load_model
 from sepo_kit.runs import METRICS, RunError, read_json, read_lines
 from sepo_kit.study import mechanism
 from sepo_kit.study.estimators import settings_for
+from sepo_kit.study.kept import holds_more_samples
 from sepo_kit.study.mechanism import (
     TERMS,
     VARIANTS,
@@ -91,6 +96,42 @@ def test_a_finished_trial_of_fewer_steps_is_named_before_any_other_runs(tmp_path
         run_study(more, tmp_path)
 
 
+def test_what_other_code_made_is_made_anew_unless_it_is_to_be_kept(tmp_path, monkeypatch, capfd):
+    todo = trials("tabular", ["kuhn"], [0, 1], 2, VARIANTS[:1])
+    run_study(todo, tmp_path)
+    ran = []
+    monkeypatch.setattr(mechanism, "run_all", lambda run, missing, *_: ran.append(len(missing)))
+    run_study(todo, tmp_path)
+    monkeypatch.setattr("sepo_kit.study.mechanism.code_of_trial", lambda game: "other code")
+    run_study(todo, tmp_path)
+    told = capfd.readouterr().err
+    assert told.count("trials that other code made are made anew; SEPO_KIT_KEEP=1 takes them") == 1
+    monkeypatch.setenv("SEPO_KIT_KEEP", "1")
+    run_study(todo, tmp_path)
+    assert ran == [0, 2, 0]
+
+
+def test_the_settings_of_a_table_are_asked_for(monkeypatch):
+    (trial,) = trials("tabular", ["kuhn"], [0], 2, VARIANTS[:1])
+    before = trial.asked
+    usual = settings_for("kuhn")
+    monkeypatch.setattr(mechanism, "settings_for", lambda game: replace(usual, learning_rate=9.0))
+    assert {name for name, value in trial.asked.items() if value != before[name]} == {"learning_rate"}
+
+
+def test_what_is_named_twice_runs_once(tmp_path):
+    once = trials("tabular", ["kuhn"], [0], 2, VARIANTS[:1])
+    assert trials("tabular", ["kuhn", "kuhn"], [0, 0], 2, VARIANTS[:1]) == once
+    assert len(estimates("tabular", ["kuhn", "kuhn"], 2, VARIANTS[:1])) == 2
+
+
+def test_a_trial_that_the_system_kills_is_said_in_one_line(tmp_path):
+    with pytest.raises(
+        OSError, match=r"a trial was killed .*what is finished is kept: run the same command again"
+    ):
+        mechanism.run_all(print, [1], tmp_path, first=partial(os._exit, 9))
+
+
 def test_in_kuhn_poker_a_language_models_terms_are_exact(tiny_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(mechanism, "EVERY", 2)
     monkeypatch.setattr(grpo, "training_dtype", lambda device: torch.float32)  # evaluation's
@@ -158,7 +199,10 @@ def test_a_study_of_one_more_game_leaves_the_others_as_they_were(tmp_path):
         logs, estimated = run_study(todo, tmp_path / "study"), estimates("tabular", [game], 3, VARIANTS[:2])
         *_, source = write_study(logs, estimated, todo, tmp_path / "study", tmp_path, ["--steps", "2"])
         if game == "kuhn":  # of a language model, where its states are too many to ask in, none are estimated
-            write_study(logs, pd.DataFrame(), todo, tmp_path / "study", tmp_path / "none")
+            none = estimates("m", ["ipd"], 3, bases={"ipd": "m"})
+            write_study(logs, none, todo, tmp_path / "study", tmp_path / "none")
+            assert not holds_more_samples(tmp_path / "none" / "credit-estimates-tabular.csv", ["kuhn"], 3)
+            assert read_study(tmp_path / "none").estimates.empty
             write_study(logs, estimated, todo, tmp_path / "study", tmp_path / "none")
     assert len(read_study(tmp_path / "none").estimates) == len(read_study(tmp_path).estimates) / 2
     study, made = read_study(tmp_path), read_json(source)

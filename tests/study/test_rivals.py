@@ -64,6 +64,11 @@ def test_what_has_run_is_not_run_again(tmp_path, monkeypatch):
     assert found.groupby(["rival", "seed"]).ngroups == 4
 
 
+def test_what_is_named_twice_runs_once():
+    twice = EXPLOITERS.trials("tabular", ["kuhn", "kuhn"], [0, 0], 2, ["pool", "pool"])
+    assert twice == EXPLOITERS.trials("tabular", ["kuhn"], [0], 2, ["pool"])
+
+
 def test_what_was_asked_for_otherwise_is_not_taken_for_this(tmp_path):
     few, more = (EXPLOITERS.trials("tabular", ["kuhn"], [0], steps, ["pool"]) for steps in (2, 4))
     run_rivals(few, tmp_path)
