@@ -171,3 +171,122 @@ class TwoCoins(WordGame):
 
     def initial_state(self) -> CoinState:
         return CoinState()
+
+
+@dataclass(frozen=True)
+class PickInformation(InformationState):
+    past: int
+
+    @property
+    def legal_actions(self) -> tuple[str, ...]:
+        return ("H", "T")
+
+    @property
+    def key(self) -> str:
+        return "pick"
+
+    @property
+    def round(self) -> int:
+        return self.past
+
+
+@dataclass(frozen=True)
+class PickState(State):
+    game: Picks
+    past: int = 0
+    picked: tuple[str, ...] = ()  # while nature has yet to pay
+    ended: Outcome | None = None
+
+    @property
+    def round(self) -> int:
+        return self.past
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.ended
+
+    @property
+    def actors(self) -> tuple[int, ...]:
+        return () if self.picked or self.past == self.game.spec.rounds else (0, 1)
+
+    def chance_outcomes(self) -> tuple[tuple[object, float], ...]:
+        return ((0.0, 0.5), (2.0, 0.5)) if self.picked else ()
+
+    def information(self, seat: int) -> PickInformation:
+        return PickInformation(self.past)
+
+    def apply(self, actions: tuple[str, ...]) -> PickState:
+        if "".join(actions) in self.game.by_nature:
+            return PickState(self.game, self.past, actions)
+        return self._after(actions, self.game.pays["".join(actions)])
+
+    def apply_chance(self, outcome: object) -> PickState:
+        return self._after(self.picked, (0.0, float(outcome)))
+
+    def _after(self, actions: tuple[str, ...], payoffs: tuple[float, float]) -> PickState:
+        return PickState(
+            self.game, self.past + 1, ended=Outcome(payoffs, tuple((action,) for action in actions))
+        )
+
+
+class Picks(WordGame):
+    """Both seats pick H or T at once, and each sees nothing of rounds before: ``pays`` says what that earns, by both
+    picks. After those ``by_nature`` nature pays seat 1 two or nothing."""
+
+    def __init__(
+        self, pays: dict[str, tuple[float, float]], by_nature: Sequence[str] = (), **changes
+    ) -> None:
+        super().__init__(("H", "T"))
+        self.pays, self.by_nature = pays, tuple(by_nature)
+        values = {"id": "picks", "payoff_bounds": (-2.0, 2.0), "chance_per_round": 1, **changes}
+        self.spec = replace(self.spec, **values)
+
+    def initial_state(self) -> PickState:
+        return PickState(self)
+
+
+PENNIES = {"HH": (1.0, -1.0), "TT": (1.0, -1.0), "HT": (-1.0, 1.0), "TH": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class LookState(State):
+    """Seat 0 says GO, or LOOKs first and says A or B; then seat 1, who saw none of that, says L, which wins, or R."""
+
+    moves: tuple[str, ...] = ()
+    ended: Outcome | None = None
+
+    @property
+    def round(self) -> int:
+        return int(self.ended is not None)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.ended
+
+    @property
+    def actors(self) -> tuple[int, ...]:
+        if self.ended is not None:
+            return ()
+        return (0,) if self.moves in ((), ("LOOK",)) else (1,)
+
+    def information(self, seat: int) -> WordInformation:
+        if seat == 1:
+            return WordInformation(("L", "R"), 1)
+        return WordInformation(("A", "B") if self.moves else ("GO", "LOOK"))
+
+    def apply(self, actions: tuple[str, ...]) -> LookState:
+        if self.actors == (0,):
+            return LookState((*self.moves, *actions))
+        paid = (0.0, 1.0) if actions == ("L",) else (1.0, 0.0)
+        return LookState(self.moves, Outcome(paid, (self.moves, actions)))
+
+
+class Look(WordGame):
+    """Seat 1 is met after one move of the other seat or after two, and cannot tell."""
+
+    def __init__(self) -> None:
+        super().__init__(("GO", "LOOK", "A", "B", "L", "R"))
+        self.spec = replace(self.spec, id="look", few_states=True, moves_per_round=2)
+
+    def initial_state(self) -> LookState:
+        return LookState()

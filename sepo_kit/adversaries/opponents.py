@@ -137,6 +137,8 @@ def _self(game: Game, agent: Policy) -> Policy:
 def _worst_case(game: Game, agent: Policy) -> Policy:
     try:
         return exact.worst_case(game, agent).adversary
+    except exact.Forgets as error:
+        raise ValueError(f"worst-case cannot be found exactly: {error}") from None
     except (exact.TooLarge, NoDistribution) as error:
         why = "has too many states" if isinstance(error, exact.TooLarge) else "states no distribution"
         who = game.spec.id if isinstance(error, exact.TooLarge) else agent.name

@@ -30,7 +30,8 @@ class KnownWorstCase:
     Attributes
     ----------
     value
-        The exact worst case, or what the best adversary that was found gains; None where nothing was found.
+        The exact worst case, or ``low`` of bounds, or what the best adversary that was found gains; None where nothing
+        was found.
     low, high
         Between which the worst case lies, ``low`` with 95 % confidence where it was sampled; ``high`` None where no
         bound is known from above.
@@ -95,13 +96,16 @@ def glimpse(
     if number % every and not met_anyway(game):
         return None
     if game.spec.few_states:
-        return exact.worst_case(game, agent).advantage
+        try:
+            return exact.worst_case(game, agent).advantage
+        except exact.Forgets:  # then as where there are many
+            pass
     adversary = fitted(game, episodes, agent=agent, tries=GLIMPSED)
     return measured_gain(game, agent, adversary, MATCHES, seed + number).value
 
 
 def met_anyway(game: Game) -> Sequence[InformationState]:
-    """All information states of both seats, where they are so few that a training step meets them whatever it plays;
+    """All information states of the agent, where they are so few that a training step meets them whatever it plays;
     else none."""
     states = exact.information_states(game) if game.spec.few_states else ()
     return states if len(states) <= ASKED_ANYWAY else ()
@@ -133,5 +137,5 @@ def _exactly(game: Game, agent: Policy) -> exact.WorstCase | None:
         return None
     try:
         return exact.worst_case(game, agent, max_states=QUICK_STATES)
-    except (exact.TooLarge, NoDistribution):
+    except (exact.Unsolvable, NoDistribution):
         return None

@@ -77,5 +77,5 @@ def _figures(options: argparse.Namespace) -> None:
     for _ in tqdm(redraw.redraw(names, folder, results, options.output), total=len(names), unit="picture"):
         pass
     print(f"{len(names)} pictures drawn into {options.output or folder}")
-    if not options.names:
+    if options.tables or not options.names:
         print(f"written: {redraw.write_tables(options.tables or redraw.TABLES, results)}")

@@ -26,7 +26,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         train.add_argument("model", help="pico, smollm2-135m, a hub id, a folder, a run")
         train.add_argument("game")
         train.add_argument("folder", type=Path, help="the run folder; an interrupted run goes on there")
-        train.add_argument("--profile", default="quick", help="whose hyperparameters (default: quick)")
+        train.add_argument("--profile", help="whose hyperparameters (default: quick)")
         train.add_argument(
             "--like", metavar="MODEL",
             help="the profile's model to take them from (default: the model itself; of a run that it began with)",
@@ -117,7 +117,7 @@ def _plan(options: argparse.Namespace, game: str) -> Plan:
     like = options.like or options.model.replace(EACH_SEED, first)
     if not options.like and (Path(like) / MANIFEST).is_file():
         like = raw_model(Path(like))
-    profile = sk.get_profile(options.profile)
+    profile = sk.get_profile(options.profile or "quick")
     if like not in profile.models:
         raise ValueError(
             f"profile {profile.name!r} has no plan for {like!r}; add --like MODEL to say whose settings it gets, "
@@ -136,6 +136,8 @@ def _train(options: argparse.Namespace) -> None:
 
     game = sk.get_game(options.game).spec.id
     if options.settings:
+        if options.profile or options.like:
+            raise ValueError("--settings says all of them: leave out --profile and --like, or --settings")
         kind = SFTSettings if options.stage == "train-sft" else SEPOSettings
         settings = read_settings(options.settings, kind)
     else:

@@ -8,12 +8,13 @@ CONFIDENCE = 0.95
 
 
 @lru_cache
-def quantile(freedom: int) -> float:
-    """Student's t with ``freedom`` degrees of freedom at the upper end of the 95 % interval.
+def quantile(freedom: int, together: int = 1) -> float:
+    """Student's t with ``freedom`` degrees of freedom at the upper end of the 95 % interval, or of one of several that
+    hold ``together`` in 95 % (Bonferroni).
 
-    >>> round(quantile(2), 6)
-    4.302653
+    >>> round(quantile(2), 6), round(quantile(2, 10), 6)
+    (4.302653, 14.08905)
     """
     from scipy.special import stdtrit  # as long to import as a command takes to start
 
-    return float(stdtrit(freedom, 0.5 + CONFIDENCE / 2))
+    return float(stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / together))

@@ -23,6 +23,8 @@ class Reworded(Policy):
         self.name = f"{agent.name} in {wording} words"
         self.game = game
         self.agent = agent.asked_by(game)
+        if hasattr(agent, "style"):  # whether it states distributions, or answers in free text
+            self.style = agent.style
         self._said: dict[InformationState, WordedInformation] = {}
 
     def identity(self) -> str:

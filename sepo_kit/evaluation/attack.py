@@ -170,7 +170,7 @@ def _train_table(
     request = {
         "stage": "adversary", "agent": agent.name, "opponents_sha256": identities({agent.name: agent}),
         "game": game.spec.id, "seed": checked_seed(seed), "settings": asdict(settings),
-        "code": code_of(ROOMS["sepo"], game),
+        "code": code_of((*ROOMS["sepo"], "study", "evaluation"), game),
     }  # fmt: skip
     tabular(game, {}, row=settings.row)  # refuses an unknown row
     with Run(folder, request, writes=True) as run:
@@ -210,7 +210,8 @@ def _train_model(
     attacked = AttackedGame(game)
     run = train_sepo(settings.base, attacked, folder, sepo, seed, opponents={agent.name: agent})
     a_step = sepo.rollouts * sepo.groups
-    checked = {row["step"] for row in read_lines(run.path / CURVE, {"step": int})}
+    curve = read_lines(run.path / CURVE, {"step": int})
+    checked = {row["step"] for row in curve if row.get("checked_in") == settings.check_episodes}
     missing = [step for step in (0, *kept_steps(run.path)) if step not in checked]
     if missing:
         _mend_curve(run)
@@ -229,9 +230,8 @@ def _only(agent: Policy) -> Pools:
 
 
 def _curve(run: Run) -> pd.DataFrame:
-    return pd.DataFrame(read_lines(run.path / CURVE, {"step": int})).drop_duplicates(
-        "step", keep="last", ignore_index=True
-    )
+    rows = pd.DataFrame(read_lines(run.path / CURVE, {"step": int})).drop_duplicates("step", keep="last")
+    return rows.drop(columns="checked_in", errors="ignore").sort_values("step", ignore_index=True)
 
 
 def _mend_curve(run: Run) -> None:
@@ -242,7 +242,14 @@ def _mend_curve(run: Run) -> None:
 def _note(run: Run, step: int, episodes: int, found: Gain) -> None:
     append_line(
         run.path / CURVE,
-        {"step": step, "episodes": episodes, "gain": found.value, "low": found.low, "high": found.high},
+        {
+            "step": step,
+            "episodes": episodes,
+            "gain": found.value,
+            "low": found.low,
+            "high": found.high,
+            "checked_in": found.n,
+        },
     )
 
 

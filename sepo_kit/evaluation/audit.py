@@ -16,9 +16,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sepo_kit.adversaries.opponents import resolve_agent
+from sepo_kit.engine.confidence import quantile
 from sepo_kit.engine.policy import Policy
 from sepo_kit.evaluation.audit_page import write_page
-from sepo_kit.evaluation.audit_parts import EXACT, PARTS, AuditSettings, Case, NotTried
+from sepo_kit.evaluation.audit_parts import EXACT, PARTS, AuditSettings, Case, Missing, NotTried
 from sepo_kit.evaluation.stage import ROOMS
 from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, Weights
@@ -130,7 +131,7 @@ def _claim(folder: Path, request: dict[str, Any]) -> None:
 def _code_of(game: Game) -> str | None:
     """The fingerprint of the code that an audit in ``game`` rests on; None where the game is in no file."""
     try:
-        return code_of(ROOMS, game)
+        return code_of((*ROOMS, "training", "study"), game)
     except ValueError:
         return None
 
@@ -146,6 +147,8 @@ def _kept(file: Path, case: Case, play: Callable[[Case], dict[str, Any]], code: 
     before = getattr(case.agent, "usage", None)
     try:
         found = play(case)
+    except Missing as reason:
+        return {"not_tried": str(reason)}
     except NotTried as reason:
         found = {"not_tried": str(reason)}
     if before is not None:
@@ -156,15 +159,18 @@ def _kept(file: Path, case: Case, play: Callable[[Case], dict[str, Any]], code: 
 
 def _summary(game: Game, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """What a reader sees first of a game: the worst adversaries, Safety with the worst of them, what was not tried."""
-    # By the lower ends of their intervals: of many sampled numbers the largest is as a rule a lucky one. Nobody gains
-    # more than an exact worst case, whatever a few episodes say.
+    tried = [each for part in parts.values() for each in part.get("adversaries", ())]
+    sampled = sum(each["episodes"] is not None for each in tried)
+    # By what they surely gain: of many sampled numbers the largest is as a rule a lucky one. Nobody gains more than an
+    # exact worst case, whatever a few episodes say.
     worst = sorted(
-        (each for part in parts.values() for each in part.get("adversaries", ())),
-        key=lambda a: (a["source"] != EXACT, -a["low"]),
+        ({**each, "surely": _surely(each, sampled)} for each in tried),
+        key=lambda a: (a["source"] != EXACT, -a["surely"]),
     )
     pools = parts["pools"]
     terms = Terms(**{field.name: pools["terms"].get(field.name) for field in fields(Terms)})
-    lead = worst[0]["low"] if worst[0]["source"] == EXACT else max(terms.exploit, worst[0]["low"])
+    surely = worst[0]["surely"]
+    lead = surely if worst[0]["source"] == EXACT else max(terms.exploit, surely)
     return {
         "title": game.spec.title,
         "unit": game.spec.unit,
@@ -177,6 +183,15 @@ def _summary(game: Game, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
         "is_worst_case": bool(parts["worst-case"].get("exactly")),
         "not_tried": [[name, part["not_tried"]] for name, part in parts.items() if "not_tried" in part],
     }
+
+
+def _surely(adversary: dict[str, Any], sampled: int) -> float:
+    """The lower end of the interval of what an adversary gains that is one of so many which hold together."""
+    if adversary["episodes"] is None:
+        return adversary["low"]
+    freedom = adversary["episodes"] - 1
+    wider = quantile(freedom, sampled) / quantile(freedom)
+    return adversary["lead"] - wider * (adversary["lead"] - adversary["low"])
 
 
 def _total(given: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

@@ -80,6 +80,10 @@ class NotTried(Exception):
     """A part that says nothing of this agent; the message says why."""
 
 
+class Missing(NotTried):
+    """A part that needs what is not there today, such as a library: it is tried again the next time."""
+
+
 @dataclass
 class Case:
     """One agent in one game, as the parts see it."""
@@ -170,13 +174,15 @@ def _worst_case(case: Case) -> dict[str, Any]:
                 "exactly": True,
                 "adversaries": [_named("worst case", EXACT, value, value, value)],
             }
-        except exact.TooLarge:
+        except exact.Unsolvable:
             pass
     if case.paid:
         raise NotTried("a server would have to be asked at thousands of information states")
-    _, value = exact.likely_best_response(
-        case.game, case.agent, LIKELY_MOVES if case.cheap else LIKELY_MOVES // 10
-    )
+    most = LIKELY_MOVES if case.cheap else LIKELY_MOVES // 10
+    try:
+        _, value = exact.likely_best_response(case.game, case.agent, most)
+    except exact.Forgets as reason:
+        raise NotTried(str(reason)) from None
     if value <= 0:
         raise NotTried("the tree is too large, and what can be searched of it proves nothing")
     found = _named("best response in the likeliest part of the tree", "lower bound", value, value, None)
@@ -187,7 +193,7 @@ def _fitted(case: Case) -> dict[str, Any]:
     adversary = fitted(case.game, case.sampled.episodes, agent=case.agent)
     fresh = min(case.settings.fresh, case.settings.episodes) if case.paid else case.settings.fresh
     gain = measured_gain(case.game, case.agent, adversary, fresh, case.settings.seed)
-    return {"adversaries": [_named("fitted to its play", "fitted", gain.value, gain.low, gain.high)]}
+    return {"adversaries": [_named("fitted to its play", "fitted", gain.value, gain.low, gain.high, gain.n)]}
 
 
 def _held_out(case: Case) -> dict[str, Any]:
@@ -203,8 +209,11 @@ def _held_out(case: Case) -> dict[str, Any]:
                 case.agent, case.game, suite, case.settings.suite_episodes, case.settings.seed
             ).frame
         except ValueError as error:  # its library is not installed
-            raise NotTried(str(error)) from None
-        found += [_named(r.adversary, f"suite {suite}", r.gain, r.low, r.high) for r in frame.itertuples()]
+            raise Missing(str(error)) from None
+        found += [
+            _named(r.adversary, f"suite {suite}", r.gain, r.low, r.high, r.episodes)
+            for r in frame.itertuples()
+        ]
     return {"adversaries": found}
 
 
@@ -220,7 +229,9 @@ def _learned(case: Case) -> dict[str, Any]:
     folder = case.folder / "learned" / case.game.spec.id
     last = train_adversary(case.agent, case.game, folder, training, case.settings.seed).curve.iloc[-1]
     gain, low, high = (float(last[name]) for name in ("gain", "low", "high"))
-    return {"adversaries": [_named("learned against it", "learned", gain, low, high)]}
+    return {
+        "adversaries": [_named("learned against it", "learned", gain, low, high, training.check_episodes)]
+    }
 
 
 PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
@@ -237,14 +248,17 @@ PARTS: dict[str, Callable[[Case], dict[str, Any]]] = {
 # --- adversaries ----------------------------------------------------------------------------------
 
 
-def _named(name: str, source: str, lead: float, low: float | None, high: float | None) -> dict[str, Any]:
-    """One adversary: how much more than the agent it earns per round, with an interval; ``high`` None: unknown."""
-    return {"name": name, "source": source, "lead": lead, "low": low, "high": high}
+def _named(
+    name: str, source: str, lead: float, low: float | None, high: float | None, episodes: int | None = None
+) -> dict[str, Any]:
+    """One adversary: how much more than the agent it earns per round, with an interval; ``high`` None: unknown.
+    ``episodes``: in how many that was measured; None: it was computed."""
+    return {"name": name, "source": source, "lead": lead, "low": low, "high": high, "episodes": episodes}
 
 
 def _adversary(name: str, source: str, leads: Sequence[float]) -> dict[str, Any]:
     estimate = over_seeds(leads)  # a t interval, here over episodes
-    return _named(name, source, estimate.value, estimate.low, estimate.high)
+    return _named(name, source, estimate.value, estimate.low, estimate.high, len(leads))
 
 
 def _leads(episodes: Sequence[Episode], pool: str, opponent: str) -> list[float]:

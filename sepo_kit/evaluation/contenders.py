@@ -144,14 +144,14 @@ class _Result:
 
 
 def run_folders(root: Path | str) -> list[Path]:
-    """The folders under ``root`` that hold runs: ``PROFILE/MODEL/GAME``, finished or not; none where there is no
-    ``root``."""
+    """The folders under ``root`` that hold runs: ``PROFILE/MODEL/GAME``, finished or not, and of a changed profile
+    ``PROFILE/CHANGE=VALUE/MODEL/GAME``; none where there is no ``root``."""
     root = Path(root)
     if not root.is_dir():
         return []
     return sorted(
         folder
-        for folder in root.iterdir()
+        for folder in (*root.iterdir(), *root.glob("*/*=*"))
         if folder.is_dir() and any(child.name in GAMES for child in folder.glob("*/*") if child.is_dir())
     )
 

@@ -25,7 +25,7 @@ from sepo_kit.games.base import Game
 from sepo_kit.games.ipd import GenerousTitForTat, IteratedPrisonersDilemma
 from sepo_kit.games.kuhn import KuhnStrategy
 from sepo_kit.objective.terms import TERMS, coefficients
-from sepo_kit.runs import file_hash, provenance, sealed, write_csv, write_json
+from sepo_kit.runs import provenance, write_csv, write_sealed
 
 FORGIVENESS = 0.25  # in the code that the paper's authors released
 KIT, PUBLISHED = "this kit", "published"
@@ -80,12 +80,7 @@ def write_reference(folder: Path | str, games: list[str]) -> list[Path]:
     """Write ``what_there_was_to_win`` as reference.csv, and what made it as reference.json, into ``folder``."""
     data, source = (Path(folder) / f"reference.{suffix}" for suffix in ("csv", "json"))
     write_csv(data, what_there_was_to_win(games))
-    made = {
-        "command": "sepo-kit reference",
-        "provenance": provenance(),
-        "files": {data.name: file_hash(data)},
-    }
-    write_json(source, sealed(made))
+    write_sealed(source, {"command": "sepo-kit reference", "provenance": provenance()}, [data])
     return [data, source]
 
 

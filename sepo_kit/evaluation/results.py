@@ -19,7 +19,14 @@ from sepo_kit.evaluation.evaluate import METRICS, Report
 from sepo_kit.evaluation.reasons import shares
 from sepo_kit.evaluation.statistics import over_seeds, reach
 from sepo_kit.games.base import Game
-from sepo_kit.runs import RunError, file_hash, is_chain, provenance, read_json, sealed, write_csv, write_json
+from sepo_kit.runs import (
+    RunError,
+    is_chain,
+    provenance,
+    read_json,
+    write_csv,
+    write_sealed,
+)
 
 STAGE_NAMES = {"base": "base", "sft": "SFT", "sepo": "SEPO", "worst-case": "worst-case SEPO"}
 STAGES = tuple(STAGE_NAMES)
@@ -84,9 +91,8 @@ def write_result(
         "provenance": provenance(),
         "chain": list(chain),
         "made_from": made_from,
-        "files": {table.name: file_hash(table) for table in tables},
     }
-    write_json(file, sealed(result))
+    write_sealed(file, result, tables)
     return file
 
 
@@ -303,12 +309,16 @@ def text_table(results: pd.DataFrame) -> str:
 
 
 def write_table(
-    results: pd.DataFrame, folder: Path | str, name: str, files: Sequence[Path | str]
+    results: pd.DataFrame,
+    folder: Path | str,
+    name: str,
+    files: Sequence[Path | str],
+    beside: Sequence[Path] = (),
 ) -> list[Path]:
     """Write all rows as ``name``.csv and what they were made with as ``name``.json; both paths.
 
-    The latter has every provenance that the files have, every commit they or what they came from were made by, and the
-    chain of each.
+    The latter has every provenance that the ``files`` have, every commit they or what they came from were made by, the
+    chain of each, and the hashes of the table and of what else was made of them and lies ``beside`` it.
     """
     data, source = Path(folder) / f"{name}.csv", Path(folder) / f"{name}.json"
     write_csv(data, results)
@@ -322,9 +332,8 @@ def write_table(
         "commits": sorted(commits - {None}),
         "chains": chains,
         "settings": settings,
-        "files": {data.name: file_hash(data)},
     }
-    write_json(source, sealed(made_with))
+    write_sealed(source, made_with, [data, *beside])
     return [data, source]
 
 

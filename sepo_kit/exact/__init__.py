@@ -17,13 +17,15 @@ from sepo_kit.exact.enumeration import (
 )
 from sepo_kit.exact.gradients import GradientParts, gradient, gradient_parts
 from sepo_kit.exact.likely import likely_best_response
-from sepo_kit.exact.tree import MAX_STATES, TooLarge
+from sepo_kit.exact.tree import MAX_STATES, Forgets, TooLarge, Unsolvable
 
 __all__ = [
     "MAX_STATES",
+    "Forgets",
     "GradientParts",
     "Optimum",
     "TooLarge",
+    "Unsolvable",
     "WorstCase",
     "WorstCaseBounds",
     "advantages_over",

@@ -80,30 +80,34 @@ class Answers:
         self.known[new] = True
         states = [self.seen.states[i] for i in new.tolist()]
         rows = self.agent.distributions(states)
+        require_distributions(self.agent, states, rows)
         counts = [self.seen.counts[i] for i in new.tolist()]
-        if list(map(len, rows)) != counts:
-            self._complain(states, rows)
         values = np.concatenate(rows)
-        ends = np.cumsum(counts)
-        first = ends - counts
-        if not (values.min() >= 0 and abs(np.add.reduceat(values, first) - 1).max() <= TOLERANCE):  # or NaN
-            self._complain(states, rows)
+        first = np.cumsum(counts) - counts
         self.p[np.arange(len(values)) + np.repeat(self.seen.arrays()[0][new] - first, counts)] = values
 
-    def _complain(self, states: Sequence[InformationState], rows: Sequence[np.ndarray]) -> None:
-        for state, row in zip(states, rows):
-            row = np.asarray(row, dtype=float)
-            wrong = row.shape != (len(state.legal_actions),) or not (
-                (row >= 0).all() and abs(row.sum() - 1) <= TOLERANCE
-            )
-            if wrong:
-                raise ValueError(
-                    f"{self.agent.name} must give {len(state.legal_actions)} probabilities >= 0 that sum to 1 at "
-                    f"{state.key!r} ({', '.join(state.legal_actions[:12])}), got {row.tolist()}"
-                )
-        raise ValueError(
-            f"{self.agent.name} must give one distribution per state, {len(states)}; got {len(rows)}"
+
+def require_distributions(
+    agent: Policy, states: Sequence[InformationState], rows: Sequence[np.ndarray]
+) -> None:
+    """ValueError unless ``rows``, what ``agent`` stated, are one distribution over the legal actions of each state."""
+    counts = [len(state.legal_actions) for state in states]
+    if list(map(len, rows)) == counts:
+        values = np.concatenate(rows) if counts else np.ones(1)
+        sums = np.add.reduceat(values, np.cumsum(counts) - counts) if counts else values
+        if values.min() >= 0 and abs(sums - 1).max() <= TOLERANCE:  # neither holds of NaN
+            return
+    for state, row in zip(states, rows):
+        row = np.asarray(row, dtype=float)
+        wrong = row.shape != (len(state.legal_actions),) or not (
+            (row >= 0).all() and abs(row.sum() - 1) <= TOLERANCE
         )
+        if wrong:
+            raise ValueError(
+                f"{agent.name} must give {len(state.legal_actions)} probabilities >= 0 that sum to 1 at "
+                f"{state.key!r} ({', '.join(state.legal_actions[:12])}), got {row.tolist()}"
+            )
+    raise ValueError(f"{agent.name} must give one distribution per state, {len(states)}; got {len(rows)}")
 
 
 class Everything(Answers):

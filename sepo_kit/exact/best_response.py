@@ -18,9 +18,9 @@ from typing import NamedTuple
 import numpy as np
 
 from sepo_kit.engine.policy import TOLERANCE, Policy, TabularPolicy, tabular
-from sepo_kit.exact.answers import EQUAL, Answers, Seen
+from sepo_kit.exact.answers import EQUAL, Answers, Seen, require_distributions
 from sepo_kit.exact.folded import Reply, folded
-from sepo_kit.exact.tree import AGENT, MAX_STATES, OPPONENT, Layer, Step, TooLarge, Tree, arena
+from sepo_kit.exact.tree import AGENT, MAX_STATES, OPPONENT, Forgets, Layer, Step, TooLarge, Tree, arena
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, State
 
@@ -106,6 +106,9 @@ def worst_case(
         The agent cannot state a distribution over actions.
     TooLarge
         More states; ``worst_case_bounds`` says what can be said then.
+    Forgets
+        An adversary's information states do not tell what its own seat did before, or after how many moves they are
+        met. Both are ``Unsolvable``, a ValueError.
     ValueError
         The agent's distribution is none over the legal actions, its table misses a state that is reached, or it
         goes by more than ``memory``.
@@ -126,7 +129,7 @@ def worst_case(
     answers = Answers(tree.seen, agent)
     steps = tree.reach(answers, max_states, INSTEAD)
     if memory is None:
-        require_recall(tree)
+        require_recall(tree, steps)
     else:
         _require_memory(tree, steps, answers)
     found = best_replies(steps)
@@ -144,6 +147,7 @@ def worst_case(
 def _folded_worst_case(game: Game, agent: Policy, memory: str) -> WorstCase:
     tree = folded(game, memory)
     stated = agent.distributions(tree.ours.first[1:])
+    require_distributions(agent, tree.ours.first[1:], stated)
     twins = agent.distributions([seen for _, seen in tree.twins])
     for (number, seen), row in zip(tree.twins, twins, strict=True):
         if not np.allclose(row, stated[number - 1], rtol=0, atol=TOLERANCE):
@@ -160,15 +164,30 @@ def _more_than(agent: Policy, memory: str, one: InformationState, other: Informa
     )
 
 
-def require_recall(tree: Tree) -> None:
-    """ValueError where an adversary's information states do not tell what it did itself: it could then not follow
-    the best replies, which are chosen one by one."""
-    if tree.forgets is not None:
-        raise ValueError(
-            f"in {tree.game.spec.id} the information state {tree.forgets.key!r} does not tell what its own seat did "
-            "before; a worst case needs information states that forget nothing of an episode, or of a round where "
-            "spec.independent_rounds holds"
-        )
+def require_recall(tree: Tree, steps: Sequence[Step]) -> None:
+    """``Forgets`` where, in the ``steps`` of play that are reached, an adversary's information states do not tell what
+    it did itself, or are met after different numbers of moves: it could then not follow the best replies, which are
+    chosen one by one, layer by layer."""
+    met: dict[InformationState, tuple[int, object]] = {}
+    for depth, step in enumerate(steps if tree.forgets else ()):
+        for node in np.flatnonzero(step.reach > 0).tolist():
+            state = step.layer.states[node]
+            view = state.information(OPPONENT) if OPPONENT in state.actors else None
+            if view not in tree.forgets:
+                continue
+            before = depth, step.layer.last[node]
+            if met.setdefault(view, before) == before:
+                continue
+            which = (
+                "does not tell what its own seat did before"
+                if met[view][1] != before[1]
+                else "is met after more moves of others or fewer, which it does not tell"
+            )
+            raise Forgets(
+                f"in {tree.game.spec.id} the information state {view.key!r} {which}; a worst case needs information "
+                "states that forget nothing of an episode, or of a round where spec.independent_rounds holds; sample "
+                "adversaries with sepo_kit.adversaries.worst_case.find_worst_case(game, agent)"
+            )
 
 
 def _require_memory(tree: Tree, steps: Sequence[Step], answers: Answers) -> None:
@@ -188,7 +207,7 @@ def _require_memory(tree: Tree, steps: Sequence[Step], answers: Answers) -> None
 def _unmerged(tree: Tree, replies: list[Replies], answers: Answers, max_states: int) -> dict[str, np.ndarray]:
     """The rows of the replies of a tree with ``memory``, by key: what can be met, position by position."""
     table: dict[str, np.ndarray] = {}
-    positions = [tree.game.initial_state()]
+    positions = tree.starts()
     for layer, best in zip(tree.layers, reversed(replies)):
         below = []
         for state in positions:
@@ -205,7 +224,8 @@ def _unmerged(tree: Tree, replies: list[Replies], answers: Answers, max_states: 
             raise TooLarge(
                 f"the adversary of {answers.agent.name} has more than {max_states} rows; raise max_states"
             )
-        positions = [state for state in below if not state.is_terminal]
+        ends = tree.game.spec.independent_rounds  # where a round does
+        positions = [s for s in below if not (s.is_terminal or (ends and s.outcome is not None))]
     return table
 
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -30,10 +31,11 @@ from sepo_kit.exact.answers import Answers, Seen
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.best_response import Induction, best_replies, require_recall, worst_case
 from sepo_kit.exact.fitted import explored, fit_adversary, fitted
-from sepo_kit.exact.folded import folded
-from sepo_kit.exact.tree import AGENT, OPPONENT, OVER, Step, TooLarge, Tree, count_moves, means
+from sepo_kit.exact.folded import CannotFold, folded
+from sepo_kit.exact.likely import counted_as_lost
+from sepo_kit.exact.tree import AGENT, OPPONENT, OVER, Forgets, Step, TooLarge, Tree, count_moves, means
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game, InformationState, State
+from sepo_kit.games.base import Game, InformationState, Outcome, State
 
 ITERATIONS = 6  # of sampled policy iteration
 ROUNDING = 1e-12
@@ -78,13 +80,6 @@ class WorstCaseBounds:
     outside: float
     adversary: Policy = field(repr=False)
 
-    @property
-    def in_words(self) -> str:
-        """The bounds as a line for people: "0.312 to 0.355", or "at least 0.312; from above unknown"."""
-        if self.upper is None:
-            return f"at least {self.lower:.3f}; from above unknown"
-        return f"{self.lower:.3f} to {self.upper:.3f}"
-
 
 def worst_case_bounds(
     game: Game | str,
@@ -111,7 +106,7 @@ def worst_case_bounds(
     episodes
         Fresh episodes to test the adversary of finite memory in, where it cannot be enumerated.
     search_episodes
-        Episodes to compare adversaries by while one is looked for; some 80 times as many are played in all.
+        Episodes to compare adversaries by while one is looked for; some 50 times as many are played in all.
     confidence, seed
         Of the sampled lower bound; of all sampling.
 
@@ -136,15 +131,12 @@ def worst_case_bounds(
     rounds = game.spec.rounds
     try:
         steps, won = _searched(game, agent, max_states)
-    except NoDistribution:
+    except (NoDistribution, Forgets):
         ceiling = _hope(game)(game.initial_state()) / (1 if game.spec.independent_rounds else rounds)
         return WorstCaseBounds(agent.name, game, lower, None, ceiling, lower_from, holds, 1.0, adversary)
     ceiling, outside = won.lead / rounds, min(1.0, won.outside)
 
-    def least(state: State) -> float:
-        return -most * (1 if game.spec.independent_rounds else rounds - state.round)
-
-    lost = best_replies(steps, least)
+    lost = best_replies(steps, counted_as_lost(game))
     sure = lost.lead / rounds
     if sure > lower + ROUNDING or (outside == 0 and sure >= lower - ROUNDING):
         lower, lower_from, holds = sure, "tree", 1.0
@@ -185,7 +177,7 @@ def _searched(game: Game, agent: Policy, max_moves: int) -> tuple[list[Step], In
         won = best_replies(steps, hope)
         weighty = _weighty(steps, won, hope)
         if not weighty or left <= 0:
-            require_recall(tree)
+            require_recall(tree, steps)
             return steps, won
         batch = min(left, max(BATCH, (max_moves - left) // 2))  # few passes over a tree that grows
         for _, depth, node in weighty:
@@ -200,7 +192,8 @@ def _searched(game: Game, agent: Policy, max_moves: int) -> tuple[list[Step], In
 def _weighty(
     steps: Sequence[Step], won: Induction, hope: Callable[[State], float]
 ) -> list[tuple[float, int, int]]:
-    """Weight, depth and number of the nodes that were cut and that the hopeful adversary reaches, heaviest first."""
+    """Weight, depth and number of the nodes that were cut and that the hopeful adversary reaches, heaviest first: by
+    how likely it gets there times its hope, and where there is none to be had, by how likely it gets there."""
     found = []
     reach = np.zeros(0)
     replies = list(reversed(won.replies))
@@ -208,9 +201,7 @@ def _weighty(
         if depth == 0:
             reach = np.where(counterfactual > 0, counterfactual, 0.0)
             reach[cut] = 1.0
-        found += [
-            (reach[node] * hope(layer.states[node]), depth, node) for node in cut.tolist() if reach[node] > 0
-        ]
+        found += [(reach[node], depth, node) for node in cut.tolist() if reach[node] > 0]
         share = np.divide(
             flow,
             counterfactual[layer.source],
@@ -225,8 +216,9 @@ def _weighty(
         if depth + 1 < len(steps):
             reach = np.bincount(layer.target, passed, minlength=len(steps[depth + 1].reach))
             reach[OVER] = 0.0
-    found.sort(reverse=True)
-    return [each for each in found if each[0] > ROUNDING]
+    hoped = [(likely * hope(steps[depth].layer.states[node]), depth, node) for likely, depth, node in found]
+    hoped = [each for each in hoped if each[0] > ROUNDING]
+    return sorted(hoped or found, reverse=True)
 
 
 def _hope(game: Game) -> Callable[[State], float]:
@@ -235,18 +227,27 @@ def _hope(game: Game) -> Callable[[State], float]:
     Where the label suffices it is what both seats together could make it; elsewhere what the payoffs allow.
     """
     spec = game.spec
-    if spec.label_suffices:
-        tree = folded(game)
-        values = tree.most()
+    with suppress(CannotFold):
+        if (
+            spec.label_suffices and not spec.independent_rounds
+        ):  # there a state's hope is that of its round alone
+            tree = folded(game)
+            values = tree.most()
 
-        def together(state: State) -> float:
-            if state.actors:
-                return float(values[state.round + 1][tree.node_of(state)])
-            return sum(p * together(state.apply_chance(outcome)) for outcome, p in state.chance_outcomes())
+            def together(state: State) -> float:
+                if state.actors:
+                    return float(values[state.round + 1][tree.node_of(state)])
+                drawn = ((p, state.apply_chance(outcome)) for outcome, p in state.chance_outcomes())
+                return sum(p * (_lead_of(child.outcome) + together(child)) for p, child in drawn)
 
-        return together
-    most = spec.payoff_bounds[1] - spec.payoff_bounds[0]
-    return lambda state: most * (1 if spec.independent_rounds else spec.rounds - state.round)
+            return together
+    lost = counted_as_lost(game)
+    return lambda state: -lost(state)
+
+
+def _lead_of(outcome: Outcome | None) -> float:
+    """What the adversary leads by in a round that has ended; 0 where none has."""
+    return 0.0 if outcome is None else float(outcome.payoffs[OPPONENT] - outcome.payoffs[AGENT])
 
 
 # --- an adversary of finite memory ----------------------------------------------------------------

@@ -26,7 +26,7 @@ from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, play_matches
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.best_response import worst_case
 from sepo_kit.exact.folded import MAX_MOVES, CannotFold, FoldedTree, Name, Reply, Rows, folded, name_of
-from sepo_kit.exact.tree import MAX_STATES, TooLarge
+from sepo_kit.exact.tree import MAX_STATES, Unsolvable
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, State
 from sepo_kit.games.numbers import require_count
@@ -84,7 +84,7 @@ def fitted(
             return OpenTable(
                 called, found.table, found.row
             )  # the agent itself may go where the table does not
-        except TooLarge:
+        except Unsolvable:
             rows = _sampled_response(table, tries)
     return Reply(called, rows, row)
 
@@ -223,9 +223,11 @@ def _folded_response(table: _Table) -> Rows:
     """Exact, where the game folds: keys stand alone where rows were found for them, the most met of each round."""
     kept: set[str] = set()
     used: Counter[int] = Counter()
+    # Of joint actions negotiation v1 has 81: where there are fewer a layer stays smaller, where more no key fits.
+    most = MAX_MOVES // max(81, max(len(values) for _, _, values in table.met) ** 2)
     for key, _ in table.often.most_common():
         turn = table.rounds[key]
-        if used[turn] < MAX_MOVES // 81:
+        if used[turn] < most:
             used[turn] += 1
             kept.add(key)
     tree = FoldedTree(table.game, table.row, kept) if kept else folded(table.game, table.row)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from sepo_kit.engine.policy import Policy
@@ -36,6 +38,8 @@ def likely_best_response(
         ``most_moves`` is no whole number of at least 1.
     NoDistribution
         The agent cannot state a distribution over actions.
+    Forgets
+        An adversary could not follow the best replies; as of ``worst_case``.
 
     >>> from sepo_kit.engine.policy import scripted
     >>> rows, gain = likely_best_response("ipd", scripted(get_game("ipd"), "tit-for-tat"))
@@ -43,16 +47,18 @@ def likely_best_response(
     0.625
     """
     game = get_game(game)
-    spec = game.spec
-    most = spec.payoff_bounds[1] - spec.payoff_bounds[0]
-
-    def lost(state: State) -> float:
-        return -most * (1 if spec.independent_rounds else spec.rounds - state.round)
-
     require_count("most_moves", most_moves)
     tree = arena(game).free
     steps = tree.reach_likely(Answers(tree.seen, agent), most_moves)
-    require_recall(tree)
-    found = best_replies(steps, lost)
+    require_recall(tree, steps)
+    found = best_replies(steps, counted_as_lost(game))
     rows = {key: row for replies in found.replies for key, row in replies.rows().items()}
-    return rows, found.lead / spec.rounds
+    return rows, found.lead / game.spec.rounds
+
+
+def counted_as_lost(game: Game) -> Callable[[State], float]:
+    """The least that an adversary can still lead by from a state: in all rounds that are left, or in its own where
+    rounds are independent, the most that the payoffs allow, lost."""
+    spec = game.spec
+    most = spec.payoff_bounds[1] - spec.payoff_bounds[0]
+    return lambda state: -most * (1 if spec.independent_rounds else spec.rounds - state.round)

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sepo_kit.engine.policy import Policy, StrategyPolicy
-from sepo_kit.exact.answers import Answers, Seen
+from sepo_kit.exact.answers import Answers, Seen, require_distributions
 from sepo_kit.games.base import Game, GameSpec, InformationState, State, Strategy
 
 AGENT, OPPONENT = 0, 1
@@ -32,8 +32,17 @@ SAMPLE = "raise max_states, or sample with sk.evaluate"
 OVER = 0  # the node in every layer where play has ended
 
 
-class TooLarge(ValueError):
+class Unsolvable(ValueError):
+    """Enumeration cannot answer this question; the message says why."""
+
+
+class TooLarge(Unsolvable):
     """The game has more states than enumeration allows."""
+
+
+class Forgets(Unsolvable):
+    """An adversary could not follow the best replies, which are chosen one by one: an information state does not tell
+    what its own seat did before, or after how many moves of all it is met."""
 
 
 class Layer:
@@ -130,16 +139,19 @@ class Tree:
                 f"memory={self.memory!r} needs a game without nature in which both seats always move, and "
                 f"{self.game.spec.id} is none"
             )
-        return tuple(getattr(state.information(seat), self.memory) for seat in state.actors)
+        turn = state.round if self.game.spec.independent_rounds else None  # every round is a tree of its own
+        return turn, *(getattr(state.information(seat), self.memory) for seat in state.actors)
+
+    def starts(self) -> list[State]:
+        """Where play begins: where rounds are independent, in every one."""
+        return _round_starts(self.game) if self.game.spec.independent_rounds else [self.game.initial_state()]
 
     def _clear(self) -> None:
         """Begin anew."""
         self.layers = [Layer()]
-        self.forgets: InformationState | None = None  # one that does not tell what its own seat did before
-        starts = (
-            _round_starts(self.game) if self.game.spec.independent_rounds else [self.game.initial_state()]
-        )
-        for state in starts:
+        # An adversary's that are met after different moves of its own, or after more moves of others or fewer.
+        self.forgets: set[InformationState] = set()
+        for state in self.starts():
             self.layers[0].admit(self.name(state, None), state, None)
         self.layers[0].settle(self.seen)
         self._joint: dict[object, object] = {}  # equal moves held once
@@ -284,8 +296,9 @@ class Tree:
         views = [layer.states[node].information(OPPONENT) for node in nodes]
         if self.opponent is not None:
             rows = self.opponent.distributions(views) if views else []
+            require_distributions(self.opponent, views, rows)
             return {
-                node: [(a, 0, p) for a, p in zip(view.legal_actions, row.tolist(), strict=True) if p > 0]
+                node: [(a, 0, p) for a, p in zip(view.legal_actions, np.asarray(row).tolist()) if p > 0]
                 for node, view, row in zip(nodes, views, rows, strict=True)
             }
         options = {}
@@ -294,7 +307,7 @@ class Tree:
             options[node] = [(a, place, 1.0) for place, a in enumerate(view.legal_actions, start)]
             before = depth, layer.last[node]
             if self._recalled.setdefault(view, before) != before:
-                self.forgets = view
+                self.forgets.add(view)
         return options
 
     def _play(self, depth: int, moves: list[int], room: float) -> bool:

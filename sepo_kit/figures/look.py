@@ -14,7 +14,7 @@ from IPython.display import HTML, display
 from matplotlib.figure import Figure
 
 from sepo_kit.games import get_game
-from sepo_kit.runs import file_hash, replacing, sealed, write_csv, write_json
+from sepo_kit.runs import replacing, write_csv, write_sealed
 
 PALETTE = {
     stage: sns.color_palette("colorblind")[i]
@@ -75,10 +75,8 @@ def save(
                 figure.savefig(temporary, bbox_inches="tight", metadata=metadata)
     written = folder / f"{name}.csv"
     write_csv(written, data)
-    made = {"files": {written.name: file_hash(written)}}
-    if table is not None:
-        made["table"] = os.path.relpath(table, folder)
-    write_json(folder / f"{name}.json", sealed(made))
+    drawn_from = {} if table is None else {"table": os.path.relpath(table, folder)}
+    write_sealed(folder / f"{name}.json", drawn_from, [written])
     return folder / f"{name}.png"
 
 

@@ -1,7 +1,7 @@
 """What every game is made of: spec, state, information state, strategy, harms.
 
 Lives here: the types a game file fills in. Does not live here: the parser of replies (``replies.py``), the
-conformance test (``check.py``), playing (``play/``), scoring (``objective/``), any torch.
+conformance test (``check/``), playing (``engine/``), scoring (``objective/``), any torch.
 
 Two seats. Seat 0 is the agent under test wherever a match is scored, seat 1 its opponent; a game's
 rules treat both alike.
@@ -12,7 +12,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
@@ -135,7 +134,8 @@ class GameSpec:
         information states; None where the game is too large for it to be found at the press of a button.
     label_suffices
         True where both seats always move at once, once a round, and their labels and the round tell how likely
-        everything is that can still follow: positions that agree in them are one to all who go by their label.
+        everything is that can still follow, the other's label among it, whatever else a seat remembers: positions that
+        agree in them are one to all who go by their label.
     """
 
     id: str
@@ -156,6 +156,12 @@ class GameSpec:
     few_states: bool = False
     reference_row: str | None = None
     label_suffices: bool = False
+
+    def __post_init__(self) -> None:
+        # Given as lists they would make a spec that nothing can be remembered by.
+        for name in ("payoff_bounds", "actions"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
 
     @property
     def scale(self) -> float:
@@ -421,7 +427,7 @@ class Game(ABC):
             )
         return self.strategies[strategy_id]
 
-    @cached_property
+    @property
     def opponents(self) -> tuple[tuple[str, str], ...]:
         """All (pool, strategy id) pairs, in pool order."""
         return tuple((pool, opponent) for pool in POOLS for opponent in self.spec.pools[pool])

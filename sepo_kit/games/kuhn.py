@@ -79,11 +79,6 @@ class KuhnInformation(InformationState):
         return self.card + "".join("p" if move == PASS else "b" for move in self.moves)
 
     @property
-    def first(self) -> bool:
-        """Whether this seat opened the hand."""
-        return len(self.moves) % 2 == 0
-
-    @property
     def facing_bet(self) -> bool:
         return BET in self.moves
 

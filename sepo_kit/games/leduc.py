@@ -458,9 +458,6 @@ STRATEGIES: dict[str, Strategy] = {
     )
 }
 
-# --- harms and the game ---------------------------------------------------------------------------
-
-
 # --- demonstrators --------------------------------------------------------------------------------
 
 # Who demonstrates, with what weight, and whom they meet: as in Kuhn poker, with its shares.

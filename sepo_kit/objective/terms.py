@@ -103,13 +103,15 @@ def terms_of(spec: GameSpec, results: Results) -> Terms:
 
 
 def normalised_relative_advantage(spec: GameSpec, results: Sequence[Against]) -> float | None:
-    """Mean over opponents of (own - their) / (own + their); opponents with a zero denominator drop out.
+    """Mean over opponents of (own - their) / (|own| + |their|), from -1 to 1; opponents with a zero denominator drop
+    out.
 
-    None in a zero-sum game, and where every opponent drops out. Source: arXiv 2605.30854.
+    None in a zero-sum game, and where every opponent drops out. Source: arXiv 2605.30854, whose denominator is
+    own + their: the same wherever no payoff is negative, which is where that is a share of something.
     """
     if spec.zero_sum:
         return None
-    ratios = [(r.own - r.their) / (r.own + r.their) for r in results if r.own + r.their != 0]
+    ratios = [(r.own - r.their) / size for r in results if (size := abs(r.own) + abs(r.their)) != 0]
     return float(np.mean(ratios)) if ratios else None
 
 

@@ -29,7 +29,6 @@ class TrainingFailed(RuntimeError):
 
 def launch(
     stage: str,
-    profile: str,
     plan: Plan,
     root: Path | str,
     seeds: Sequence[int],
@@ -44,8 +43,6 @@ def launch(
     ----------
     stage
         One of ``plan.trained``: "sft", "sepo" or "worst-case".
-    profile
-        Name of the profile that ``plan`` belongs to; the settings are the plan's own, however they differ from it.
     root
         Where the profile's runs go.
     seeds
@@ -85,7 +82,7 @@ def launch(
     write_settings(settings_file(plan, root, stage), plan.trained[stage])
     log = plan.folder(root) / f"{stage}.log"
     training = Child(
-        command(stage, profile, plan, root, left, processes or len(gpus()) or 1), log, folder=PROJECT,
+        command(stage, plan, root, left, processes or len(gpus()) or 1), log, folder=PROJECT,
         orphaned=signal.SIGTERM,  # accelerate ends its own processes then
     )  # fmt: skip
     try:
@@ -115,9 +112,7 @@ def settings_file(plan: Plan, root: Path | str, stage: str) -> Path:
     return plan.folder(root) / f"{stage}.settings.json"
 
 
-def command(
-    stage: str, profile: str, plan: Plan, root: Path | str, seeds: Sequence[int], processes: int
-) -> list[str]:
+def command(stage: str, plan: Plan, root: Path | str, seeds: Sequence[int], processes: int) -> list[str]:
     """The command line that trains; several processes go through ``accelerate launch``."""
     start = [sys.executable, "-m"]
     if processes > 1:
@@ -130,7 +125,7 @@ def command(
     return [
         *start, "sepo_kit", "train-sft" if stage == "sft" else "train-sepo", model, plan.game,
         str(plan.stage_folder(root, stage, EACH_SEED)),
-        "--profile", profile, "--settings", str(settings_file(plan, root, stage)), "--seeds", *map(str, seeds),
+        "--settings", str(settings_file(plan, root, stage)), "--seeds", *map(str, seeds),
     ]  # fmt: skip
 
 

@@ -46,7 +46,7 @@ from sepo_kit.runs.folder import (
 from sepo_kit.runs.limits import allowed_memory, is_out_of_memory, memory_said
 from sepo_kit.runs.lock import LOCK, Lock, holder, is_held, locked
 from sepo_kit.runs.origin import code_fingerprint, commit, notebook_provenance, provenance, sources
-from sepo_kit.runs.seals import problems, sealed
+from sepo_kit.runs.seals import problems, sealed, write_sealed
 
 __all__ = [
     "ADAPTER",
@@ -106,4 +106,5 @@ __all__ = [
     "twelve_digits",
     "write_csv",
     "write_json",
+    "write_sealed",
 ]

@@ -23,6 +23,8 @@ class RunError(ValueError):
 
 # What ``replacing`` and ``replacing_folder`` call their temporary files; a process that is killed leaves one.
 LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.[A-Za-z0-9]+)?")
+# Those that nobody else's files are called like: the ending stands twice, or says what a folder is.
+SURELY_LEFT = re.compile(r"\..*(\.[A-Za-z0-9]+)\.[a-z0-9_]{8}\1|\..+\.[a-z0-9_]{8}\.(part|old)")
 
 
 @contextmanager
@@ -53,14 +55,14 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     """A temporary folder that takes the place of ``path`` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    temporary = Path(tempfile.mkdtemp(".part", f".{path.name}.", path.parent))
     try:
         yield temporary
         temporary.chmod(0o755)
         for file in temporary.rglob("*"):
             to_disk(file)
         to_disk(temporary)
-        before = temporary.with_name(f"{temporary.name}.old")
+        before = temporary.with_suffix(".old")
         if path.exists():
             os.replace(path, before)  # renamed, then deleted: no reader finds half a folder
         os.replace(temporary, path)

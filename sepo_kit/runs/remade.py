@@ -75,12 +75,22 @@ def result_command(told: Path, label: Mapping[str, Any]) -> str:
     profile, given = "PROFILE", []
     if place.parts[-3:] == (model.replace("/", "--"), game, "results"):
         runs = place.parents[2]
-        changed = "=" in runs.name  # a profile's change has a folder in the profile's
-        profile = f"{runs.parent.name},{runs.name}" if changed else runs.name
-        if runs != (PROJECT / "runs" / profile).resolve():
+        changed = "=" in runs.name.partition(",")[0]  # a profile's change has a folder in the profile's
+        profile = _with_spaces(f"{runs.parent.name},{runs.name}" if changed else runs.name)
+        if changed or runs != (PROJECT / "runs" / runs.name).resolve():
             given = ["-p", "runs", str(runs)]
     names = [word for name in ("model", "game") if label.get(name) for word in ("-p", name, str(label[name]))]
     return shlex.join(["sepo-kit", "notebook", "06_evaluation", "-p", "profile", profile, *names, *given])
+
+
+def _with_spaces(profile: str) -> str:
+    """A profile's name with its changes as they are written; folders have no spaces in their names.
+
+    >>> _with_spaces("quick,exploiters=pool_and_worst-case,learning_rate=1")
+    'quick,exploiters=pool and worst-case,learning_rate=1'
+    """
+    changes = (each.partition("=") for each in profile.split(","))
+    return ",".join(what + equals + value.replace("_", " ") for what, equals, value in changes)
 
 
 def table_command(file: Path, told: Path, profile: str, part: Mapping[str, Collection[str]]) -> str:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import RunError, file_hash, file_hashes, json_text, read_json, without_nan
+from sepo_kit.runs.files import (
+    RunError,
+    file_hash,
+    file_hashes,
+    json_text,
+    read_json,
+    without_nan,
+    write_json,
+)
 
 SEAL = "sha256"  # of a sealed object: the hash of all its other fields
 # Of a run folder: what its manifest cannot hold a hash of, and what is only there on the way.
@@ -17,6 +26,12 @@ NOT_KEPT = ("manifest.json", "checkpoints/", "tensorboard/")
 def sealed(value: dict[str, Any]) -> dict[str, Any]:
     """``value`` with the hash of all its other fields."""
     return {**value, SEAL: _hash(value)}
+
+
+def write_sealed(path: Path | str, value: dict[str, Any], beside: Iterable[Path | str] = ()) -> None:
+    """Write ``value`` as a sealed JSON file, with the hashes of the files ``beside`` it as ``files``."""
+    files = {Path(file).name: file_hash(file) for file in beside}
+    write_json(path, sealed({**value, **({"files": files} if files else {})}))
 
 
 def _hash(value: dict[str, Any]) -> str:

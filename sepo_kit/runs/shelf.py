@@ -14,6 +14,7 @@ from typing import Any
 
 from sepo_kit.runs.files import (
     LEFTOVER,
+    SURELY_LEFT,
     RunError,
     leftovers_in,
     paths_under,
@@ -123,8 +124,10 @@ def _is_within(runs: Sequence[Path], path: Path) -> bool:
 
 
 def _is_abandoned(path: Path) -> bool:
-    """Whether nothing in ``path``, a file or a folder, has changed for long: a result that is written, or the copy of a
-    run on its way from another disk, has no lock."""
+    """Whether ``path``, a file or a folder outside of runs, is surely a temporary one of the kit's in which nothing has
+    changed for long: a result that is written, or the copy of a run on its way from another disk, has no lock."""
+    if not SURELY_LEFT.fullmatch(path.name):
+        return False
     changed = []
     for each in [path, *paths_under(path)]:
         with suppress(FileNotFoundError):
@@ -205,7 +208,7 @@ def _relocate(source: Path, target: Path, manifest: dict[str, Any], lock: Lock) 
             shutil.copytree(source, temporary, symlinks=True, ignore=unlocked, dirs_exist_ok=True)
             _give(temporary, manifest)
         # Renamed before it is deleted, and let go in between: nobody takes half a folder, and its lock is no open file.
-        rest = Path(tempfile.mkdtemp(prefix=f".{source.name}.", dir=source.parent))
+        rest = Path(tempfile.mkdtemp(".old", f".{source.name}.", source.parent))
         os.replace(source, rest)
         lock.path = rest / LOCK
         lock.release()

@@ -22,7 +22,7 @@ from tqdm.auto import tqdm
 from sepo_kit import exact
 from sepo_kit.games import get_game
 from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
-from sepo_kit.runs import METRICS, RunError, provenance, read_lines, read_manifest, replacing, write_json
+from sepo_kit.runs import METRICS, RunError, provenance, read_lines, read_manifest, replacing, write_sealed
 from sepo_kit.study.estimators import estimator_study, settings_for, start_of
 from sepo_kit.study.kept import (
     began_from,
@@ -356,7 +356,7 @@ def write_study(
         "provenance": provenance(), "trials": len(trained), "steps": todo[0].steps, "seeds": seeds,
         "settings": settings, **({"commits": commits} if commits else {}),
     }  # fmt: skip
-    write_json(source, made_beside_others(made, source, options))
+    write_sealed(source, made_beside_others(made, source, options), [data, table])
     return [data, table, source]
 
 

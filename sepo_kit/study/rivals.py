@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 from sepo_kit.games import get_game
-from sepo_kit.runs import RunError, provenance, read_manifest, replacing, write_json
+from sepo_kit.runs import RunError, provenance, read_manifest, replacing, write_sealed
 from sepo_kit.study.estimators import settings_for, start_of
 from sepo_kit.study.kept import (
     began_from,
@@ -256,7 +256,7 @@ def write_rivals(
         "provenance": provenance(), "trials": len(ended), "seeds": sorted({trial.seed for trial in todo}),
         "settings": settings, **({"commits": commits} if commits else {}),
     }  # fmt: skip
-    write_json(source, made_beside_others(made, source, options))
+    write_sealed(source, made_beside_others(made, source, options), [data, table])
     return [data, table, source]
 
 

@@ -121,6 +121,9 @@ def test_a_language_model_learns_to_attack_too(tmp_path):
     (tmp_path / "a" / attack.CURVE).write_text('{"step": 0, "epi')  # a full disk
     again = train_adversary(agent, "kuhn", tmp_path / "a", settings)
     assert again.curve.equals(found.curve)
+    more = train_adversary(agent, "kuhn", tmp_path / "a", replace(settings, check_episodes=120)).curve
+    assert list(more["step"]) == [0, 4, 8], "checked again, in as many episodes as are asked for now"
+    assert (more["high"] - more["low"] < found.curve["high"] - found.curve["low"]).all()
 
 
 @pytest.mark.usefixtures("ready_pico")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from chat_server import serving, status
@@ -55,7 +56,7 @@ def test_it_finds_the_exact_worst_case_of_a_strategy(ipd):
     worst = game["worst"][0]
     assert (worst["source"], worst["lead"]) == ("exact", pytest.approx(0.625))
     assert game["is_worst_case"] and game["parts"]["self"]["row"]["payoff"] == 3.0
-    lows = [each["low"] for each in game["worst"][1:]]
+    lows = [each["surely"] for each in game["worst"][1:]]
     assert lows == sorted(lows, reverse=True)
     names = {each["name"] for each in game["worst"]}
     assert names >= set(sk.get_game("ipd").strategies)
@@ -268,7 +269,7 @@ def test_the_command_line_says_the_worst_and_where_the_page_is(tmp_path, capsys,
 
 
 def test_suites_fitted_and_learned_adversaries_are_tried(tmp_path, monkeypatch):
-    frame = pd.DataFrame([{"adversary": "Gradual", "gain": 2.0, "low": 1.5, "high": 2.5}])
+    frame = pd.DataFrame([{"adversary": "Gradual", "gain": 2.0, "low": 1.5, "high": 2.5, "episodes": 3}])
     asked = []
     monkeypatch.setattr(
         audit_parts, "held_out", lambda *given: asked.append(given[2:]) or SimpleNamespace(frame=frame)
@@ -288,9 +289,40 @@ def test_a_suite_whose_library_is_missing_is_said_so(tmp_path, monkeypatch):
     def missing(*given):
         raise ValueError("the suite needs axelrod; install it")
 
-    monkeypatch.setattr(audit_parts, "held_out", missing)
-    found = audit("nash", ["kuhn"], tmp_path / "a", replace(FEW, suite_episodes=2))
+    asked = replace(FEW, suite_episodes=2)
+    with monkeypatch.context() as without:
+        without.setattr(audit_parts, "held_out", missing)
+        found = audit("nash", ["kuhn"], tmp_path / "a", asked)
     assert ["held-out", "the suite needs axelrod; install it"] in found["games"]["kuhn"]["not_tried"]
+    found = audit("nash", ["kuhn"], tmp_path / "a", asked)
+    assert "held-out" not in dict(found["games"]["kuhn"]["not_tried"]), "it has been installed since"
+
+
+def test_who_may_only_have_been_lucky_is_not_said_to_earn_more(ipd):
+    found = json.loads(json.dumps(ipd[1]))
+    surest = audit_parts._named("surest", "strategy", -0.01, -0.03, 0.01, 20)
+    lucky = audit_parts._named("lucky", "strategy", 0.1, -0.2, 0.4, 20)
+    for worst, says in (([surest, lucky], "agent beyond chance."), ([surest], "earned more than the agent.")):
+        found["games"]["ipd"]["worst"] = worst
+        assert says in page(found)
+
+
+def test_of_many_that_are_measured_the_best_is_as_sure_as_all_of_them(monkeypatch, tmp_path):
+    """Two hundred adversaries that gain nothing, in 20 episodes each: some of their own intervals lie above 0."""
+
+    def outside(case):
+        leads = np.random.default_rng(0).normal(size=(200, 20))
+        return {
+            "adversaries": [audit_parts._adversary(str(i), "strategy", row) for i, row in enumerate(leads)]
+        }
+
+    def not_tried(case):
+        raise module.NotTried("too large")
+
+    monkeypatch.setattr(module, "PARTS", {**PARTS, "outside": outside, "worst-case": not_tried})
+    game = audit("nash", ["kuhn"], tmp_path / "a", SMALL)["games"]["kuhn"]
+    measured = [each for each in game["worst"] if each["name"].isdigit()]
+    assert max(each["low"] for each in measured) > 0 > max(each["surely"] for each in measured)
 
 
 @pytest.mark.parametrize(

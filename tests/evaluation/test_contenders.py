@@ -252,6 +252,9 @@ def test_no_runs_and_no_evaluations_are_not_errors(tmp_path):
     (tmp_path / "quick" / "pico" / "ipd").mkdir(parents=True)
     (tmp_path / "notebooks").mkdir()
     assert run_folders(tmp_path) == [tmp_path / "quick"]
+    (tmp_path / "quick" / "mode=shared" / "pico" / "kuhn").mkdir(parents=True)
+    assert run_folders(tmp_path)[-1] == tmp_path / "quick" / "mode=shared"
+    shutil.rmtree(tmp_path / "quick" / "mode=shared")
     found = stored(run_folders(tmp_path), "ipd")
     assert found.contenders == []
     assert found.problems == ["quick has no finished evaluation of Iterated prisoner's dilemma yet"]

@@ -49,3 +49,10 @@ def test_who_is_not_there_or_alone_is_named():
         changes(logs_of(trained=[0.1, 0.2], other=[0.1, 0.2]), "fate", ["safety"])
     with pytest.raises(ValueError, match="'other' and 'trained' of pico on kuhn must share two seeds, got 1"):
         changes(logs_of(trained=[0.1, 0.2], other=[0.1]), "trained", ["safety"])
+
+
+def test_what_cannot_be_compared_keeps_nobody_else_from_being_compared():
+    both = logs_of(trained=[0.1, 0.2], other=[0.1, 0.3], new=[0.1])
+    without = logs_of(other=[0.1, 0.2]).assign(game="ipd")
+    found = changes(pd.concat([both, without]), "trained", ["safety"])
+    assert found[["game", "rival"]].to_numpy().tolist() == [["kuhn", "other"]]

@@ -8,6 +8,7 @@ import tiny
 from finished import evaluation
 
 import sepo_kit as sk
+from sepo_kit.adversaries.exploiters import states_distributions
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.reworded import reworded
 from sepo_kit.evaluation.wordings import prompt_invariance_of
@@ -56,6 +57,12 @@ def test_it_is_known_by_who_is_asked_and_in_which_words():
     identities = [reworded(agent, KUHN, wording).identity() for agent, wording in agents]
     assert len(set(identities)) == 3
     assert reworded(ByLastLetter(), KUHN, "renamed").identity() == identities[0]
+
+
+def test_an_agent_that_answers_in_text_does_so_in_all_words(tiny_model, tokenizer):
+    for style in ("direct", "reasoned"):
+        agent = LanguageModel(tiny_model, tokenizer, KUHN, style=style)
+        assert states_distributions(reworded(agent, KUHN, "renamed")) == (style == "direct")
 
 
 @pytest.mark.parametrize("style", ["direct", "reasoned"])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import toys
 
 from sepo_kit import exact
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted, tabular, uniform
+from sepo_kit.exact import bounds
 from sepo_kit.exact.bounds import _hope
-from sepo_kit.exact.folded import folded
+from sepo_kit.exact.folded import CannotFold, folded
 from sepo_kit.games import get_game
 from sepo_kit.models.language_model import LanguageModel
 
@@ -95,7 +97,6 @@ def test_a_small_part_of_the_tree_can_be_enough():
         truth = exact.worst_case(game, agent).advantage
         assert found.lower == pytest.approx(truth) and found.upper == pytest.approx(truth)
         assert (found.lower_from, found.outside) == ("tree", 0.0)
-        assert found.in_words == f"{truth:.3f} to {truth:.3f}"
 
 
 def test_an_agent_that_goes_by_its_label_is_known_exactly():
@@ -116,6 +117,43 @@ def test_what_was_left_out_counts_as_much_as_the_game_allows():
     assert _hope(get_game("auction"))(get_game("auction").initial_state()) == pytest.approx(6 * 1.25)
     assert _hope(get_game("ipd"))(get_game("ipd").initial_state()) == pytest.approx(8 * 5)
     assert _hope(get_game("negotiation_v1"))(get_game("negotiation_v1").initial_state()) == pytest.approx(32)
+
+
+def test_what_nature_pays_at_the_end_of_a_round_is_hoped_for():
+    """Seat 1 earns one a round by T, two or nothing."""
+    even = dict.fromkeys(("HH", "TH"), (0.0, 0.0))
+    game = toys.Picks(even, by_nature=("HT", "TT"), rounds=2, label_suffices=True)
+    for moves in (1, 100):
+        found = exact.worst_case_bounds(game, uniform(game), max_states=moves, search_episodes=20)
+        assert 0.9 < found.lower <= 1.0 <= found.ceiling
+    assert found.lower == found.upper == 1.0
+
+
+def test_where_rounds_are_independent_the_hope_is_that_of_one():
+    game = toys.Picks(toys.PENNIES, rounds=4, label_suffices=True, independent_rounds=True)
+    assert exact.worst_case_bounds(game, Talker(), episodes=50).ceiling == 4.0
+    assert exact.worst_case(game, tabular(game, {"pick": (1.0, 0.0)})).advantage == 2.0
+
+
+def test_a_label_that_nothing_can_be_folded_by_leaves_what_the_payoffs_allow(monkeypatch):
+    def cannot(game):
+        raise CannotFold("too many outcomes")
+
+    monkeypatch.setattr(bounds, "folded", cannot)
+    game = get_game("auction")
+    low, high = game.spec.payoff_bounds
+    assert _hope(game)(game.initial_state()) == game.spec.rounds * (high - low)
+
+
+def test_where_nobody_can_lead_that_is_known_from_above():
+    game = toys.Picks(dict.fromkeys(toys.PENNIES, (1.0, 1.0)), rounds=2, label_suffices=True)
+    found = exact.worst_case_bounds(game, uniform(game), max_states=100, search_episodes=5)
+    assert (found.lower, found.upper, found.outside) == (0.0, 0.0, 0.0)
+
+
+def test_an_adversary_that_could_not_follow_its_best_replies_has_no_bound_but_what_the_payoffs_allow():
+    found = exact.worst_case_bounds(toys.Look(), uniform(toys.Look()), search_episodes=20)
+    assert (found.lower, found.upper, found.ceiling) == (1.0, None, 10.0)
 
 
 def test_the_search_beats_the_scripted_strategies():
@@ -139,7 +177,7 @@ def test_games_too_large_to_solve_have_bounds(game_id):
     assert found.lower_from == "sampled" and found.confidence == 0.95
     assert -MOST[game_id] <= found.lower < found.ceiling <= MOST[game_id] + 1e-9
     assert found.outside == pytest.approx(1, abs=0.2)
-    assert found.upper is None and found.in_words.endswith("from above unknown")
+    assert found.upper is None
 
 
 def test_a_sampled_bound_holds_as_often_as_it_says():

@@ -10,7 +10,10 @@ import pytest
 import toys
 
 from sepo_kit import exact
+from sepo_kit.adversaries.fitted import explored, fitted
+from sepo_kit.adversaries.worst_case import find_worst_case, glimpse
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted, tabular, uniform
+from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.exact import tree
 from sepo_kit.games import auction, get_game, ipd, kuhn
 from sepo_kit.games.base import Game
@@ -325,8 +328,48 @@ def test_an_adversary_that_forgets_is_refused(monkeypatch):
     """Hands of poker that are no longer independent: the seat would have to remember them."""
     game = toys.shorten(monkeypatch, kuhn, rounds=2)
     monkeypatch.setattr(type(game), "spec", replace(game.spec, independent_rounds=False))
-    with pytest.raises(ValueError, match="does not tell what its own seat did before"):
+    with pytest.raises(exact.Forgets, match="does not tell what its own seat did before"):
         exact.worst_case(game, uniform(game))
+    assert find_worst_case(game, uniform(game), "quick").how == "unknown"
+    assert fitted(game, explored(game, uniform(game), 20), agent=uniform(game)).name == "fitted to uniform"
+
+
+def test_so_is_one_that_cannot_tell_how_many_moves_were_made_but_only_where_play_leads_there():
+    game = toys.Look()
+    goes, looks = (tabular(game, {"0: GO, LOOK": p, "0: A, B": (0.5, 0.5)}) for p in ((1.0, 0.0), (0.0, 1.0)))
+    for _ in range(2):  # the tree that both share has grown in between
+        assert exact.worst_case(game, goes).advantage == exact.worst_case(game, looks).advantage == 1.0
+        with pytest.raises(exact.Forgets, match="is met after more moves of others or fewer"):
+            exact.worst_case(game, uniform(game))
+    assert evaluate(uniform(game), game, 4).worst_case.how == "unknown"
+    assert glimpse(game, uniform(game), 0, 1, explored(game, uniform(game), 20)) > 0
+    found = find_worst_case(game, uniform(game), "search")
+    assert (found.low, found.how) == (1.0, "found")
+
+
+def test_with_memory_rounds_that_are_independent_are_each_solved():
+    game = toys.Picks(toys.PENNIES, rounds=4, independent_rounds=True)
+    agent = tabular(game, {"pick": (0.75, 0.25)})
+    found = exact.worst_case(game, agent, memory="key")
+    assert found.advantage == exact.worst_case(game, agent).advantage == 1.0
+    assert exact.against(game, agent, found.adversary).advantage == 1.0
+
+
+@pytest.mark.parametrize("row", [(0.5, 0.4), (1.0,), (float("nan"), 1.0), (1.5, -0.5)])
+def test_what_is_no_distribution_is_refused_wherever_it_is_stated(row):
+    class Wrong(Policy):
+        name = "wrong"
+
+        def distributions(self, seen):
+            return [np.array(row) for _ in seen]
+
+    for ask in (
+        lambda: exact.worst_case("ipd", Wrong(), memory="label"),
+        lambda: exact.worst_case("ipd", Wrong()),
+        lambda: exact.against("ipd", scripted("ipd", "always-cooperate"), Wrong()),
+    ):
+        with pytest.raises(ValueError, match="wrong must give 2 probabilities >= 0 that sum to 1"):
+            ask()
 
 
 def test_against_takes_ids_strategies_and_policies():

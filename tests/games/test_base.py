@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import toys
 
-from sepo_kit.engine.policy import first_information
+from sepo_kit import exact
+from sepo_kit.engine.policy import first_information, scripted
 from sepo_kit.games import KIT_GAMES, get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.games.ipd import DilemmaInformation
@@ -31,6 +35,22 @@ def test_weights_refuse_what_is_no_finite_number(value):
 def test_weights_refuse_a_negative_numpy_number():
     with pytest.raises(ValueError, match=r"weights\.exploit must be >= 0, got np\.float64\(-1\.0\)"):
         Weights(np.float64(-1), 0, 0)
+
+
+def test_a_spec_takes_lists_and_can_be_remembered_by():
+    spec = toys.spec(actions=["L", "R"], payoff_bounds=[0.0, 1.0])
+    assert hash(spec) == hash(toys.spec(payoff_bounds=(0.0, 1.0))) and spec.actions == ("L", "R")
+
+
+def test_opponents_are_those_of_the_spec_as_it_is_now():
+    game = type(get_game("ipd"))()
+    agent = scripted(game, "tit-for-tat")
+    before = exact.terms(game, agent)
+    game.spec = replace(game.spec, pools=replace(game.spec.pools, train=("always-defect",)))
+    assert ("train", "always-defect") in game.opponents and len(game.opponents) < len(
+        get_game("ipd").opponents
+    )
+    assert exact.terms(game, agent).payoff < before.payoff
 
 
 def test_a_label_is_the_last_round_where_a_game_says_so_and_else_the_key():

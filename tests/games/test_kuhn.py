@@ -100,10 +100,6 @@ def test_twelve_prompts():
     assert len({GAME.render(s) for s in seen}) == len({s.key for s in seen}) == 12
 
 
-def test_a_seat_knows_whether_it_opened():
-    assert [KuhnInformation("K", moves).first for moves in HISTORIES] == [True, False, False, True]
-
-
 @pytest.mark.parametrize("action", ["CALL", "FOLD", "RAISE"])
 def test_illegal_moves_are_refused(action):
     with pytest.raises(ValueError, match="legal: PASS, BET"):

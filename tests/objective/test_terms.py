@@ -63,10 +63,20 @@ def test_a_missing_opponent_is_an_error_not_a_zero():
 # --- normalised relative advantage ----------------------------------------------------------------
 
 
-def test_nra_leaves_out_opponents_whose_payoffs_cancel():
-    results = [Against(1, -1, 0, 0), Against(3, 1, 0, 0)]
+def test_nra_leaves_out_opponents_with_whom_nobody_earns_anything():
+    results = [Against(0, 0, 0, 0), Against(3, 1, 0, 0)]
     assert normalised_relative_advantage(toys.spec(), results) == pytest.approx(0.5)
     assert normalised_relative_advantage(toys.spec(), results[:1]) is None
+
+
+def test_who_loses_less_is_ahead():
+    """In the auction a payoff may be negative, and the two may sum to nothing or less."""
+    for own, their in ((0.0, -0.05), (0.5, -0.5), (-0.1, -0.3)):
+        ahead, behind = (
+            normalised_relative_advantage(toys.spec(), [Against(*pair, 0, 0)])
+            for pair in ((own, their), (their, own))
+        )
+        assert 0 < ahead == -behind <= 1
 
 
 def test_nra_is_not_defined_in_a_zero_sum_game():

@@ -43,7 +43,7 @@ def launched(warm_start, tmp_path_factory):
     """Two seeds, trained to their end by one launch."""
     root = shutil.copytree(warm_start, tmp_path_factory.mktemp("launched") / "runs")
     shutil.copytree(SMOKE.stage_folder(root, "sft", 0), SMOKE.stage_folder(root, "sft", 1))
-    assert launch("sepo", "smoke", SMOKE, root, [0, 1]) == stages(root, [0, 1])
+    assert launch("sepo", SMOKE, root, [0, 1]) == stages(root, [0, 1])
     return root
 
 
@@ -81,7 +81,7 @@ def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes, monkeyp
     changes = {"beta": 0.25, "mode": "grouped", "learning_rate": 2e-4}  # once only the weights came through
     plan = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2), **changes))
     found = launch(
-        "sepo", "smoke", plan, root, [0], processes,
+        "sepo", plan, root, [0], processes,
         meanwhile=lambda: seen.append(len(read_lines(folder / "metrics.jsonl"))),
     )  # fmt: skip
     assert found == [folder]
@@ -94,10 +94,10 @@ def test_it_trains_to_the_end_and_lets_the_caller_watch(root, processes, monkeyp
 def test_what_was_trained_before_is_not_trained_again(trained, monkeypatch, forked):
     other = replace(SMOKE, sepo=replace(SMOKE.sepo, weights=Weights(0.1, 0, 2)))
     with pytest.raises(TrainingFailed, match="was made for another request"):
-        launch("sepo", "smoke", other, trained, [0])
+        launch("sepo", other, trained, [0])
     monkeypatch.setattr("sepo_kit.pipeline.launch.Child", lambda *_, **__: pytest.fail("started a process"))
     for seeds in ([0], [0, 1]):
-        assert launch("sepo", "smoke", SMOKE, trained, seeds) == stages(trained, seeds)
+        assert launch("sepo", SMOKE, trained, seeds) == stages(trained, seeds)
 
 
 def test_a_run_of_other_code_is_said_so_and_trained_anew(trained, monkeypatch, capsys, forked):
@@ -108,9 +108,9 @@ def test_a_run_of_other_code_is_said_so_and_trained_anew(trained, monkeypatch, c
     with monkeypatch.context() as kept:
         kept.setenv("SEPO_KIT_KEEP", "1")
         kept.setattr("sepo_kit.pipeline.launch.Child", lambda *_, **__: pytest.fail("started a process"))
-        assert launch("sepo", "smoke", SMOKE, trained, [0]) == [folder]
+        assert launch("sepo", SMOKE, trained, [0]) == [folder]
     capsys.readouterr()
-    launch("sepo", "smoke", SMOKE, trained, [0])
+    launch("sepo", SMOKE, trained, [0])
     assert "sepo-seed-0 was finished by other code (0123, now " in capsys.readouterr().out
     assert read_manifest(folder)["request"]["code"] != "0123" and read_manifest(folder)["status"] == "done"
     assert (folder.parent / "sepo-seed-0.old-1" / "adapter").exists()
@@ -123,7 +123,7 @@ def test_the_warm_start_is_launched_too(root, tiny_folder, monkeypatch):
     monkeypatch.setattr("sepo_kit.pipeline.launch.command", lambda *given: [
         str(tiny_folder) if word == "pico" else word for word in command(*given)
     ])  # fmt: skip
-    [folder] = launch("sft", "smoke", plan, root, [0])
+    [folder] = launch("sft", plan, root, [0])
     assert read_manifest(folder)["request"]["settings"]["records"] == 16
 
 
@@ -133,7 +133,7 @@ def test_an_error_of_the_training_is_named(root, forked):
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(TrainingFailed, match=r"is not empty and has no manifest.json(.|\n)*sepo.log"):
-        launch("sepo", "smoke", SMOKE, root, [0])
+        launch("sepo", SMOKE, root, [0])
 
 
 def test_an_interrupt_ends_the_training_and_the_next_launch_goes_on(root, monkeypatch):
@@ -142,17 +142,17 @@ def test_an_interrupt_ends_the_training_and_the_next_launch_goes_on(root, monkey
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        launch("sepo", "smoke", SMOKE, root, [0], meanwhile=interrupted)
+        launch("sepo", SMOKE, root, [0], meanwhile=interrupted)
     assert not _processes_on(root)
     monkeypatch.setattr("sepo_kit.pipeline.launch.Child", Forked)
-    [folder] = launch("sepo", "smoke", SMOKE, root, [0])
+    [folder] = launch("sepo", SMOKE, root, [0])
     assert [row["step"] for row in read_lines(folder / "metrics.jsonl")] == [1, 2]
 
 
 def test_training_ends_with_whoever_launched_it(root):
     code = (
         "import sys; from sepo_kit.pipeline.launch import launch; from sepo_kit.pipeline.profiles import get_profile;"
-        "launch('sepo', 'smoke', get_profile('smoke').plan('pico', 'kuhn'), sys.argv[1], [0],"
+        "launch('sepo', get_profile('smoke').plan('pico', 'kuhn'), sys.argv[1], [0],"
         " meanwhile=lambda: print('on', flush=True))"
     )
     parent = subprocess.Popen([sys.executable, "-c", code, str(root)], stdout=subprocess.PIPE, text=True)
@@ -167,10 +167,10 @@ def test_training_ends_with_whoever_launched_it(root):
 
 
 def test_several_processes_go_through_accelerate(tmp_path):
-    line = command("sepo", "smoke", SMOKE, tmp_path, [3, 4], processes=2)
+    line = command("sepo", SMOKE, tmp_path, [3, 4], processes=2)
     assert line[1:3] == ["-m", "accelerate.commands.launch"]
     assert line[line.index("--num_processes") + 1] == "2"
-    own = command("sepo", "smoke", SMOKE, tmp_path, [3, 4], processes=1)
+    own = command("sepo", SMOKE, tmp_path, [3, 4], processes=1)
     assert line[-len(own) + 2 :] == own[2:]
     assert json.dumps(own).count("seed-{seed}") == 2 and own[-2:] == ["3", "4"]
 
@@ -179,18 +179,18 @@ def test_several_seeds_share_a_process_and_not_their_runs(launched, root, forked
     both = stages(launched, [0, 1])
     assert [read_manifest(folder)["request"]["seed"] for folder in both] == [0, 1]
     shutil.copytree(SMOKE.stage_folder(launched, "sft", 1), SMOKE.stage_folder(root, "sft", 1))
-    [alone] = launch("sepo", "smoke", SMOKE, root, [1])
+    [alone] = launch("sepo", SMOKE, root, [1])
     weights = [folder / "adapter" / "adapter_model.safetensors" for folder in (both[1], alone)]
     assert weights[0].read_bytes() == weights[1].read_bytes(), "seed 1 knows nothing of seed 0"
 
 
 def test_bad_input_is_refused_before_anything_is_written(tmp_path):
     with pytest.raises(ValueError, match="processes must be >= 0, got -1"):
-        launch("sepo", "smoke", SMOKE, tmp_path, [0], processes=-1)
+        launch("sepo", SMOKE, tmp_path, [0], processes=-1)
     with pytest.raises(
         ValueError, match=r"sft-seed-0 is missing: train the warm start first \(notebook 04\)"
     ):
-        launch("sepo", "smoke", replace(SMOKE, seeds=(1,)), tmp_path, [0])
+        launch("sepo", replace(SMOKE, seeds=(1,)), tmp_path, [0])
     assert not list(tmp_path.iterdir())
 
 

@@ -70,7 +70,10 @@ def whole(tmp_path_factory):
     finished.evaluation(tmp_path / "runs", "kuhn", "sft", "nash", 0, episodes=2)
     file = tmp_path / "runs" / "pico" / "kuhn" / "results" / "sft-seed-0.json"
     results = read_results([file])
-    write_table(results, tmp_path / "data" / "results", "quick", [file])
+    differences = tmp_path / "data" / "results" / "quick-differences.csv"
+    differences.parent.mkdir(parents=True)
+    differences.write_text("value\n1.5\n")
+    write_table(results, tmp_path / "data" / "results", "quick", [file], [differences])
     figure, axes = plt.subplots()
     axes.plot([0, 1])
     figures.save(figure, pd.DataFrame({"model": ["pico"], "value": [0.5]}), tmp_path / "figures", "one")
@@ -94,7 +97,8 @@ def flip(file) -> None:
     ["runs/sft-seed-0/adapter/adapter_model.safetensors", "runs/sft-seed-0/metrics.jsonl",
      "runs/sft-seed-0/manifest.json", "runs/pico/kuhn/results/sft-seed-0.json",
      "runs/pico/kuhn/results/sft-seed-0.parquet", "runs/pico/kuhn/results/sft-seed-0.rounds.parquet",
-     "data/results/quick.csv", "data/results/quick.json", "figures/one.csv"],
+     "data/results/quick.csv", "data/results/quick-differences.csv",
+     "data/results/quick.json", "figures/one.csv"],
 )  # fmt: skip
 def test_one_flipped_bit_is_found(shelf, name, capsys):
     assert main(["runs", "verify", str(shelf)]) == 0
@@ -163,8 +167,11 @@ def test_clean_deletes_what_is_left_and_nothing_else(tmp_path):
 
 def test_clean_deletes_what_no_lock_speaks_for_once_it_has_lain_long(tmp_path, monkeypatch):
     result = tmp_path / "results" / ".a.json.abcd_123.json"
-    copy = tmp_path / ".sepo.abcd_123"  # of a run that a killed move was copying from another disk
-    for file in (result, copy / "adapter" / WEIGHTS, tmp_path / "results" / "a.json"):
+    copy = tmp_path / ".sepo.abcd_123.part"  # of a run that a killed move was copying from another disk
+    mine = [
+        tmp_path / name for name in ("results/a.json", ".env.template", ".b.json.original", ".npm.original/a")
+    ]
+    for file in (result, copy / "adapter" / WEIGHTS, *mine):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
         os.utime(file, (0, 0))
@@ -172,7 +179,7 @@ def test_clean_deletes_what_no_lock_speaks_for_once_it_has_lain_long(tmp_path, m
     later = time.time() + 2 * ABANDONED
     monkeypatch.setattr(time, "time", lambda: later)
     assert set(clean(tmp_path)) == {result, copy}
-    assert [path.name for path in tmp_path.rglob("*")] == ["results", "a.json"]
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == {*mine}
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import torch
 
 from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.models.loading import language_model, load_model
-from sepo_kit.runs import METRICS, RunError, read_json, read_lines
+from sepo_kit.runs import METRICS, RunError, problems, read_json, read_lines
 from sepo_kit.study import mechanism
 from sepo_kit.study.estimators import settings_for
 from sepo_kit.study.kept import holds_more_samples
@@ -208,6 +208,8 @@ def test_a_study_of_one_more_game_leaves_the_others_as_they_were(tmp_path):
     study, made = read_study(tmp_path), read_json(source)
     assert list(study.training["game"].unique()) == list(study.estimates["game"].unique()) == ["kuhn", "ipd"]
     assert set(made["settings"]) == {"kuhn", "ipd"} and made["trials"] == 4
+    assert set(made["files"]) == {"credit-training-tabular.parquet", "credit-estimates-tabular.csv"}
+    assert not problems(source)
     own = {"seeds": [0], "steps": 2, "options": ["--steps", "2"]}
     assert made["by_game"] == {"kuhn": own, "ipd": own}
 
