@@ -161,9 +161,10 @@ def _audit(options: argparse.Namespace) -> None:
     found = audit(options.agent, options.games, folder, settings, **how)
     for name, game in found["games"].items():
         if worst := game.get("worst"):
-            print(
-                f"{name}: {worst[0]['name']} ({worst[0]['source']}) leads by {worst[0]['lead']:.3f} per {game['unit']}"
-            )
+            first = worst[0]
+            lead = f"{first['lead']:.3f} per {game['unit']}"
+            chance = ", which may be chance" if first["surely"] <= 0 < first["lead"] else ""
+            print(f"{name}: {first['name']} ({first['source']}) leads by {lead}{chance}")
         else:
             print(f"{name}: left out, {game['not_tried'][0][1]}")
     print(f"written: {folder / PAGE}")

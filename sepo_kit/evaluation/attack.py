@@ -170,7 +170,7 @@ def _train_table(
     request = {
         "stage": "adversary", "agent": agent.name, "opponents_sha256": identities({agent.name: agent}),
         "game": game.spec.id, "seed": checked_seed(seed), "settings": asdict(settings),
-        "code": code_of((*ROOMS["sepo"], "study", "evaluation"), game),
+        "code": code_of(ROOMS["table"], game, Path(__file__)),
     }  # fmt: skip
     tabular(game, {}, row=settings.row)  # refuses an unknown row
     with Run(folder, request, writes=True) as run:
@@ -221,7 +221,8 @@ def _train_model(
             game, agent, language_model(learner, game, style=sepo.style), settings.check_episodes, seed
         )
         _note(run, step, step * a_step, found)
-    return Attack(language_model(load_model(run.path), game, name=LEARNER), _curve(run))
+    last = language_model(load_model(run.path), game, name=LEARNER)
+    return Attack(last, _curve(run, settings.check_episodes))
 
 
 def _only(agent: Policy) -> Pools:
@@ -229,8 +230,12 @@ def _only(agent: Policy) -> Pools:
     return Pools((agent.name,), (), (), ())
 
 
-def _curve(run: Run) -> pd.DataFrame:
-    rows = pd.DataFrame(read_lines(run.path / CURVE, {"step": int})).drop_duplicates("step", keep="last")
+def _curve(run: Run, checked_in: int | None = None) -> pd.DataFrame:
+    """What was found at each step; None: in however many episodes that was checked."""
+    rows = pd.DataFrame(read_lines(run.path / CURVE, {"step": int}))
+    if checked_in is not None:
+        rows = rows[rows["checked_in"] == checked_in]
+    rows = rows.drop_duplicates("step", keep="last")
     return rows.drop(columns="checked_in", errors="ignore").sort_values("step", ignore_index=True)
 
 

@@ -156,6 +156,11 @@ def run_folders(root: Path | str) -> list[Path]:
     )
 
 
+def called(folder: Path) -> str:
+    """What the runs in a folder are called: after their profile, and its change where it has a folder in that."""
+    return f"{folder.parent.name},{folder.name}" if "=" in folder.name.partition(",")[0] else folder.name
+
+
 def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
     """The agents whose evaluations on ``game`` lie in the run ``folders``: one per model and stage, over its seeds.
 
@@ -168,7 +173,7 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
     for folder in folders:
         files = sorted(folder.glob(f"*/{game.spec.id}/results/*.json"))
         if not files:
-            problems.append(f"{folder.name} has no finished evaluation of {game.spec.title} yet")
+            problems.append(f"{called(folder)} has no finished evaluation of {game.spec.title} yet")
         for file in files:
             try:
                 found = _read(file, game)
@@ -179,7 +184,7 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
     order = sorted(groups, key=lambda g: (folders.index(g[0]), g[1], STAGES.index(g[2])))
     several = len({folder for folder, _, _ in groups}) > 1
     contenders = [
-        _contender(f"{model} {STAGE_NAMES[stage]}" + (f" ({folder.name})" if several else ""), stage,
+        _contender(f"{model} {STAGE_NAMES[stage]}" + (f" ({called(folder)})" if several else ""), stage,
                    groups[folder, model, stage])
         for folder, model, stage in order
     ]  # fmt: skip

@@ -121,9 +121,12 @@ def worst_case_bounds(
         row = "label"
     tabular(game, {}, row=row)  # refuses an unknown row
     if row == "label" and game.spec.label_suffices and getattr(agent, "goes_by", None) == "label":
-        exactly = worst_case(game, agent, memory="label")
-        value = exactly.advantage
-        return WorstCaseBounds(agent.name, game, value, value, value, "folded", 1.0, 0.0, exactly.adversary)
+        with suppress(CannotFold):
+            exactly = worst_case(game, agent, memory="label")
+            value = exactly.advantage
+            return WorstCaseBounds(
+                agent.name, game, value, value, value, "folded", 1.0, 0.0, exactly.adversary
+            )
     most = game.spec.payoff_bounds[1] - game.spec.payoff_bounds[0]
     sampler = _Sampler(game, agent, np.random.default_rng(seed))
     adversary = _search(sampler, row, search_episodes, seed)

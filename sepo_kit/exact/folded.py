@@ -20,7 +20,7 @@ import numpy as np
 from sepo_kit.engine.graph import Node, shared_graph
 from sepo_kit.engine.policy import Policy
 from sepo_kit.exact.answers import EQUAL
-from sepo_kit.exact.tree import AGENT, OPPONENT, collector_paused
+from sepo_kit.exact.tree import AGENT, OPPONENT, Unsolvable, collector_paused
 from sepo_kit.games.base import Game, GameSpec, InformationState, State
 
 MAX_OUTCOMES = 32  # of nature at once
@@ -30,7 +30,7 @@ Name = tuple[str, Hashable]  # "key" or "label", and that
 Rows = Mapping[tuple[int, Name], np.ndarray]
 
 
-class CannotFold(ValueError):
+class CannotFold(Unsolvable):
     """The game has moves of one seat alone, several in a round, or too many outcomes of nature."""
 
 

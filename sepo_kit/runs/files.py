@@ -23,8 +23,9 @@ class RunError(ValueError):
 
 # What ``replacing`` and ``replacing_folder`` call their temporary files; a process that is killed leaves one.
 LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.[A-Za-z0-9]+)?")
-# Those that nobody else's files are called like: the ending stands twice, or says what a folder is.
-SURELY_LEFT = re.compile(r"\..*(\.[A-Za-z0-9]+)\.[a-z0-9_]{8}\1|\..+\.[a-z0-9_]{8}\.(part|old)")
+OURS = ".sepokit"  # at the end of what folders are called that are not there yet
+# Those that nobody else's files are called like: a file's ending stands twice.
+SURELY_LEFT = re.compile(r"\..*(\.[A-Za-z0-9]+)\.[a-z0-9_]{8}\1|\..+\.[a-z0-9_]{8}" + re.escape(OURS))
 
 
 @contextmanager
@@ -55,21 +56,27 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
     """A temporary folder that takes the place of ``path`` when the block ends without an error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(".part", f".{path.name}.", path.parent))
+    temporary = hidden_folder(path)
     try:
         yield temporary
         temporary.chmod(0o755)
         for file in temporary.rglob("*"):
             to_disk(file)
         to_disk(temporary)
-        before = temporary.with_suffix(".old")
-        if path.exists():
+        before = hidden_folder(path) if path.exists() else None
+        if before is not None:
             os.replace(path, before)  # renamed, then deleted: no reader finds half a folder
         os.replace(temporary, path)
         to_disk(path.parent)
-        shutil.rmtree(before, ignore_errors=True)
+        if before is not None:
+            shutil.rmtree(before, ignore_errors=True)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def hidden_folder(path: Path) -> Path:
+    """A new folder beside ``path`` for what is not there yet, or no longer."""
+    return Path(tempfile.mkdtemp(OURS, f".{path.name}.", path.parent))
 
 
 def to_disk(path: Path | str) -> None:

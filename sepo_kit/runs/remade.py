@@ -77,7 +77,7 @@ def result_command(told: Path, label: Mapping[str, Any]) -> str:
         runs = place.parents[2]
         changed = "=" in runs.name.partition(",")[0]  # a profile's change has a folder in the profile's
         profile = _with_spaces(f"{runs.parent.name},{runs.name}" if changed else runs.name)
-        if changed or runs != (PROJECT / "runs" / runs.name).resolve():
+        if runs != (PROJECT / "runs" / profile).resolve():
             given = ["-p", "runs", str(runs)]
     names = [word for name in ("model", "game") if label.get(name) for word in ("-p", name, str(label[name]))]
     return shlex.join(["sepo-kit", "notebook", "06_evaluation", "-p", "profile", profile, *names, *given])

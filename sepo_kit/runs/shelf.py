@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -16,6 +15,7 @@ from sepo_kit.runs.files import (
     LEFTOVER,
     SURELY_LEFT,
     RunError,
+    hidden_folder,
     leftovers_in,
     paths_under,
     read_json,
@@ -208,7 +208,7 @@ def _relocate(source: Path, target: Path, manifest: dict[str, Any], lock: Lock) 
             shutil.copytree(source, temporary, symlinks=True, ignore=unlocked, dirs_exist_ok=True)
             _give(temporary, manifest)
         # Renamed before it is deleted, and let go in between: nobody takes half a folder, and its lock is no open file.
-        rest = Path(tempfile.mkdtemp(".old", f".{source.name}.", source.parent))
+        rest = hidden_folder(source)
         os.replace(source, rest)
         lock.path = rest / LOCK
         lock.release()

@@ -14,7 +14,18 @@ from typing import Any
 import pandas as pd
 
 from sepo_kit.games import get_game
-from sepo_kit.runs import KEEP, MADE_FROM, MANIFEST, RunError, read_json, read_manifest, replacing, write_json
+from sepo_kit.runs import (
+    KEEP,
+    MADE_FROM,
+    MANIFEST,
+    RunError,
+    is_held,
+    read_json,
+    read_manifest,
+    replacing,
+    write_json,
+)
+from sepo_kit.runs.folder import put_aside
 from sepo_kit.runs.remade import of_game
 from sepo_kit.training.request import ROOMS, code_of
 
@@ -73,9 +84,19 @@ def _say_made_anew(folder: Path) -> None:
     )
 
 
-def code_of_trial(game: str) -> str:
-    """The fingerprint of the code that decides how a trial on ``game`` comes out."""
-    return code_of((*ROOMS["sepo"], "study"), get_game(game))
+def code_of_trial(game: str, of_table: bool) -> str:
+    """The fingerprint of the code that decides how a trial on ``game`` comes out, of a table or of a model."""
+    return code_of(ROOMS["table"] if of_table else (*ROOMS["sepo"], "study"), get_game(game))
+
+
+def put_old_aside(file: Path, folder: Path, asked: Mapping[str, Any]) -> None:
+    """Put the run in ``folder`` aside whose log in ``file`` is of other code than is ``asked`` for: where its training
+    would be the same, what watched it may not be."""
+    if not file.exists() or is_finished(file, asked):
+        return
+    if folder.exists() and not is_held(folder):
+        put_aside(folder)
+    file.unlink()  # the run that is put aside has what it was made from
 
 
 def began_from(base: str) -> Any:
@@ -97,7 +118,7 @@ def holds_more_samples(file: Path, games: Collection[str], samples: int) -> bool
     """Whether the gradients in ``file``, CSV, are estimated from more than ``samples`` of a game in ``games``."""
     if not file.exists():
         return False
-    before = pd.read_csv(file)
+    before = _read(file)
     return bool((before.loc[before["game"].isin(games), "samples"] > samples).any())
 
 
@@ -111,7 +132,7 @@ def beside_others(table: pd.DataFrame, file: Path, games: Collection[str]) -> pd
     """
     if not file.exists():
         return table
-    before = pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
+    before = _read(file)
     before = before[~before["game"].isin(games)] if "game" in before else before
     if before.empty:
         return table
@@ -143,6 +164,14 @@ def made_beside_others(
         "by_game": {**{game: of_game(before, game) for game in others}, **by_game},
         "commits": sorted(commits),
     }
+
+
+def _read(file: Path) -> pd.DataFrame:
+    """A table; without rows where an older version wrote not even the names of its columns."""
+    try:
+        return pd.read_csv(file) if file.suffix == ".csv" else pd.read_parquet(file)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame(columns=["game", "samples"])
 
 
 def _beside(file: Path) -> Path:

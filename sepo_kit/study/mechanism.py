@@ -31,6 +31,7 @@ from sepo_kit.study.kept import (
     is_finished,
     keep_log,
     made_beside_others,
+    put_old_aside,
 )
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
@@ -107,7 +108,7 @@ class Trial:
         steps = None if settings.get("schedule", "constant") == "constant" else self.steps
         return {
             **settings, **asdict(self.variant), "steps": steps, "start": began_from(self.base),
-            "code": code_of_trial(self.game),
+            "code": code_of_trial(self.game, self.base == TABULAR),
         }  # fmt: skip
 
 
@@ -203,6 +204,7 @@ def run_all(
 
 def run_trial(trial: Trial, root: Path) -> None:
     """Train, and write the log."""
+    put_old_aside(_file(trial, root), trial.folder(root), trial.asked)
     log = _train_table(trial) if trial.base == TABULAR else _train_model(trial, trial.folder(root))
     keep_log(_file(trial, root), log[["step", *TERMS]], trial.asked)
 

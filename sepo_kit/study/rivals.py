@@ -25,6 +25,7 @@ from sepo_kit.study.kept import (
     is_finished,
     keep_log,
     made_beside_others,
+    put_old_aside,
 )
 from sepo_kit.study.mechanism import EVERY, TABULAR, TERMS, plain, run_all
 from sepo_kit.study.tabular import TabularSettings, train_tabular
@@ -72,7 +73,7 @@ class RivalTrial:
         """What decides how it comes out."""
         return {
             **asdict(self.settings), "every": self.every, "start": began_from(self.base),
-            "code": code_of_trial(self.game),
+            "code": code_of_trial(self.game, self.base == TABULAR),
         }  # fmt: skip
 
 
@@ -188,6 +189,7 @@ def run_rivals(
 
 def run_rival(trial: RivalTrial, root: Path) -> None:
     """Train, and write the log."""
+    put_old_aside(trial.file(root), trial.folder(root), trial.asked)
     if trial.base == TABULAR:
         log = train_tabular(trial.game, trial.settings, trial.seed, start_of(trial.game)).log
         log = log.assign(worst_case_upper=log[WORST])

@@ -23,6 +23,7 @@ ROOMS = {
     "sepo": ("games", "engine", "objective", "exact", "models", "adversaries", "training"),
 }
 ROOMS["worst-case"] = ROOMS["sepo"]  # SEPO against best responses
+ROOMS["table"] = ("games", "engine", "objective", "exact", "adversaries", "study")
 LARGEST_SEED = 2**32 - 1  # NumPy's
 
 
@@ -66,16 +67,17 @@ def checked_seed(seed: int) -> int:
     return number
 
 
-def code_of(rooms: tuple[str, ...], game: Game) -> str:
-    """The fingerprint of the code of ``rooms`` and of ``game``: its spec, its wordings and, where it is a user's own,
-    the files of its class and of what that inherits from."""
+def code_of(rooms: tuple[str, ...], game: Game, *others: Path) -> str:
+    """The fingerprint of the code of ``rooms``, of the files ``others`` and of ``game``: its spec, its wordings and,
+    where it is a user's own, the files of its class and of what that inherits from."""
     while hasattr(game, "inner"):  # seen from the other seat, it is the same game
         game = game.inner
     package = Path(inspect.getfile(Game)).parents[1]
     classes = type(game).__mro__
     try:
         files = {Path(inspect.getfile(each)) for each in classes[: classes.index(Game)]}
-        code = code_fingerprint(rooms, *sorted(file for file in files if package not in file.parents))
+        own = sorted(file for file in files if package not in file.parents)
+        code = code_fingerprint(rooms, *others, *own)
     except (OSError, TypeError):
         raise ValueError(
             f"the class of game {game.spec.id} is in no file, so that nobody could tell whether it was changed; write "

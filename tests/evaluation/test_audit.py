@@ -302,7 +302,8 @@ def test_who_may_only_have_been_lucky_is_not_said_to_earn_more(ipd):
     found = json.loads(json.dumps(ipd[1]))
     surest = audit_parts._named("surest", "strategy", -0.01, -0.03, 0.01, 20)
     lucky = audit_parts._named("lucky", "strategy", 0.1, -0.2, 0.4, 20)
-    for worst, says in (([surest, lucky], "agent beyond chance."), ([surest], "earned more than the agent.")):
+    surest["surely"], lucky["surely"] = -0.05, -0.6
+    for worst, says in (([surest, lucky], "agent beyond chance,"), ([surest], "earned more than the agent.")):
         found["games"]["ipd"]["worst"] = worst
         assert says in page(found)
 
@@ -323,6 +324,8 @@ def test_of_many_that_are_measured_the_best_is_as_sure_as_all_of_them(monkeypatc
     game = audit("nash", ["kuhn"], tmp_path / "a", SMALL)["games"]["kuhn"]
     measured = [each for each in game["worst"] if each["name"].isdigit()]
     assert max(each["low"] for each in measured) > 0 > max(each["surely"] for each in measured)
+    assert game["worst"][0]["lead"] > 0 >= game["worst"][0]["surely"]
+    assert "beyond chance, so many as they are" in (tmp_path / "a" / PAGE).read_text()
 
 
 @pytest.mark.parametrize(

@@ -143,6 +143,9 @@ def test_a_label_that_nothing_can_be_folded_by_leaves_what_the_payoffs_allow(mon
     game = get_game("auction")
     low, high = game.spec.payoff_bounds
     assert _hope(game)(game.initial_state()) == game.spec.rounds * (high - low)
+    monkeypatch.setattr("sepo_kit.exact.best_response.folded", lambda *given: cannot(game))
+    agent = tabular(game, {seen.label: (1.0, 0.0, 0.0) for seen in folded(game).ours.first[1:]}, row="label")
+    assert exact.worst_case_bounds(game, agent, max_states=50, search_episodes=5).lower_from != "folded"
 
 
 def test_where_nobody_can_lead_that_is_known_from_above():

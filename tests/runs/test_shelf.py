@@ -167,9 +167,16 @@ def test_clean_deletes_what_is_left_and_nothing_else(tmp_path):
 
 def test_clean_deletes_what_no_lock_speaks_for_once_it_has_lain_long(tmp_path, monkeypatch):
     result = tmp_path / "results" / ".a.json.abcd_123.json"
-    copy = tmp_path / ".sepo.abcd_123.part"  # of a run that a killed move was copying from another disk
+    copy = tmp_path / ".sepo.abcd_123.sepokit"  # of a run that a killed move was copying from another disk
     mine = [
-        tmp_path / name for name in ("results/a.json", ".env.template", ".b.json.original", ".npm.original/a")
+        tmp_path / name
+        for name in (
+            "results/a.json",
+            ".env.template",
+            ".b.json.original",
+            ".npm.original/a",
+            ".c.20240101.old",
+        )
     ]
     for file in (result, copy / "adapter" / WEIGHTS, *mine):
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ import torch
 
 from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.models.loading import language_model, load_model
-from sepo_kit.runs import METRICS, RunError, problems, read_json, read_lines
+from sepo_kit.runs import METRICS, RunError, problems, read_json, read_lines, write_json
 from sepo_kit.study import mechanism
 from sepo_kit.study.estimators import settings_for
 from sepo_kit.study.kept import holds_more_samples
@@ -102,13 +102,26 @@ def test_what_other_code_made_is_made_anew_unless_it_is_to_be_kept(tmp_path, mon
     ran = []
     monkeypatch.setattr(mechanism, "run_all", lambda run, missing, *_: ran.append(len(missing)))
     run_study(todo, tmp_path)
-    monkeypatch.setattr("sepo_kit.study.mechanism.code_of_trial", lambda game: "other code")
+    monkeypatch.setattr("sepo_kit.study.mechanism.code_of_trial", lambda *of: "other code")
     run_study(todo, tmp_path)
     told = capfd.readouterr().err
     assert told.count("trials that other code made are made anew; SEPO_KIT_KEEP=1 takes them") == 1
     monkeypatch.setenv("SEPO_KIT_KEEP", "1")
     run_study(todo, tmp_path)
     assert ran == [0, 2, 0]
+
+
+def test_a_run_whose_log_is_of_other_code_is_put_aside_and_trained_anew(tiny_folder, tmp_path):
+    """Its training would be the same, and so what watched it would not run again."""
+    todo = [Trial("tiny", "kuhn", VARIANTS[0], 0, steps=1, base=str(tiny_folder), sepo=SEPO)]
+    folder = todo[0].folder(tmp_path)
+    run_study(todo, tmp_path)
+    asked = folder.with_suffix(".asked.json")
+    before = read_json(asked)
+    write_json(asked, {**before, "code": "other code"})
+    run_trial(todo[0], tmp_path)
+    assert (folder.parent / f"{folder.name}.old-1" / "exact.jsonl").exists() and read_json(asked) == before
+    assert len(read_lines(folder / METRICS)) == 1
 
 
 def test_the_settings_of_a_table_are_asked_for(monkeypatch):
