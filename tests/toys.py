@@ -50,6 +50,26 @@ def spec(**changes) -> GameSpec:
     return GameSpec(**{**values, **changes})
 
 
+class Ending(State):
+    """A position that holds the round it has ended, if any, as ``ended``: of a game of one round."""
+
+    @property
+    def round(self) -> int:
+        return int(self.ended is not None)
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.ended
+
+
+class Counting(Ending):
+    """One of a game of several, that holds how many were played before, as ``past``."""
+
+    @property
+    def round(self) -> int:
+        return self.past
+
+
 @dataclass(frozen=True)
 class WordInformation(InformationState):
     words: tuple[str, ...]
@@ -65,17 +85,9 @@ class WordInformation(InformationState):
 
 
 @dataclass(frozen=True)
-class WordState(State):
+class WordState(Ending):
     words: tuple[str, ...]
     ended: Outcome | None = None
-
-    @property
-    def round(self) -> int:
-        return 0 if self.ended is None else 1
-
-    @property
-    def outcome(self) -> Outcome | None:
-        return self.ended
 
     @property
     def actors(self) -> tuple[int, ...]:
@@ -127,7 +139,7 @@ class CoinInformation(InformationState):
 
 
 @dataclass(frozen=True)
-class CoinState(State):
+class CoinState(Counting):
     """Nature tosses two coins, one after the other, then seat 0 says GO; ``ROUNDS`` times."""
 
     past: int = 0
@@ -135,14 +147,6 @@ class CoinState(State):
     ended: Outcome | None = None
 
     ROUNDS = 6
-
-    @property
-    def round(self) -> int:
-        return self.past
-
-    @property
-    def outcome(self) -> Outcome | None:
-        return self.ended
 
     @property
     def actors(self) -> tuple[int, ...]:
@@ -191,19 +195,11 @@ class PickInformation(InformationState):
 
 
 @dataclass(frozen=True)
-class PickState(State):
+class PickState(Counting):
     game: Picks
     past: int = 0
     picked: tuple[str, ...] = ()  # while nature has yet to pay
     ended: Outcome | None = None
-
-    @property
-    def round(self) -> int:
-        return self.past
-
-    @property
-    def outcome(self) -> Outcome | None:
-        return self.ended
 
     @property
     def actors(self) -> tuple[int, ...]:
@@ -249,19 +245,11 @@ PENNIES = {"HH": (1.0, -1.0), "TT": (1.0, -1.0), "HT": (-1.0, 1.0), "TH": (-1.0,
 
 
 @dataclass(frozen=True)
-class LookState(State):
+class LookState(Ending):
     """Seat 0 says GO, or LOOKs first and says A or B; then seat 1, who saw none of that, says L, which wins, or R."""
 
     moves: tuple[str, ...] = ()
     ended: Outcome | None = None
-
-    @property
-    def round(self) -> int:
-        return int(self.ended is not None)
-
-    @property
-    def outcome(self) -> Outcome | None:
-        return self.ended
 
     @property
     def actors(self) -> tuple[int, ...]:

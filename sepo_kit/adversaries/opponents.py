@@ -137,14 +137,15 @@ def _self(game: Game, agent: Policy) -> Policy:
 def _worst_case(game: Game, agent: Policy) -> Policy:
     try:
         return exact.worst_case(game, agent).adversary
+    except exact.TooLarge:
+        why = f"{game.spec.id} has too many states"
     except exact.Forgets as error:
-        raise ValueError(f"worst-case cannot be found exactly: {error}") from None
-    except (exact.TooLarge, NoDistribution) as error:
-        why = "has too many states" if isinstance(error, exact.TooLarge) else "states no distribution"
-        who = game.spec.id if isinstance(error, exact.TooLarge) else agent.name
-        raise ValueError(
-            f"worst-case cannot be found exactly: {who} {why}; name strategies, self or run:PATH instead, or fitted"
-        ) from None
+        why = str(error)
+    except NoDistribution:
+        why = f"{agent.name} states no distribution"
+    raise ValueError(
+        f"worst-case cannot be found exactly: {why}; name strategies, self or run:PATH instead, or fitted"
+    )
 
 
 def _fitted(game: Game, agent: Policy) -> Policy:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from sepo_kit import exact
@@ -96,10 +97,8 @@ def glimpse(
     if number % every and not met_anyway(game):
         return None
     if game.spec.few_states:
-        try:
+        with suppress(exact.Forgets):  # then as where there are many
             return exact.worst_case(game, agent).advantage
-        except exact.Forgets:  # then as where there are many
-            pass
     adversary = fitted(game, episodes, agent=agent, tries=GLIMPSED)
     return measured_gain(game, agent, adversary, MATCHES, seed + number).value
 

@@ -166,7 +166,8 @@ def _prepared(
 ) -> Iterator[tuple[str, Mapping[str, str], Mapping[str, SEPOSettings], list]]:
     """Each agent with its warm starts, its settings and its trials, ``trials_of(agent, bases, sepo)``, when its turn
     comes; what is unknown of any of them is refused before anything trains."""
-    from sepo_kit.study.mechanism import TABULAR, warm_starts
+    from sepo_kit.study.kept import TABULAR
+    from sepo_kit.study.mechanism import warm_starts
 
     plans = {
         agent: {} if agent == TABULAR else {game: profile.plan(agent, game) for game in options.games}

@@ -245,17 +245,8 @@ def _mend_curve(run: Run) -> None:
 
 
 def _note(run: Run, step: int, episodes: int, found: Gain) -> None:
-    append_line(
-        run.path / CURVE,
-        {
-            "step": step,
-            "episodes": episodes,
-            "gain": found.value,
-            "low": found.low,
-            "high": found.high,
-            "checked_in": found.n,
-        },
-    )
+    gained = {"gain": found.value, "low": found.low, "high": found.high, "checked_in": found.n}
+    append_line(run.path / CURVE, {"step": step, "episodes": episodes, **gained})
 
 
 def attacks_on(

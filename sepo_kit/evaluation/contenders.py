@@ -32,6 +32,7 @@ from sepo_kit.games import GAMES, get_game
 from sepo_kit.games.base import Game, GameSpec
 from sepo_kit.objective.terms import TERMS, row_of, terms_of
 from sepo_kit.runs import RunError
+from sepo_kit.runs.project import profile_of
 
 EPISODES = 200  # per opponent, where a strategy is sampled
 AGREE = 1e-6  # how far stored terms and those of the stored decisions may be apart
@@ -156,11 +157,6 @@ def run_folders(root: Path | str) -> list[Path]:
     )
 
 
-def called(folder: Path) -> str:
-    """What the runs in a folder are called: after their profile, and its change where it has a folder in that."""
-    return f"{folder.parent.name},{folder.name}" if "=" in folder.name.partition(",")[0] else folder.name
-
-
 def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
     """The agents whose evaluations on ``game`` lie in the run ``folders``: one per model and stage, over its seeds.
 
@@ -173,7 +169,7 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
     for folder in folders:
         files = sorted(folder.glob(f"*/{game.spec.id}/results/*.json"))
         if not files:
-            problems.append(f"{called(folder)} has no finished evaluation of {game.spec.title} yet")
+            problems.append(f"{profile_of(folder)} has no finished evaluation of {game.spec.title} yet")
         for file in files:
             try:
                 found = _read(file, game)
@@ -184,7 +180,7 @@ def stored(folders: Sequence[Path | str], game: Game | str) -> Stored:
     order = sorted(groups, key=lambda g: (folders.index(g[0]), g[1], STAGES.index(g[2])))
     several = len({folder for folder, _, _ in groups}) > 1
     contenders = [
-        _contender(f"{model} {STAGE_NAMES[stage]}" + (f" ({called(folder)})" if several else ""), stage,
+        _contender(f"{model} {STAGE_NAMES[stage]}" + (f" ({profile_of(folder)})" if several else ""), stage,
                    groups[folder, model, stage])
         for folder, model, stage in order
     ]  # fmt: skip

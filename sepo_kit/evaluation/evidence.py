@@ -18,6 +18,7 @@ from sepo_kit.evaluation.results import KEYS
 from sepo_kit.evaluation.statistics import Estimate, over_seeds, reach
 from sepo_kit.games import PAPER_GAMES
 from sepo_kit.runs.project import PROJECT
+from sepo_kit.study.kept import read_all
 
 RESULTS = PROJECT / "data" / "results"
 # The tables that are published, by profile. Where two have a model on a game, the later one counts.
@@ -63,9 +64,7 @@ def read_evidence(results: Path | str = RESULTS, paper: Path | str = PAPER) -> E
 
 def _all(folder: Path, pattern: str, columns: Sequence[str]) -> pd.DataFrame:
     files = sorted(folder.glob(pattern))
-    read = pd.read_parquet if pattern.endswith(".parquet") else pd.read_csv
-    tables = [table for file in files if len(table := read(file))]
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
+    return read_all(files) if files else pd.DataFrame(columns=columns)
 
 
 def result_files(folder: Path | str = RESULTS) -> list[Path]:

@@ -80,23 +80,21 @@ class Answers:
         self.known[new] = True
         states = [self.seen.states[i] for i in new.tolist()]
         rows = self.agent.distributions(states)
-        require_distributions(self.agent, states, rows)
+        values = flattened(self.agent, states, rows)
         counts = [self.seen.counts[i] for i in new.tolist()]
-        values = np.concatenate(rows)
         first = np.cumsum(counts) - counts
         self.p[np.arange(len(values)) + np.repeat(self.seen.arrays()[0][new] - first, counts)] = values
 
 
-def require_distributions(
-    agent: Policy, states: Sequence[InformationState], rows: Sequence[np.ndarray]
-) -> None:
-    """ValueError unless ``rows``, what ``agent`` stated, are one distribution over the legal actions of each state."""
+def flattened(agent: Policy, states: Sequence[InformationState], rows: Sequence[np.ndarray]) -> np.ndarray:
+    """``rows``, what ``agent`` stated, one after the other; ValueError unless they are one distribution over the legal
+    actions of each state."""
     counts = [len(state.legal_actions) for state in states]
     if list(map(len, rows)) == counts:
-        values = np.concatenate(rows) if counts else np.ones(1)
-        sums = np.add.reduceat(values, np.cumsum(counts) - counts) if counts else values
-        if values.min() >= 0 and abs(sums - 1).max() <= TOLERANCE:  # neither holds of NaN
-            return
+        values = np.concatenate([np.zeros(0), *rows])
+        sums = np.add.reduceat(values, np.cumsum(counts) - counts) if counts else np.zeros(0)
+        if (values >= 0).all() and (abs(sums - 1) <= TOLERANCE).all():  # neither holds of NaN
+            return values
     for state, row in zip(states, rows):
         row = np.asarray(row, dtype=float)
         wrong = row.shape != (len(state.legal_actions),) or not (

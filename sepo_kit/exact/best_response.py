@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sepo_kit.engine.policy import TOLERANCE, Policy, TabularPolicy, tabular
-from sepo_kit.exact.answers import EQUAL, Answers, Seen, require_distributions
+from sepo_kit.exact.answers import EQUAL, Answers, Seen, flattened
 from sepo_kit.exact.folded import Reply, folded
 from sepo_kit.exact.tree import AGENT, MAX_STATES, OPPONENT, Forgets, Layer, Step, TooLarge, Tree, arena
 from sepo_kit.games import get_game
@@ -147,12 +147,12 @@ def worst_case(
 def _folded_worst_case(game: Game, agent: Policy, memory: str) -> WorstCase:
     tree = folded(game, memory)
     stated = agent.distributions(tree.ours.first[1:])
-    require_distributions(agent, tree.ours.first[1:], stated)
+    flat = flattened(agent, tree.ours.first[1:], stated)
     twins = agent.distributions([seen for _, seen in tree.twins])
     for (number, seen), row in zip(tree.twins, twins, strict=True):
         if not np.allclose(row, stated[number - 1], rtol=0, atol=TOLERANCE):
             raise ValueError(_more_than(agent, memory, tree.ours.first[number], seen))
-    found = tree.respond(np.concatenate([[1.0], *stated]))
+    found = tree.respond(np.concatenate([[1.0], flat]))
     name = f"worst case for {agent.name}"
     return WorstCase(agent.name, game, found.lead, lambda: Reply(name, found.rows, memory))
 

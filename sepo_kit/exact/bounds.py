@@ -31,11 +31,22 @@ from sepo_kit.exact.answers import Answers, Seen
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.best_response import Induction, best_replies, require_recall, worst_case
 from sepo_kit.exact.fitted import explored, fit_adversary, fitted
-from sepo_kit.exact.folded import CannotFold, folded
+from sepo_kit.exact.folded import CannotFold, FoldedTree, folded
 from sepo_kit.exact.likely import counted_as_lost
-from sepo_kit.exact.tree import AGENT, OPPONENT, OVER, Forgets, Step, TooLarge, Tree, count_moves, means
+from sepo_kit.exact.tree import (
+    AGENT,
+    OPPONENT,
+    OVER,
+    Forgets,
+    Step,
+    TooLarge,
+    Tree,
+    count_moves,
+    lead_of,
+    means,
+)
 from sepo_kit.games import get_game
-from sepo_kit.games.base import Game, InformationState, Outcome, State
+from sepo_kit.games.base import Game, InformationState, State
 
 ITERATIONS = 6  # of sampled policy iteration
 ROUNDING = 1e-12
@@ -229,28 +240,25 @@ def _hope(game: Game) -> Callable[[State], float]:
 
     Where the label suffices it is what both seats together could make it; elsewhere what the payoffs allow.
     """
-    spec = game.spec
-    with suppress(CannotFold):
-        if (
-            spec.label_suffices and not spec.independent_rounds
-        ):  # there a state's hope is that of its round alone
-            tree = folded(game)
-            values = tree.most()
-
-            def together(state: State) -> float:
-                if state.actors:
-                    return float(values[state.round + 1][tree.node_of(state)])
-                drawn = ((p, state.apply_chance(outcome)) for outcome, p in state.chance_outcomes())
-                return sum(p * (_lead_of(child.outcome) + together(child)) for p, child in drawn)
-
-            return together
+    # Where rounds are independent a state's hope is that of its round alone.
+    if game.spec.label_suffices and not game.spec.independent_rounds:
+        with suppress(CannotFold):
+            return _together(folded(game))
     lost = counted_as_lost(game)
     return lambda state: -lost(state)
 
 
-def _lead_of(outcome: Outcome | None) -> float:
-    """What the adversary leads by in a round that has ended; 0 where none has."""
-    return 0.0 if outcome is None else float(outcome.payoffs[OPPONENT] - outcome.payoffs[AGENT])
+def _together(tree: FoldedTree) -> Callable[[State], float]:
+    """What both seats together could still make the adversary lead by from a state."""
+    values = tree.most()
+
+    def most(state: State) -> float:
+        if state.actors:
+            return float(values[state.round + 1][tree.node_of(state)])
+        drawn = ((p, state.apply_chance(outcome)) for outcome, p in state.chance_outcomes())
+        return sum(p * (lead_of(child.outcome) + most(child)) for p, child in drawn)
+
+    return most
 
 
 # --- an adversary of finite memory ----------------------------------------------------------------
@@ -387,8 +395,7 @@ class _Sampler:
                     node = node.after(tuple(next(moves[seat]) for seat in node.actors))
                 nodes[i] = node
                 over = not node.actors and node.chance is None
-                if node.outcome is not None:
-                    lead[i] += node.outcome.payoffs[OPPONENT] - node.outcome.payoffs[AGENT]
+                lead[i] += lead_of(node.outcome)
                 if over or (node.outcome is not None and spec.independent_rounds):
                     settle(i)
             live = [i for i in live if nodes[i].actors or nodes[i].chance is not None]

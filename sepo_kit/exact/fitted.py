@@ -26,7 +26,7 @@ from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, play_matches
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.best_response import worst_case
 from sepo_kit.exact.folded import MAX_MOVES, CannotFold, FoldedTree, Name, Reply, Rows, folded, name_of
-from sepo_kit.exact.tree import MAX_STATES, Unsolvable
+from sepo_kit.exact.tree import MAX_STATES, Unsolvable, lead_of
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState, State
 from sepo_kit.games.numbers import require_count
@@ -272,8 +272,7 @@ class _Later:
 
     def after(self, state: State) -> float:
         """From ``state`` on, its own outcome among it."""
-        outcome = state.outcome
-        lead = 0.0 if outcome is None else float(outcome.payoffs[OPPONENT] - outcome.payoffs[AGENT])
+        lead = lead_of(state.outcome)
         if OPPONENT in state.actors:
             seen = state.information(OPPONENT)
             return lead + self.known.get((seen.round, name_of(seen, self.table.row)), self.usual)

@@ -20,7 +20,7 @@ import numpy as np
 from sepo_kit.engine.graph import Node, shared_graph
 from sepo_kit.engine.policy import Policy
 from sepo_kit.exact.answers import EQUAL
-from sepo_kit.exact.tree import AGENT, OPPONENT, Unsolvable, collector_paused
+from sepo_kit.exact.tree import AGENT, OPPONENT, Unsolvable, collector_paused, lead_of
 from sepo_kit.games.base import Game, GameSpec, InformationState, State
 
 MAX_OUTCOMES = 32  # of nature at once
@@ -179,9 +179,7 @@ class FoldedTree:
         self, node: Node, p: float, lead: float = 0.0
     ) -> Iterator[tuple[float, float, Node | None]]:
         """Probability, lead so far and node of every decision, or None for an end, that nature takes ``node`` to."""
-        if node.outcome is not None:
-            own, their = node.outcome.payoffs
-            lead += their - own
+        lead += lead_of(node.outcome)
         if node.chance is None:
             if node.actors and node.actors != (AGENT, OPPONENT):
                 raise CannotFold(f"in {self.game.spec.id} a seat moves alone: it cannot be folded")

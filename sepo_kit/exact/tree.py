@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sepo_kit.engine.policy import Policy, StrategyPolicy
-from sepo_kit.exact.answers import Answers, Seen, require_distributions
-from sepo_kit.games.base import Game, GameSpec, InformationState, State, Strategy
+from sepo_kit.exact.answers import Answers, Seen, flattened
+from sepo_kit.games.base import Game, GameSpec, InformationState, Outcome, State, Strategy
 
 AGENT, OPPONENT = 0, 1
 MAX_STATES = 200_000
@@ -296,7 +296,7 @@ class Tree:
         views = [layer.states[node].information(OPPONENT) for node in nodes]
         if self.opponent is not None:
             rows = self.opponent.distributions(views) if views else []
-            require_distributions(self.opponent, views, rows)
+            flattened(self.opponent, views, rows)  # refuses what is no distribution
             return {
                 node: [(a, 0, p) for a, p in zip(view.legal_actions, np.asarray(row).tolist()) if p > 0]
                 for node, view, row in zip(nodes, views, rows, strict=True)
@@ -348,6 +348,11 @@ def means(tree: Tree, answers: Answers, max_states: int, instead: str) -> np.nda
     """Expected means per round in the order of ``GAINS``, shape (4,); errors as of ``Tree.reach``."""
     sweep = tree.reach(answers, max_states, instead)
     return sum(step.flow @ step.layer.gains for step in sweep) / tree.game.spec.rounds
+
+
+def lead_of(outcome: Outcome | None) -> float:
+    """How much more than the agent the adversary earns in a round that has ended; 0 where none has."""
+    return 0.0 if outcome is None else float(outcome.payoffs[OPPONENT] - outcome.payoffs[AGENT])
 
 
 @contextmanager

@@ -75,3 +75,12 @@ def init(folder: Path | str) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, path)
     return list(todo)
+
+
+def profile_of(runs: Path) -> str:
+    """The profile whose runs lie in a folder, with its change where that has a folder in the profile's.
+
+    >>> profile_of(Path("runs/quick")), profile_of(Path("runs/quick/mode=shared"))
+    ('quick', 'quick,mode=shared')
+    """
+    return f"{runs.parent.name},{runs.name}" if "=" in runs.name.partition(",")[0] else runs.name

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.project import PROJECT
+from sepo_kit.runs.project import PROJECT, profile_of
 
 # Tables of several files that one JSON file tells of: the beginning of their names, and the command that writes them.
 STUDIES = {
@@ -75,8 +75,7 @@ def result_command(told: Path, label: Mapping[str, Any]) -> str:
     profile, given = "PROFILE", []
     if place.parts[-3:] == (model.replace("/", "--"), game, "results"):
         runs = place.parents[2]
-        changed = "=" in runs.name.partition(",")[0]  # a profile's change has a folder in the profile's
-        profile = _with_spaces(f"{runs.parent.name},{runs.name}" if changed else runs.name)
+        profile = _with_spaces(profile_of(runs))
         if runs != (PROJECT / "runs" / profile).resolve():
             given = ["-p", "runs", str(runs)]
     names = [word for name in ("model", "game") if label.get(name) for word in ("-p", name, str(label[name]))]

@@ -29,6 +29,8 @@ from sepo_kit.runs.folder import put_aside
 from sepo_kit.runs.remade import of_game
 from sepo_kit.training.request import ROOMS, code_of
 
+TABULAR = "tabular"  # what a trial begins with that trains a table
+
 
 def keep_log(file: Path, log: pd.DataFrame, asked: Mapping[str, Any]) -> None:
     """Write ``log`` into ``file``, a Parquet file, and beside it what was ``asked`` for."""
@@ -84,11 +86,6 @@ def _say_made_anew(folder: Path) -> None:
     )
 
 
-def code_of_trial(game: str, of_table: bool) -> str:
-    """The fingerprint of the code that decides how a trial on ``game`` comes out, of a table or of a model."""
-    return code_of(ROOMS["table"] if of_table else (*ROOMS["sepo"], "study"), get_game(game))
-
-
 def put_old_aside(file: Path, folder: Path, asked: Mapping[str, Any]) -> None:
     """Put the run in ``folder`` aside whose log in ``file`` is of other code than is ``asked`` for: where its training
     would be the same, what watched it may not be."""
@@ -99,9 +96,12 @@ def put_old_aside(file: Path, folder: Path, asked: Mapping[str, Any]) -> None:
     file.unlink()  # the run that is put aside has what it was made from
 
 
-def began_from(base: str) -> Any:
-    """What says where a trial starts from: the name of a model, or of a run folder what it was asked for."""
-    return read_manifest(base)["request"] if (Path(base) / MANIFEST).exists() else base
+def origin_of(base: str, game: str) -> dict[str, Any]:
+    """What a trial on ``game`` that begins with ``base`` is made from: ``start``, a model's name or what a run was
+    asked for, and ``code``, the fingerprint of the code that decides how it comes out."""
+    rooms = ROOMS["table"] if base == TABULAR else (*ROOMS["sepo"], "study")
+    start = read_manifest(base)["request"] if (Path(base) / MANIFEST).exists() else base
+    return {"start": start, "code": code_of(rooms, get_game(game))}
 
 
 def holds_more(file: Path, seeds: Collection[int], steps: Mapping[str, int]) -> bool:
@@ -164,6 +164,13 @@ def made_beside_others(
         "by_game": {**{game: of_game(before, game) for game in others}, **by_game},
         "commits": sorted(commits),
     }
+
+
+def read_all(files: Sequence[Path]) -> pd.DataFrame:
+    """The rows of all ``files``, at least one. A table without rows is left out where another has some: nothing says of
+    what kind its columns are."""
+    tables = [_read(file) for file in files]
+    return pd.concat([table for table in tables if len(table)] or tables, ignore_index=True)
 
 
 def _read(file: Path) -> pd.DataFrame:

@@ -25,18 +25,18 @@ from sepo_kit.objective.credit import HORIZONS, MODES, OWN_HORIZON, check_mode
 from sepo_kit.runs import METRICS, RunError, provenance, read_lines, read_manifest, replacing, write_sealed
 from sepo_kit.study.estimators import estimator_study, settings_for, start_of
 from sepo_kit.study.kept import (
-    began_from,
+    TABULAR,
     beside_others,
-    code_of_trial,
     is_finished,
     keep_log,
     made_beside_others,
+    origin_of,
     put_old_aside,
+    read_all,
 )
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
-TABULAR = "tabular"
 EVERY = 10  # steps between two rows of a log
 TERMS = ("payoff", "exploit", "collusion", "externality", "safety")
 ESTIMATES = (
@@ -107,8 +107,7 @@ class Trial:
         # A longer run of a constant rate begins as a shorter one does; where the rate falls it does not.
         steps = None if settings.get("schedule", "constant") == "constant" else self.steps
         return {
-            **settings, **asdict(self.variant), "steps": steps, "start": began_from(self.base),
-            "code": code_of_trial(self.game, self.base == TABULAR),
+            **settings, **asdict(self.variant), "steps": steps, **origin_of(self.base, self.game),
         }  # fmt: skip
 
 
@@ -396,8 +395,5 @@ def read_study(folder: Path | str) -> Study:
             raise RunError(
                 f"{', '.join(missing)} is missing; make it again with: sepo-kit study {' '.join(agents)}"
             )
-        read = pd.read_parquet if name.endswith("parquet") else pd.read_csv
-        tables = [read(file) for file in files]
-        # Where an agent's gradients cannot be estimated its table has no rows, and no kinds of columns either.
-        parts.append(pd.concat([t for t in tables if len(t)] or tables, ignore_index=True))
+        parts.append(read_all(files))
     return Study(*parts)

@@ -19,15 +19,16 @@ from sepo_kit.games import get_game
 from sepo_kit.runs import RunError, provenance, read_manifest, replacing, write_sealed
 from sepo_kit.study.estimators import settings_for, start_of
 from sepo_kit.study.kept import (
-    began_from,
+    TABULAR,
     beside_others,
-    code_of_trial,
     is_finished,
     keep_log,
     made_beside_others,
+    origin_of,
     put_old_aside,
+    read_all,
 )
-from sepo_kit.study.mechanism import EVERY, TABULAR, TERMS, plain, run_all
+from sepo_kit.study.mechanism import EVERY, TERMS, plain, run_all
 from sepo_kit.study.tabular import TabularSettings, train_tabular
 from sepo_kit.training.settings import SEPOSettings
 
@@ -72,8 +73,7 @@ class RivalTrial:
     def asked(self) -> dict[str, Any]:
         """What decides how it comes out."""
         return {
-            **asdict(self.settings), "every": self.every, "start": began_from(self.base),
-            "code": code_of_trial(self.game, self.base == TABULAR),
+            **asdict(self.settings), "every": self.every, **origin_of(self.base, self.game),
         }  # fmt: skip
 
 
@@ -275,4 +275,4 @@ def read_rivals(study: str, folder: Path | str) -> pd.DataFrame:
         raise RunError(
             f"there is no study of {study} in {folder}; make one with: sepo-kit study pico --{study}"
         )
-    return pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    return read_all(files)

@@ -13,7 +13,7 @@ from pathlib import Path
 import ipywidgets as widgets
 import pandas as pd
 
-from sepo_kit.evaluation.contenders import Stored, called, run_folders, scripted, stored
+from sepo_kit.evaluation.contenders import Stored, run_folders, scripted, stored
 from sepo_kit.evaluation.reference import Reference, reference
 from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, passes, ranking, steady
 from sepo_kit.evaluation.statistics import between
@@ -22,7 +22,7 @@ from sepo_kit.games import GAMES, get_game, registered_game
 from sepo_kit.games.base import GameSpec, Weights
 from sepo_kit.pipeline.notebooks import training_lines
 from sepo_kit.pipeline.profiles import PROFILES
-from sepo_kit.runs.project import PROJECT
+from sepo_kit.runs.project import PROJECT, profile_of
 from sepo_kit.widgets.common import busy, escaped, friendly, message, sentence
 from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 from sepo_kit.widgets.weight_slider import WeightSlider
@@ -103,7 +103,7 @@ class PenaltyLab(widgets.VBox):
         self.game = widgets.Dropdown(
             options=titles, value=game, description="game", layout=wide, style=narrow
         )
-        names = [called(folder) for folder in run_folders(self.runs)]
+        names = [profile_of(folder) for folder in run_folders(self.runs)]
         self.run = widgets.Dropdown(
             options=[ALL, *names, NONE] if names else [NONE], description="runs", layout=wide, style=narrow
         )
@@ -156,7 +156,7 @@ class PenaltyLab(widgets.VBox):
         if self.run.value == NONE:
             return []
         found = run_folders(self.runs)
-        return found if self.run.value == ALL else [f for f in found if called(f) == self.run.value]
+        return found if self.run.value == ALL else [f for f in found if profile_of(f) == self.run.value]
 
     # --- what happens -----------------------------------------------------------------------------
 

@@ -14,9 +14,10 @@ from finished import evaluation
 import sepo_kit as sk
 from sepo_kit.engine.tables import rounds_file
 from sepo_kit.evaluation import contenders
-from sepo_kit.evaluation.contenders import called, run_folders, scripted, stored
+from sepo_kit.evaluation.contenders import run_folders, scripted, stored
 from sepo_kit.evaluation.statistics import over_seeds, reach
 from sepo_kit.runs import read_json, sealed, write_json
+from sepo_kit.runs.project import profile_of
 
 PUBLISHED = Path(__file__).parents[2] / "data" / "results"
 WEIGHTS = sk.Weights(0.7, 3.0, 0.2)
@@ -253,7 +254,7 @@ def test_no_runs_and_no_evaluations_are_not_errors(tmp_path):
     (tmp_path / "notebooks").mkdir()
     assert run_folders(tmp_path) == [tmp_path / "quick"]
     (tmp_path / "quick" / "mode=shared" / "pico" / "kuhn").mkdir(parents=True)
-    assert [called(folder) for folder in run_folders(tmp_path)] == ["quick", "quick,mode=shared"]
+    assert [profile_of(folder) for folder in run_folders(tmp_path)] == ["quick", "quick,mode=shared"]
     shutil.rmtree(tmp_path / "quick" / "mode=shared")
     found = stored(run_folders(tmp_path), "ipd")
     assert found.contenders == []

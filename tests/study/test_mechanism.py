@@ -102,7 +102,7 @@ def test_what_other_code_made_is_made_anew_unless_it_is_to_be_kept(tmp_path, mon
     ran = []
     monkeypatch.setattr(mechanism, "run_all", lambda run, missing, *_: ran.append(len(missing)))
     run_study(todo, tmp_path)
-    monkeypatch.setattr("sepo_kit.study.mechanism.code_of_trial", lambda *of: "other code")
+    monkeypatch.setattr("sepo_kit.study.kept.code_of", lambda *of: "other code")
     run_study(todo, tmp_path)
     told = capfd.readouterr().err
     assert told.count("trials that other code made are made anew; SEPO_KIT_KEEP=1 takes them") == 1
