@@ -14,8 +14,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from sepo_kit import exact
+from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.engine.tables import read_table, rounds_file
 from sepo_kit.evaluation.episode_means import EpisodeMeans
+from sepo_kit.evaluation.published_pools import printed_nash
 from sepo_kit.evaluation.results import by_reason
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
@@ -634,6 +637,12 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
                 extremes(where(benchmark("simulation"), how="recorded", peer="Axelrod")["ratio"].tolist())
                 + where(benchmark("simulation"), how="recorded", peer="OpenSpiel")["ratio"].tolist()
             ),
+        ),
+    ],
+    "docs/reproduction.md": [
+        (
+            "its worst adversary gains # chips a hand on it",
+            lambda: [exact.worst_case("kuhn", StrategyPolicy(printed_nash())).advantage],
         ),
     ],
     "docs/runs.md": [

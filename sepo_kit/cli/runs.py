@@ -15,8 +15,8 @@ from sepo_kit.runs.trace import trace
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add ``runs`` and ``trace`` to the commands of a parser."""
-    runs = commands.add_parser("runs", help="list, show, verify, clean or move run folders")
-    kinds = runs.add_subparsers(required=True, metavar="list|show|verify|clean|move")
+    runs = commands.add_parser("runs", help="list, show, verify, clean, move or record run folders")
+    kinds = runs.add_subparsers(required=True, metavar="list|show|verify|clean|move|record")
     listed = kinds.add_parser("list", help="all runs under a folder")
     _root(listed)
     listed.set_defaults(run=_list)
@@ -39,6 +39,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     moved.add_argument("folder", type=Path)
     moved.add_argument("target", type=Path)
     moved.set_defaults(run=_move)
+    recorded = kinds.add_parser("record", help="copy a finished run without its weights, to publish it")
+    recorded.add_argument("folder", type=Path)
+    recorded.add_argument("target", type=Path)
+    recorded.add_argument("--weights", action="store_true", help="with those it ended with")
+    recorded.set_defaults(run=_record)
 
     traced = commands.add_parser(
         "trace", help="what a file was made from, and the command that makes it again"
@@ -109,6 +114,11 @@ def _clean(options: argparse.Namespace) -> None:
 
 def _move(options: argparse.Namespace) -> None:
     print(f"moved to {shelf.move(options.folder, options.target)}")
+
+
+def _record(options: argparse.Namespace) -> None:
+    target = shelf.record(options.folder, options.target, options.weights)
+    print(f"recorded as {target}, {shelf.described(target)['MB']} MB")
 
 
 def _trace(options: argparse.Namespace) -> None:

@@ -14,7 +14,6 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from sepo_kit import exact
-from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.evaluation.contenders import scripted
 from sepo_kit.evaluation.paper import PAPER, kuhn_frequencies
 from sepo_kit.evaluation.policies import policies_of
@@ -119,8 +118,3 @@ def against_both_nash(policies: pd.DataFrame, folder: Path | str = PAPER) -> pd.
         rows.append({"model": model, "stage": stage, "seed": seed, "payoff": ours.own, "gain": ours.advantage,
                      "printed_payoff": theirs.own, "printed_gain": theirs.advantage})  # fmt: skip
     return pd.DataFrame(rows)
-
-
-def worst_case_of_printed_nash(folder: Path | str = PAPER) -> float:
-    """The most that anyone gains on the printed equilibrium, per hand: 0 if it were one."""
-    return exact.worst_case("kuhn", StrategyPolicy(printed_nash(folder))).advantage

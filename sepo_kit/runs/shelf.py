@@ -25,8 +25,11 @@ from sepo_kit.runs.files import (
 )
 from sepo_kit.runs.folder import (
     ADAPTER,
+    ADAPTERS,
     MANIFEST,
     STOPPED,
+    WEIGHTS,
+    adapter_of,
     base_as_held,
     base_of,
     is_aside,
@@ -220,14 +223,16 @@ def _give(folder: Path, manifest: dict[str, Any]) -> None:
         write_json(folder / MANIFEST, sealed(manifest))
 
 
-def record_of(folder: Path | str, target: Path | str) -> Path:
-    """Copy a finished run to ``target`` without its weights: what is small enough to publish, its matches and curves.
-    The manifest there keeps the hashes of what was left out, as ``left_out``.
+def record(folder: Path | str, target: Path | str, weights: bool = False) -> Path:
+    """Copy a finished run to ``target`` as small as it can be published, its matches and curves: without the weights of
+    the steps on its way, and without those it ended with unless ``weights`` are asked for. The manifest there keeps the
+    hashes of what was left out, as ``left_out``.
 
     Raises
     ------
     RunError
-        The run is not finished or has changed, or ``target`` is there.
+        The run is not finished or has changed, ``target`` is there, or, with ``weights``, a run that they rest on is
+        not where it has to be beside ``target``.
     """
     folder, target = Path(folder), Path(target)
     manifest = read_manifest(folder)
@@ -235,14 +240,23 @@ def record_of(folder: Path | str, target: Path | str) -> Path:
         raise RunError(f"{folder} is not finished or has changed since; see sepo-kit runs verify {folder}")
     if target.exists():
         raise RunError(f"{target} is there; name another folder")
+    base = str(manifest["request"].get("base", ""))
+    beside = Path(os.path.normpath(target.absolute() / base))  # as where ``folder`` lies
+    if weights and base.startswith("..") and not (adapter_of(beside) / WEIGHTS).exists():
+        raise RunError(
+            f"{folder} was trained on top of {base_of(folder, manifest['request'])}, which {target} rests on too; "
+            f"record that with its weights first, as {beside}"
+        )
+    left = (f"{ADAPTERS}/",) if weights else (f"{ADAPTERS}/", f"{ADAPTER}/")
     files = manifest.pop("files")
-    left_out = {name: sha256 for name, sha256 in files.items() if name.startswith(ADAPTER)}
+    left_out = {name: sha256 for name, sha256 in files.items() if name.startswith(left)}
     kept = {name: sha256 for name, sha256 in files.items() if name not in left_out}
-    for name in kept:
-        (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(folder / name, target / name)
     manifest.pop(SEAL)
-    write_json(target / MANIFEST, sealed({**manifest, "files": kept, "left_out": left_out}))
+    with replacing_folder(target) as temporary:
+        for name in kept:
+            (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(folder / name, temporary / name)
+        write_json(temporary / MANIFEST, sealed({**manifest, "files": kept, "left_out": left_out}))
     return target
 
 

@@ -7,6 +7,7 @@ import pytest
 
 import sepo_kit as sk
 from sepo_kit.cli import main
+from sepo_kit.engine.policy import StrategyPolicy
 from sepo_kit.evaluation import published_pools
 from sepo_kit.evaluation.evidence import RESULTS, read_evidence
 from sepo_kit.evaluation.published_pools import KIT, OPTIMUM, PUBLISHED, PublishedDilemma
@@ -31,7 +32,8 @@ def test_who_never_defects_first_earns_the_same_in_both_pools():
 
 
 def test_the_printed_equilibrium_is_none():
-    assert published_pools.worst_case_of_printed_nash() > 0.1
+    printed = StrategyPolicy(published_pools.printed_nash())
+    assert sk.exact.worst_case("kuhn", printed).advantage == pytest.approx(0.115)
     assert sk.exact.worst_case("kuhn", sk.scripted("kuhn", "nash")).advantage < 1e-9
 
 

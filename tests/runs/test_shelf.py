@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import threading
 import time
@@ -26,6 +27,7 @@ from sepo_kit.runs import (
     Lock,
     Run,
     RunError,
+    adapter_of,
     append_line,
     file_hash,
     file_hashes,
@@ -36,26 +38,28 @@ from sepo_kit.runs import (
     sealed,
     write_json,
 )
+from sepo_kit.runs.folder import base_as_held, lineage
 from sepo_kit.runs.shelf import (
     ABANDONED,
     clean,
     described,
     leftovers,
     move,
-    record_of,
+    record,
     run_folders,
     size_of,
     verify,
 )
 
 
-def trained(folder, base="pico", done=True, code="one"):
+def trained(folder, base="pico", done=True, code="one", steps=()):
     """A run folder as training leaves it."""
     with Run(
         folder, {"stage": "sft", "game": "kuhn", "seed": 0, "base": base, "code": code}, writes=True
     ) as run:
-        (folder / "adapter").mkdir()
-        (folder / "adapter" / "adapter_model.safetensors").write_bytes(bytes(range(256)))
+        for adapter in (folder / "adapter", *(adapter_of(folder, step) for step in steps)):
+            adapter.mkdir(parents=True)
+            (adapter / WEIGHTS).write_bytes(bytes(range(256)))
         append_line(folder / "metrics.jsonl", {"step": 1, "loss": 0.5})
         if done:
             run.finish()
@@ -316,15 +320,51 @@ def test_a_run_is_held_until_its_copy_is_whole_and_a_failed_one_leaves_nothing(t
 
 def test_a_record_has_all_but_the_weights(tmp_path):
     folder = trained(tmp_path / "runs" / "sft-seed-0")
-    record = record_of(folder, tmp_path / "published" / "sft-seed-0")
-    assert not problems(record / MANIFEST) and not (record / "adapter").exists()
-    assert (record / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
-    left_out = read_json(record / MANIFEST, dict)["left_out"]
+    kept = record(folder, tmp_path / "published" / "sft-seed-0")
+    assert not problems(kept / MANIFEST) and not (kept / "adapter").exists()
+    assert (kept / "metrics.jsonl").read_bytes() == (folder / "metrics.jsonl").read_bytes()
+    left_out = read_json(kept / MANIFEST, dict)["left_out"]
     assert left_out == {"adapter/adapter_model.safetensors": file_hash(folder / "adapter" / WEIGHTS)}
     with pytest.raises(RunError, match="is there; name another folder"):
-        record_of(folder, record)
+        record(folder, kept)
     with pytest.raises(RunError, match="is not finished or has changed since"):
-        record_of(trained(tmp_path / "runs" / "half", done=False), tmp_path / "published" / "half")
+        record(trained(tmp_path / "runs" / "half", done=False), tmp_path / "published" / "half")
+
+
+def test_a_record_with_weights_has_those_of_its_end_and_rests_on_one_that_has_them(tmp_path):
+    sft = trained(tmp_path / "runs" / "sft-seed-0", steps=(1,))
+    sepo = tmp_path / "runs" / "sepo-seed-0"
+    trained(sepo, base=base_as_held(sepo, sft))
+    published = tmp_path / "published"
+    told = re.escape(f"record that with its weights first, as {published / 'sft-seed-0'}")
+    with pytest.raises(RunError, match=told):
+        record(sepo, published / "sepo-seed-0", weights=True)
+    without = record(sft, published / "sft-seed-0")
+    with pytest.raises(RunError, match=told):
+        record(sepo, published / "sepo-seed-0", weights=True)
+    shutil.rmtree(without)
+    for run in (sft, sepo):
+        assert main(["runs", "record", str(run), str(published / run.name), "--weights"]) == 0
+        kept = published / run.name
+        assert (kept / "adapter" / WEIGHTS).read_bytes() == (run / "adapter" / WEIGHTS).read_bytes()
+        assert not problems(kept / MANIFEST) and not (kept / "adapters").exists()
+    left_out = [read_json(published / run.name / MANIFEST, dict)["left_out"] for run in (sft, sepo)]
+    assert [list(names) for names in left_out] == [["adapters/step-000001/adapter_model.safetensors"], []]
+    assert [folder for folder, _ in lineage(published / "sepo-seed-0")] == [
+        published / "sepo-seed-0", published / "sft-seed-0",
+    ]  # fmt: skip
+
+
+def test_a_record_that_fails_halfway_leaves_nothing(tmp_path, monkeypatch):
+    folder = trained(tmp_path / "runs" / "sft-seed-0")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("sepo_kit.runs.shelf.shutil.copy2", full)
+    with pytest.raises(OSError, match="No space left"):
+        record(folder, tmp_path / "published" / "sft-seed-0")
+    assert not list((tmp_path / "published").iterdir())
 
 
 def test_what_is_published_is_as_it_was_written():
