@@ -38,9 +38,14 @@ def deals(game, most: int = 6):
 
 
 def same_seen(game):
-    """Pairs (seat, states) of deals that look the same to the seat, where nature hides anything at all."""
+    """Pairs (seat, states) of deals of a game of ``HIDING`` that look the same to the seat."""
     groups: dict = {}
     for state in deals(game):
         for seat in state.actors:
             groups.setdefault((seat, state.information(seat)), []).append(state)
     return [(seat, states) for (seat, _), states in groups.items() if len(states) > 1]
+
+
+# Those in which nature deals, where a seat does not see all of it; they are not none.
+HIDING = tuple(game for game in EVERY_GAME if same_seen(game))
+each_hiding = pytest.mark.parametrize("game", HIDING, ids=lambda game: game.spec.id)

@@ -395,8 +395,16 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
         ("and a table trained against the same best responses at # to #", lambda: extremes(table_in_leduc())),
         ("ends nowhere more than # below its own highest Safety (outside", lambda: [late_fall()]),
         (
-            "where `credited` has a Safety of # to # after 100 and # to # after 400",
+            "only in the auction, where it has a Safety of # to # after 100 and # to # after 400",
             lambda: [*late_at(100, "credited", "auction"), *extremes(late("credited", "safety", "auction"))],
+        ),
+        (
+            "in the dilemma # to # and then # to #, in negotiation v1 # to # and then # to # (",
+            lambda: [
+                number
+                for game in ("ipd", "negotiation_v1")
+                for number in (*late_at(100, "grouped", game), *extremes(late("grouped", "safety", game)))
+            ],
         ),
         (
             "`credited` has a Safety of # to #, with a worst case of # to #, `grouped` one of # to #, with # to #, and "

@@ -99,7 +99,18 @@ def wrong_agents(text: str) -> list[str]:
             said, slack = value(printed) if printed != "-" else (float("nan"), 0.0)
             if not (pd.isna(said) and pd.isna(known)) and not abs(said - known) <= slack + 1e-9:
                 found.append(f"{who}: {column} is {printed} where the file has {known:.6g}")
+            mark = {"worst case": "≥ ", "guaranteed": "≤ "}.get(column, "") if is_bound(results) else ""
+            if row[column] != mark + printed:
+                found.append(
+                    f"{who}: {column} is {row[column]}, which is {'a bound' if mark else 'no bound'}"
+                )
     return found
+
+
+def is_bound(results: pd.DataFrame) -> bool:
+    """Whether the worst case of some seed is known from below only."""
+    worst = where(results, metric="worst_case")
+    return bool((worst["high"].isna() | (worst["high"] > worst["value"])).any())
 
 
 def unexplained(text: str, page: str) -> list[str]:
@@ -124,6 +135,13 @@ def unexplained(text: str, page: str) -> list[str]:
 def test_every_number_that_is_a_result_is_in_a_file(page):
     text = prose(page)
     assert not wrong_numbers(text, page) + unexplained(text, page)
+
+
+def test_a_bound_that_is_printed_as_exact_is_found_and_so_is_the_reverse():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    for was, wrong in (("| ≥ 0.353 |", "| 0.353 |"), ("| 0.013 | 0.000 |", "| ≥ 0.013 | 0.000 |")):
+        assert was in text
+        assert "bound" in " ".join(wrong_agents(text.replace(was, wrong)))
 
 
 def test_the_tables_of_agents_are_those_of_their_file():

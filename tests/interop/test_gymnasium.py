@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from every_game import each_game, same_seen
+from every_game import each_game, each_hiding, same_seen
 
 import sepo_kit as sk
 from sepo_kit import interop
+from sepo_kit.engine.graph import Node, StateGraph
 from sepo_kit.engine.sitting import Sitting
 
 gymnasium = pytest.importorskip("gymnasium", reason="the extra gymnasium is not installed")
@@ -71,13 +72,17 @@ def test_opponents(opponent):
     assert met == (expected[opponent] if isinstance(opponent, str) else {"uniform"})
 
 
-@each_game
+@each_hiding
 def test_nothing_hidden_is_seen(game):
-    env = interop.to_gymnasium(game)
     for seat, states in same_seen(game):
-        vectors = {tuple(env._codes.vector(state.information(seat))) for state in states}
-        assert len(vectors) == 1
-    _, info = env.reset(seed=0)
+        env, shown = interop.to_gymnasium(game, seat=seat), set()
+        for state in states:
+            env.reset(seed=0)
+            env._sitting._node = Node(StateGraph(game), state)
+            seen, info = env._shown()
+            shown.add((*seen, *info["action_mask"], info["prompt"], info["legal_actions"], *info))
+        assert len(shown) == 1
+    _, info = interop.to_gymnasium(game).reset(seed=0)
     assert set(info) == {"action_mask", "prompt", "legal_actions"}
 
 

@@ -9,7 +9,7 @@ import unittest
 
 import numpy as np
 import pytest
-from every_game import each_game, same_seen
+from every_game import each_game, each_hiding, same_seen
 
 from sepo_kit import interop
 from sepo_kit.games import get_game
@@ -128,7 +128,7 @@ def test_two_rounds_of_the_prisoners_dilemma_are_solved():
     assert both_defect.is_terminal() and both_defect.returns() == [2, 2]
 
 
-@each_game
+@each_hiding
 def test_nothing_hidden_is_seen(game):
     for seat, states in same_seen(game):
         shown = set()

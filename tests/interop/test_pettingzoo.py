@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from every_game import each_game, same_seen
+from every_game import each_game, each_hiding, same_seen
 
 from sepo_kit import interop
 from sepo_kit.games import get_game
@@ -77,7 +77,7 @@ def test_both_interfaces_play_the_same_match(game):
     assert total.tolist() == pytest.approx(np.sum(rewards, axis=0).tolist())
 
 
-@each_game
+@each_hiding
 def test_nothing_hidden_is_seen(game):
     env = interop.to_pettingzoo(game)
     for seat, states in same_seen(game):
