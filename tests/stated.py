@@ -302,6 +302,13 @@ def of_smollm2(game: str, stage: str) -> Numbers:
     return lambda: [mean("smollm2", SMOLLM2, game, stage, metric) for metric in metrics]
 
 
+def of_published_agent(metric: str) -> float:
+    """A metric of the agent whose weights are published."""
+    file = ROOT / "data/results/smollm2/smollm2-135m/kuhn/results/worst-case-seed-0.json"
+    (found,) = (m["value"] for m in json.loads(file.read_text())["metrics"] if m["metric"] == metric)
+    return found
+
+
 def rows_of_smollm2() -> Iterator[tuple[str, str, str, str]]:
     """Game, stage, how the table names it, and what stands before its worst case: nothing where that is exact."""
     stages = {
@@ -336,6 +343,10 @@ DILEMMA = ("smollm2", SMOLLM2, "ipd")
 IPD, V2 = ("worst-case", "pico", "ipd"), ("worst-case", "pico", "negotiation_v2")
 STATED: dict[str, list[tuple[str, Numbers]]] = {
     "README.md": [
+        (
+            "(seed 0), with a worst case of # and a payoff of #.",
+            lambda: [of_published_agent(metric) for metric in ("worst_case", "payoff")],
+        ),
         (
             "SmolLM2 gives its pool # chips a hand and its worst adversary #",
             lambda: [mean(*KUHN, "sepo", "exploit"), mean(*KUHN, "sepo", "worst_case")],

@@ -28,8 +28,6 @@ from sepo_kit.runs.folder import (
     ADAPTERS,
     MANIFEST,
     STOPPED,
-    WEIGHTS,
-    adapter_of,
     base_as_held,
     base_of,
     is_aside,
@@ -224,15 +222,14 @@ def _give(folder: Path, manifest: dict[str, Any]) -> None:
 
 
 def record(folder: Path | str, target: Path | str, weights: bool = False) -> Path:
-    """Copy a finished run to ``target`` as small as it can be published, its matches and curves: without the weights of
-    the steps on its way, and without those it ended with unless ``weights`` are asked for. The manifest there keeps the
-    hashes of what was left out, as ``left_out``.
+    """Copy a finished run to ``target`` to publish it: its matches and curves, without the weights of the steps on its
+    way, and without those it ended with unless ``weights`` are asked for. What was trained before is in these, so that
+    they are enough to load it. The manifest there keeps the hashes of what was left out, as ``left_out``.
 
     Raises
     ------
     RunError
-        The run is not finished or has changed, ``target`` is there, or, with ``weights``, a run that they rest on is
-        not where it has to be beside ``target``.
+        The run is not finished or has changed, or ``target`` is there.
     """
     folder, target = Path(folder), Path(target)
     manifest = read_manifest(folder)
@@ -240,13 +237,6 @@ def record(folder: Path | str, target: Path | str, weights: bool = False) -> Pat
         raise RunError(f"{folder} is not finished or has changed since; see sepo-kit runs verify {folder}")
     if target.exists():
         raise RunError(f"{target} is there; name another folder")
-    base = str(manifest["request"].get("base", ""))
-    beside = Path(os.path.normpath(target.absolute() / base))  # as where ``folder`` lies
-    if weights and base.startswith("..") and not (adapter_of(beside) / WEIGHTS).exists():
-        raise RunError(
-            f"{folder} was trained on top of {base_of(folder, manifest['request'])}, which {target} rests on too; "
-            f"record that with its weights first, as {beside}"
-        )
     left = (f"{ADAPTERS}/",) if weights else (f"{ADAPTERS}/", f"{ADAPTER}/")
     files = manifest.pop("files")
     left_out = {name: sha256 for name, sha256 in files.items() if name.startswith(left)}
