@@ -175,15 +175,21 @@ def read_episodes(file: Path | str) -> Recording:
     Raises
     ------
     RunError
-        A file is missing, broken, or of another version.
+        A file is missing, broken, of another version, or of a game that is not registered in this process.
     """
     return Recording(_read(Path(file), NEEDED | MOVES), _read(rounds_file(file), NEEDED))
 
 
 def _read(file: Path, needed: set[str]) -> pd.DataFrame:
     frame = read_table(file, needed)
-    if frame.empty or not set(frame["game"]) <= set(GAMES):
-        raise RunError(f"{file} was made by another version; delete it (missing: its game)")
+    if frame.empty:
+        raise RunError(f"{file} holds no moves: its recording was left unfinished; make it again")
+    unknown = sorted(set(frame["game"]) - set(GAMES))
+    if unknown:
+        raise RunError(
+            f"{file} is of a game that is not registered here, {', '.join(map(repr, unknown))}; sk.register(GAME) or "
+            f"install its package first; known: {', '.join(GAMES)}"
+        )
     return frame
 
 
