@@ -57,6 +57,14 @@ def test_every_run_is_found_with_what_it_is(runs):
     assert list(archive.find_runs(runs / "smoke")["profile"]) == ["smoke", "smoke"]
 
 
+def test_runs_of_a_changed_profile_are_named_by_both(runs):
+    """As the penalty lab names them."""
+    make_run(runs / "quick" / "mode=shared" / "pico" / "kuhn" / "sepo-seed-0")
+    found = archive.find_runs(runs).set_index("run")
+    row = found.loc["quick/mode=shared/pico/kuhn/sepo-seed-0"]
+    assert (row["profile"], row["model"]) == ("quick,mode=shared", "pico")
+
+
 def test_a_run_elsewhere_is_named_by_the_model_it_began_with(tmp_path):
     make_run(tmp_path / "mine" / "warm", "sft", base="owner/name")
     make_run(tmp_path / "mine" / "safe", base=tmp_path / "mine" / "warm")
