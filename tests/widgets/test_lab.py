@@ -127,6 +127,18 @@ def test_every_default_weight_is_on_both_scales():
     assert sorted(set(LOG_STEPS)) == list(LOG_STEPS)
 
 
+def test_a_weight_beyond_the_linear_scale_is_kept(tmp_path):
+    lab = PenaltyLab(tmp_path, weights=sk.Weights(20, 1, 1))
+    assert lab.weights == sk.Weights(20, 1, 1) and lab.sliders["exploit"].linear.value == 20
+    assert_right(lab, scripted("ipd"))
+    lab.sliders["collusion"].value = 30.0
+    assert lab.weights.collusion == 30.0
+    lab.log_scale.value = True
+    assert lab.weights == sk.Weights(20, 30, 1)
+    lab.reset.click()
+    assert lab.weights == lab.spec.eval_weights
+
+
 def test_another_game_has_its_own_weights_and_agents(runs):
     lab = PenaltyLab(runs, "ipd", "mine")
     assert "mine has no finished evaluation of Iterated prisoner&#x27;s dilemma yet" in lab.says.value
