@@ -10,6 +10,7 @@ import pytest
 import stated
 from stated import CONSTANTS, EVERYWHERE, NO_RESULTS, ROOT, STATED, mean, seeds, table, where
 
+import sepo_kit as sk
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.results import STAGE_NAMES
 from sepo_kit.pipeline.notebooks import NOTEBOOKS
@@ -184,3 +185,22 @@ def test_notebook_07_counts_the_runs_that_end_at_always_defecting():
     assert kinds == {("credited", True): 1, ("grouped", False): 5}
     quarter = others[others["mode"] == "grouped"]["collusion"]
     assert quarter.between(0.23, 0.27).all() and others["collusion"].min() == pytest.approx(1 / 8)
+
+
+def test_the_page_on_evaluation_says_how_many_replies_the_episodes_are():
+    said = re.search(
+        r"100 episodes per opponent are more replies, some ([\d,]+) to ([\d,]+),",
+        prose("docs/howto/evaluate.md"),
+    )
+    played = [
+        sum(len(e.decisions) for e in sk.evaluate(sk.scripted("kuhn", name), "kuhn", episodes=100).episodes)
+        for name in ("always-bet", "uniform", "tight-passive")
+    ]
+    assert [round(n, -3) for n in (min(played), max(played))] == [value(text)[0] for text in said.groups()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_typed_into_a_shell_has_its_brackets_in_quotes(page):
+    """Elsewhere zsh takes them for a pattern, and stops."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert not re.findall(r"-p \w+[ =]\[[^\n]*", text)
