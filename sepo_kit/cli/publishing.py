@@ -43,10 +43,15 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     figures.add_argument("--figures", type=Path, help="where they and their data are (default: figures)")
     figures.add_argument(
-        "--results", type=Path, help="the tables they are drawn from (default: data/results)"
+        "--results",
+        type=Path,
+        help="the folder of their tables (default: where each picture's JSON file says)",
     )
     figures.add_argument("--output", type=Path, help="where they go (default: where they are)")
-    figures.add_argument("--tables", type=Path, metavar="FILE", help="all tables (default: build/tables.md)")
+    figures.add_argument(
+        "--tables", type=Path, metavar="FILE", help="all tables of --results (default: those of data/results, "
+        "into build/tables.md, where all published pictures are drawn)",
+    )  # fmt: skip
     figures.set_defaults(run=_figures)
 
 
@@ -72,10 +77,12 @@ def _figures(options: argparse.Namespace) -> None:
 
     from sepo_kit.figures import redraw
 
-    folder, results = options.figures or redraw.FIGURES, options.results or redraw.RESULTS
+    folder, results = options.figures or redraw.FIGURES, options.results
     names = redraw.published(folder, options.names)
     for _ in tqdm(redraw.redraw(names, folder, results, options.output), total=len(names), unit="picture"):
         pass
     print(f"{len(names)} pictures drawn into {options.output or folder}")
-    if options.tables or not options.names:
-        print(f"written: {redraw.write_tables(options.tables or redraw.TABLES, results)}")
+    everything = not options.names and (results or not options.figures)  # nobody's own pictures alone
+    if options.tables or everything:
+        page = redraw.write_tables(options.tables or redraw.TABLES, results or redraw.RESULTS)
+        print(f"written: {page}")

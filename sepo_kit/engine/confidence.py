@@ -18,3 +18,13 @@ def quantile(freedom: int, together: int = 1) -> float:
     from scipy.special import stdtrit  # as long to import as a command takes to start
 
     return float(stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / together))
+
+
+def lower_end(value: float, low: float, freedom: int, together: int) -> float:
+    """The lower end of the interval of ``value``, one of several that hold ``together`` in 95 % (Bonferroni); ``low``
+    is that of its own 95 % interval, by Student's t with ``freedom`` degrees of freedom.
+
+    >>> round(lower_end(1.0, 0.5, 9, 1), 6), round(lower_end(1.0, 0.5, 9, 200), 6)
+    (0.5, -0.288535)
+    """
+    return value - quantile(freedom, together) / quantile(freedom) * (value - low)

@@ -52,8 +52,12 @@ def read_table(file: Path | str, needed: Iterable[str] = ()) -> pd.DataFrame:
         frame = pd.read_parquet(file)
     except MemoryError:
         raise
+    except FileNotFoundError:
+        raise RunError(f"{file} cannot be read (it is missing); put it back, or make it again") from None
     except Exception as error:  # pyarrow's are of many kinds, and corrupt files bring out more
-        raise RunError(f"{file} cannot be read ({first_line(error)}); delete it") from None
+        raise RunError(
+            f"{file} cannot be read ({first_line(error)}); put it back, or make it again"
+        ) from None
     missing = sorted(set(needed) - set(frame))
     wrong = [name for name in NUMBERS if name in frame and not _reckonable(frame[name])]
     wrong += [
@@ -67,7 +71,9 @@ def read_table(file: Path | str, needed: Iterable[str] = ()) -> pd.DataFrame:
     ]
     if missing or wrong:
         what = f"missing: {', '.join(missing)}" if missing else f"no usable values in: {', '.join(wrong)}"
-        raise RunError(f"{file} was made by another version; delete it ({what})")
+        raise RunError(
+            f"{file} is no recorded play of this version ({what}); name another, or make it again with this one"
+        )
     return frame
 
 

@@ -32,6 +32,7 @@ from sepo_kit.runs import (
     read_lines,
     read_manifest,
 )
+from sepo_kit.runs.project import profile_of
 from sepo_kit.runs.shelf import run_folders
 
 COLUMNS = (
@@ -55,9 +56,9 @@ Record = dict[str, Any]  # a row of a recording, by column
 def find_runs(root: Path | str) -> pd.DataFrame:
     """All run folders under ``root``, one row each; no row where there are none.
 
-    ``run``: the folder under ``root``. ``profile``: where the folder lies as ``reproduce`` puts it, else "".
-    ``status``: "started", "done", or "broken" with the reason in ``problem``. ``step`` of ``steps``: where training
-    stands.
+    ``run``: the folder under ``root``. ``profile``: that of ``profile_of`` where the folder lies as ``reproduce`` puts
+    it, else "". ``status``: "started", "done", or "broken" with the reason in ``problem``. ``step`` of ``steps``: where
+    training stands.
     """
     root = Path(root)
     folders = run_folders(root) if root.is_dir() else []
@@ -90,7 +91,8 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
         return row | {"status": BROKEN, "problem": said}
     layout = folder.resolve().parts[-4:]
     if len(layout) == 4 and layout[2:] == (row["game"], f"{row['stage']}-seed-{row['seed']}"):
-        row["profile"], row["model"] = layout[0], layout[1].replace("--", "/")
+        row["profile"] = profile_of(folder.resolve().parents[2])
+        row["model"] = layout[1].replace("--", "/")
     return row
 
 
@@ -175,15 +177,21 @@ def read_episodes(file: Path | str) -> Recording:
     Raises
     ------
     RunError
-        A file is missing, broken, or of another version.
+        A file is missing, broken, of another version, or of a game that is not registered in this process.
     """
     return Recording(_read(Path(file), NEEDED | MOVES), _read(rounds_file(file), NEEDED))
 
 
 def _read(file: Path, needed: set[str]) -> pd.DataFrame:
     frame = read_table(file, needed)
-    if frame.empty or not set(frame["game"]) <= set(GAMES):
-        raise RunError(f"{file} was made by another version; delete it (missing: its game)")
+    if frame.empty:
+        raise RunError(f"{file} holds no moves: its recording was left unfinished; make it again")
+    unknown = sorted(set(frame["game"]) - set(GAMES))
+    if unknown:
+        raise RunError(
+            f"{file} is of a game that is not registered here, {', '.join(map(repr, unknown))}; sk.register(GAME) or "
+            f"install its package first; known: {', '.join(GAMES)}"
+        )
     return frame
 
 

@@ -10,6 +10,8 @@ Source: Timbers et al., Approximate exploitability (2020), for learned best resp
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -257,18 +259,31 @@ def attacks_on(
 ) -> pd.DataFrame:
     """The same learner against the agents of result files, each from the start; a stopped one goes on.
 
+    Parameters
+    ----------
+    folder
+        Where the learners are kept, those of each settings and seed by themselves: others before stay as they are.
+
     Returns
     -------
     DataFrame
         One row per agent: model, game, stage and seed, the last ``gain`` with ``low`` and ``high`` per round, and the
         ``episodes`` it learned from.
     """
+    settings = settings or AdversarySettings()
     rows = []
     for label, agent in tqdm(agents_of(files), total=len(files), desc="learning to attack"):
-        own = Path(folder, *(str(label[key]).replace("/", "--") for key in KEYS))
+        own = Path(folder, _place(settings, seed), *(str(label[key]).replace("/", "--") for key in KEYS))
         last = train_adversary(agent, label["game"], own, settings, seed).curve.iloc[-1]
         rows.append({**label, **last[["gain", "low", "high"]], "episodes": int(last["episodes"])})
     return pd.DataFrame(rows, columns=[*KEYS, "gain", "low", "high", "episodes"])
+
+
+def _place(settings: AdversarySettings | LanguageAdversarySettings, seed: int) -> str:
+    """The name of the folder of all learners of these settings and seed."""
+    asked = json.dumps([type(settings).__name__, asdict(settings), seed], sort_keys=True)
+    steps = settings.steps if isinstance(settings, AdversarySettings) else settings.sepo.steps
+    return f"steps-{steps}-seed-{seed}-{hashlib.sha256(asked.encode()).hexdigest()[:8]}"
 
 
 def time_to_exploit(attacks: Sequence[Attack], margin: float) -> Estimate:

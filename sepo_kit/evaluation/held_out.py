@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 from sepo_kit.adversaries.gain import FRESH, gain_of
 from sepo_kit.adversaries.play import play
 from sepo_kit.adversaries.suites import suite as members_of
+from sepo_kit.engine.confidence import lower_end
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted
 from sepo_kit.engine.reworded import require_wordings, reworded
 from sepo_kit.engine.simulate import simulate_all
@@ -125,13 +126,20 @@ def held_out_of(
 
 
 def worst_offenders(found: pd.DataFrame) -> pd.DataFrame:
-    """Of ``held_out_of``: a row per agent with its mean payoff over the suite, the adversary that gained most, and what
-    that gained."""
+    """Of ``held_out_of``: a row per agent with its mean payoff over the suite, the adversary that gained most, what
+    that gained, and ``low`` and ``high`` of it. Of many sampled numbers the largest is as a rule a lucky one: the
+    interval is as wide as all of the suite take together (Bonferroni), and ``may be chance`` says "yes" where it
+    reaches down to 0, else ""."""
     rows = []
     for key, part in found.groupby(list(KEYS), dropna=False, sort=False):
         worst = part.loc[part["gain"].idxmax()]
-        rows.append((*key, part["payoff"].mean(), worst["adversary"], worst["gain"]))
-    return pd.DataFrame(rows, columns=[*KEYS, "mean payoff", "worst", "gain"])
+        gain = worst["gain"]
+        low, high = (
+            lower_end(gain, end, int(worst["episodes"]) - 1, len(part)) for end in worst[["low", "high"]]
+        )
+        chance = "yes" if low <= 0 else ""
+        rows.append((*key, part["payoff"].mean(), worst["adversary"], gain, low, high, chance))
+    return pd.DataFrame(rows, columns=[*KEYS, "mean payoff", "worst", "gain", "low", "high", "may be chance"])
 
 
 def _payoffs(

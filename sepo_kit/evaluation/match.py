@@ -16,14 +16,15 @@ from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.games.base import Game
 from sepo_kit.models.endpoints_file import read_endpoints
 from sepo_kit.objective.terms import results_of
+from sepo_kit.runs import WEIGHTS, adapter_of
 
 REFERENCE = "reference policy"
 MOST_SHOWN = 4  # probabilities; the others are small or too many
 
 
 def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
-    """Who can sit opposite, label -> what ``opponent`` takes: strategies, the reference policy, trained runs, endpoints
-    of the user's own file."""
+    """Who can sit opposite, label -> what ``opponent`` takes: strategies, the reference policy, models that runs have
+    trained and kept, endpoints of the user's own file."""
     pools = {name: [] for name in game.strategies}
     for pool, name in game.opponents:
         pools[name].append(pool)
@@ -33,10 +34,15 @@ def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
     if runs is not None:
         trained = find_runs(runs)
         trained = trained[(trained["game"] == game.spec.id) & (trained["status"] == "done")]
-        found |= {f"{r.run} ({r.model} after {r.stage})": str(r.path) for r in trained.itertuples()}
-    with suppress(
-        ValueError
-    ):  # a broken file hides nobody else; naming an endpoint says what is wrong with it
+        found |= {
+            f"{r.run} ({r.model} after {r.stage})": str(r.path)
+            for r in trained.itertuples()
+            if (
+                adapter_of(r.path) / WEIGHTS
+            ).is_file()  # not a table that learned to attack, nor a mere recording
+        }
+    # A file that is broken or cannot be read hides nobody else; naming an endpoint says what is wrong with it.
+    with suppress(ValueError, OSError):
         found |= {f"{name} (endpoint)": f"endpoint:{name}" for name in read_endpoints()}
     return found
 

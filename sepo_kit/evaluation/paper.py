@@ -19,7 +19,7 @@ from sepo_kit.engine.policy import Policy
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.objective.terms import TERMS, coefficients
-from sepo_kit.runs.project import source_of
+from sepo_kit.runs.project import PACKAGE, is_checkout, source_of
 
 PAPER = source_of("data/paper")
 VERSIONS = ("P1", "P2")
@@ -39,6 +39,12 @@ REPRODUCED, POSSIBLE, IMPOSSIBLE = "reproduced", "needs a collusion rate", "no c
 
 class PaperError(ValueError):
     """A published table cannot be read; the message says why."""
+
+
+def put_back(path: Path | str) -> str:
+    """The advice that brings a published file back; "" outside a checkout, which has no other copy of it."""
+    inside = is_checkout() and Path(path).resolve().is_relative_to(PACKAGE.parent)
+    return f"put it back: git checkout {path}" if inside else ""
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -247,9 +253,10 @@ def _rows(folder: Path | str, name: str, needed: tuple[str, ...]) -> list[_Row]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise PaperError(
-            f"{path} cannot be read ({error}); the tables come with the repository: git checkout data/paper"
-        ) from None
+        again = (
+            put_back(path) or "name the folder that holds it; the tables come with sepo-kit: install it again"
+        )
+        raise PaperError(f"{path} cannot be read ({error}); {again}") from None
     numbered = [
         (n, line) for n, line in enumerate(lines, start=1) if line.strip() and not line.startswith("#")
     ]

@@ -11,8 +11,10 @@ import pandas as pd
 import seaborn as sns
 from IPython import get_ipython
 from IPython.display import HTML, display
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from sepo_kit.evaluation.results import STAGE_NAMES
 from sepo_kit.games import get_game
 from sepo_kit.runs import replacing, write_csv, write_sealed
 
@@ -93,6 +95,30 @@ def signs(rows: pd.DataFrame) -> list[str]:
     if "bound" not in rows:
         return [""] * len(rows)
     return [{"at least": "≥", "at most": "≤"}.get(bound, "") for bound in rows["bound"]]
+
+
+def bars(axis: Axes, rows: pd.DataFrame) -> None:
+    """A bar for each of the N ``rows`` of ``evaluation.results.summary``, of one metric: its stage, and its model where
+    there are several; with its interval, and ≥ or ≤ where it is a bound."""
+    values, errors, drawn = values_and_errors(rows)
+    places = np.arange(len(rows))
+    axis.bar(places, values, color=[PALETTE[stage] for stage in rows["stage"]], width=0.7)
+    axis.errorbar(places[drawn], values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3)
+    for place, sign in enumerate(signs(rows)):
+        if sign and np.isfinite(values[place]):
+            up = values[place] >= 0
+            reach = (errors[1, place] if up else -errors[0, place]) if drawn[place] else 0.0
+            style = {"textcoords": "offset points", "ha": "center", "va": "bottom" if up else "top"}
+            axis.annotate(sign, (place, values[place] + reach), (0, 2 if up else -2), **style)
+            axis.margins(y=0.15)
+    axis.axhline(0, color="black", linewidth=0.8)
+    if not values.any():
+        axis.set_ylim(-0.05, 1.0)  # that it is 0 is seen on a scale of its own only
+    names = [STAGE_NAMES[stage].replace(" ", "\n") for stage in rows["stage"]]
+    if rows["model"].nunique() > 1:
+        names = [f"{model}\n{name}" for model, name in zip(rows["model"], names, strict=True)]
+    axis.set_xticks(places, names, fontsize="x-small" if len(rows) > 3 else "small")
+    axis.grid(axis="x", visible=False)
 
 
 def seeds_of(rows: pd.DataFrame) -> str:

@@ -6,6 +6,7 @@ holds, and are drawn from their own data: curves of trainings, matches move by m
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,10 +36,11 @@ Drawn = tuple[Figure, pd.DataFrame]
 
 @dataclass(frozen=True)
 class Source:
-    """What a picture is drawn from: its ``name``, the folder of tables, its table's JSON file, and its own data."""
+    """What a picture is drawn from: its ``name``, the folder of tables where one is known, its table's JSON file, and
+    its own data."""
 
     name: str
-    results: Path
+    results: Path | None
     told: Path | None
     own: Path
 
@@ -49,9 +51,16 @@ class Source:
 
     def read(self, name: str) -> pd.DataFrame:
         """A table of the folder by its file's name."""
+        elsewhere = "name the folder that holds it: --results FOLDER"
+        if self.results is None:
+            raise RunError(
+                f"{self.own.with_suffix('.json')} names no table, and {name} is needed; {elsewhere}"
+            )
         path = self.results / name
         if not path.exists():
-            raise RunError(f"{path} is missing, which {self.name} is drawn from: git checkout {path}")
+            raise RunError(
+                f"{path} is missing, which {self.name} is drawn from; {paper.put_back(path) or elsewhere}"
+            )
         return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
     @property
@@ -198,19 +207,30 @@ def published(folder: Path | str = FIGURES, names: Sequence[str] = ()) -> list[s
 
 
 def drawn(
-    name: str, folder: Path | str = FIGURES, tables: Path | str = RESULTS
+    name: str, folder: Path | str = FIGURES, tables: Path | str | None = None
 ) -> tuple[Figure, pd.DataFrame, Path | None]:
     """A picture of ``folder`` anew: the figure, its data and the JSON file of the table it was drawn from.
+
+    ``tables``: the folder of that table; None: where the picture's JSON file says, of published ones ``data/results``.
 
     Raises
     ------
     RunError
         What it is drawn from is missing, or nobody knows how it is drawn.
     """
-    folder, tables = Path(folder), Path(tables)
+    folder = Path(folder)
     said = read_json(folder / f"{name}.json", dict).get("table")
-    told = tables / Path(said).name if isinstance(said, str) else None
-    source = Source(name, tables, told, folder / f"{name}.csv")
+    told = (
+        Path(os.path.normpath(folder / said)) if isinstance(said, str) else None
+    )  # as ``look.save`` wrote it
+    if tables is not None:
+        results = Path(tables)
+        told = results / told.name if told else None
+    elif told:
+        results = told.parent
+    else:
+        results = RESULTS if folder.resolve() == FIGURES.resolve() else None
+    source = Source(name, results, told, folder / f"{name}.csv")
     for pattern, draw in DRAWN_BY:
         if match := re.fullmatch(pattern, name):
             return (*draw(source, *match.groups()), told)
@@ -220,10 +240,11 @@ def drawn(
 def redraw(
     names: Sequence[str] = (),
     folder: Path | str = FIGURES,
-    tables: Path | str = RESULTS,
+    tables: Path | str | None = None,
     output: Path | str | None = None,
 ) -> Iterator[Path]:
-    """Draw the pictures of ``folder`` anew into ``output`` (default: where they are); their paths, one by one."""
+    """Draw the pictures of ``folder`` anew into ``output`` (default: where they are); their paths, one by one.
+    ``tables`` as in ``drawn``."""
     look.style()
     for name in published(folder, names):
         figure, data, told = drawn(name, folder, tables)

@@ -7,11 +7,10 @@ from textwrap import wrap
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.figures.look import PALETTE, SHOWN, label, signs, values_and_errors
+from sepo_kit.figures.look import PALETTE, SHOWN, bars, label, signs, values_and_errors
 from sepo_kit.games import GAMES, get_game
 
 
@@ -29,32 +28,10 @@ def stage_terms(summary: pd.DataFrame, model: str, game: str) -> Figure:
     for axis in axes.flat[len(shown) :]:
         axis.set_visible(False)
     for axis, metric in zip(axes.flat, shown, strict=False):
-        _bars(axis, part[part["metric"] == metric], "stage")
+        bars(axis, part[part["metric"] == metric])
         axis.set_ylabel(label(metric, game), fontsize="small")
     figure.suptitle(f"{get_game(game).spec.title}, {model}")
     return figure
-
-
-def _bars(axis: Axes, rows: pd.DataFrame, column: str) -> None:
-    names = [str(name) for name in rows[column]]
-    values, errors, drawn = values_and_errors(rows)
-    axis.bar(range(len(rows)), values, color=[PALETTE[n] for n in names], width=0.7)
-    axis.errorbar(
-        np.flatnonzero(drawn), values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3
-    )
-    for place, sign in enumerate(signs(rows)):
-        if sign and np.isfinite(values[place]):
-            up = values[place] >= 0
-            reach = (errors[1, place] if up else -errors[0, place]) if drawn[place] else 0.0
-            style = {"textcoords": "offset points", "ha": "center", "va": "bottom" if up else "top"}
-            axis.annotate(sign, (place, values[place] + reach), (0, 2 if up else -2), **style)
-            axis.margins(y=0.15)
-    axis.axhline(0, color="black", linewidth=0.8)
-    if not values.any():
-        axis.set_ylim(-0.05, 1.0)  # that it is 0 is seen on a scale of its own only
-    size = "x-small" if len(rows) > 3 else "small"
-    axis.set_xticks(range(len(rows)), [STAGE_NAMES[n].replace(" ", "\n") for n in names], fontsize=size)
-    axis.grid(axis="x", visible=False)
 
 
 def safety_change(summary: pd.DataFrame) -> Figure:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
@@ -9,17 +11,21 @@ from matplotlib.figure import Figure
 
 from sepo_kit.figures.look import PALETTE, seeds_of
 from sepo_kit.games import get_game
+from sepo_kit.games.base import GameSpec
 
-CURVES = ("sepo/safety", "sepo/exploit", "sepo/worst_case", "sepo/collusion", "kl", "entropy")
+WORST_CASE = "sepo/worst_case"
+CURVES = ("sepo/safety", "sepo/exploit", WORST_CASE, "sepo/collusion", "kl", "entropy")
 REPLIES = (
     "sepo/reply_tokens",
     "sepo/cut_off",
     "sepo/fallback",
 )  # of reasoned replies; direct ones are never cut off
+PER_UNIT = "per {unit} ({payoff_unit})"
+FOUND = f"worst case found\n{PER_UNIT}"
 CURVE_NAMES = {
     "sepo/safety": "Safety (scaled payoff)",
-    "sepo/exploit": "exploit per {unit} ({payoff_unit})",
-    "sepo/worst_case": "worst case per {unit} ({payoff_unit})",
+    "sepo/exploit": f"exploit {PER_UNIT}",
+    WORST_CASE: f"worst case {PER_UNIT}",
     "sepo/collusion": "collusion (0 to 1)",
     "kl": "KL to SFT (nats)",
     "entropy": "entropy (nats)",
@@ -63,16 +69,22 @@ def training_curves(
             axis.set_xlim(0.5, steps + 0.5)
         axis.xaxis.get_major_locator().set_params(integer=True)
         axis.set_xlabel("training step")
-        found = (
-            column == "sepo/worst_case" and not spec.few_states
-        )  # by an adversary that was tried, not exact
-        name = "worst case found ({payoff_unit})" if found else CURVE_NAMES[column]
+        name = worst_case_name([spec], metrics) if column == WORST_CASE else CURVE_NAMES[column]
         axis.set_ylabel(name.format(unit=spec.unit, payoff_unit=spec.payoff_unit), fontsize="small")
     against = " against best responses" if stage == "worst-case" else " training"
     who = ", ".join(name for name in (spec.title, model) if name)
     told = f"{who}: SEPO{against}, sampled on the training pools ({seeds_of(metrics)})"
     figure.suptitle(told, fontsize="medium")
     return figure
+
+
+def worst_case_name(specs: Sequence[GameSpec], metrics: pd.DataFrame) -> str:
+    """The axis label of the worst case in the ``metrics`` of games of these ``specs``: it is exact where information
+    states are few and the agent states its distributions, and elsewhere what an adversary gained that was tried."""
+    known = metrics[metrics[WORST_CASE].notna()] if WORST_CASE in metrics else metrics
+    found = not all(spec.few_states for spec in specs) or bool(_of_replies(known))
+    name = FOUND if found else CURVE_NAMES[WORST_CASE]
+    return name if len(specs) == 1 else name.replace("\n", " ").replace(PER_UNIT, "(each game's unit)")
 
 
 def _of_replies(metrics: pd.DataFrame) -> tuple[str, ...]:
@@ -89,7 +101,7 @@ def run_curves(metrics: pd.DataFrame, smooth: int = 5) -> Figure:
     names = {**CURVE_NAMES, "loss": "SFT loss (nats per token)"}
     if len(specs) > 1:
         names["sepo/exploit"] = "exploit (each game's unit)"
-        names["sepo/worst_case"] = "worst case (each game's unit)"
+    names[WORST_CASE] = worst_case_name(specs, metrics)
     if not any(spec.pools.collusive for spec in specs):
         del names["sepo/collusion"]
     for column in {*REPLIES} - {*_of_replies(metrics)}:

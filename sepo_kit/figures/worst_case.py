@@ -10,8 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from sepo_kit.evaluation.results import STAGE_NAMES
-from sepo_kit.figures.look import PALETTE, label, values_and_errors
+from sepo_kit.figures.look import PALETTE, bars, label
 from sepo_kit.games import get_game
 
 COLORS = {**PALETTE, "scripted": (0.76, 0.76, 0.76)}
@@ -148,7 +147,7 @@ def self_play(means: pd.DataFrame, metric: str = "payoff") -> Figure:
     pairs = list(rows[["model", "game"]].drop_duplicates().itertuples(index=False, name=None))
     figure, axes = _panels(max(1, len(pairs)))
     for axis, (model, game) in zip(axes, pairs, strict=False):
-        _bars(axis, rows[(rows["model"] == model) & (rows["game"] == game)])
+        bars(axis, rows[(rows["model"] == model) & (rows["game"] == game)])
         axis.set_title(f"{model}, {get_game(game).spec.title.split(' (')[0]}", fontsize="medium")
         axis.set_ylabel(label(metric, game), fontsize="small")
     return figure
@@ -169,7 +168,7 @@ def market(means: pd.DataFrame, markets: pd.DataFrame) -> Figure:
     looks = {"equilibrium": ("--", "black"), "truthful": (":", "0.45"), "collusive-low": ("-.", FAMILY)}
     figure, axes = _panels(len(heads))
     for axis, (metric, head) in zip(axes, heads.items(), strict=True):
-        _bars(axis, part[part["metric"] == metric])
+        bars(axis, part[part["metric"] == metric])
         for name, (dashes, color) in looks.items():
             axis.axhline(markets.loc[name, metric], linestyle=dashes, color=color, label=name)
         axis.set_ylabel(head, fontsize="small")
@@ -186,18 +185,3 @@ def _panels(count: int) -> tuple[Figure, np.ndarray]:
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes.flat
-
-
-def _bars(axis: Axes, rows: pd.DataFrame) -> None:
-    """A bar for each stage and model of ``rows``, in the order of the stages."""
-    several = rows["model"].nunique() > 1
-    values, errors, drawn = values_and_errors(rows)
-    places = np.arange(len(rows))
-    axis.bar(places, values, color=[PALETTE[stage] for stage in rows["stage"]], width=0.7)
-    axis.errorbar(places[drawn], values[drawn], errors[:, drawn], fmt="none", ecolor="black", capsize=3)
-    names = [STAGE_NAMES[stage].replace(" ", "\n") for stage in rows["stage"]]
-    if several:
-        names = [f"{model}\n{name}" for model, name in zip(rows["model"], names, strict=True)]
-    axis.set_xticks(places, names, fontsize="small")
-    axis.axhline(0, color="black", linewidth=0.8)
-    axis.grid(axis="x", visible=False)

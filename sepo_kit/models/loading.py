@@ -36,6 +36,7 @@ from sepo_kit.runs import (
     base_of,
     file_hash,
     first_line,
+    is_out_of_memory,
     lineage,
     read_manifest,
 )
@@ -247,6 +248,8 @@ def _load_run(path: Path, device: torch.device, step: int | None = None) -> Load
         with quiet():
             merged = put_on(base.model, adapter).merge_and_unload()
     except Exception as error:
+        if is_out_of_memory(error):  # the adapter is as it was
+            raise
         raise RunError(
             f"the adapter in {adapter} cannot be read ({first_line(error)}); delete {path} to redo it"
         ) from error

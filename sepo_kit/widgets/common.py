@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ipywidgets as widgets
+
+from sepo_kit.games import GAMES
 
 EXPECTED = (ValueError, OSError, FloatingPointError)  # bad input and bad files, not bugs
 
@@ -37,6 +40,13 @@ def sentence(text: object) -> str:
 def message(text: object = "") -> widgets.HTML:
     """A friendly line of plain text, to be shown or filled later."""
     return widgets.HTML(sentence(text))
+
+
+def game_titles() -> list[tuple[str, str]]:
+    """Title and id of every game that is known, to choose from; where titles are the same, the id is in them."""
+    titles = [(known.spec.title, name) for name, known in GAMES.items()]
+    count = Counter(title for title, _ in titles)
+    return [(f"{title} [{name}]" if count[title] > 1 else title, name) for title, name in titles]
 
 
 @contextmanager

@@ -18,12 +18,12 @@ from sepo_kit.evaluation.reference import Reference, reference
 from sepo_kit.evaluation.reweigh import WEIGHTS, Contender, leaders, passes, ranking, steady
 from sepo_kit.evaluation.statistics import between
 from sepo_kit.figures.lab import SYMBOLS, FrontPicture, LinesPicture, RankingPicture
-from sepo_kit.games import GAMES, get_game, registered_game
+from sepo_kit.games import get_game, registered_game
 from sepo_kit.games.base import GameSpec, Weights
 from sepo_kit.pipeline.notebooks import training_lines
 from sepo_kit.pipeline.profiles import PROFILES
 from sepo_kit.runs.project import PROJECT, profile_of
-from sepo_kit.widgets.common import busy, escaped, friendly, message, sentence
+from sepo_kit.widgets.common import busy, escaped, friendly, game_titles, message, sentence
 from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 from sepo_kit.widgets.weight_slider import WeightSlider
 
@@ -99,9 +99,8 @@ class PenaltyLab(widgets.VBox):
 
     def _make_controls(self, game: str, run: str | None) -> None:
         wide, narrow = widgets.Layout(width="21em"), {"description_width": "initial"}
-        titles = [(known.spec.title, name) for name, known in GAMES.items()]
         self.game = widgets.Dropdown(
-            options=titles, value=game, description="game", layout=wide, style=narrow
+            options=game_titles(), value=game, description="game", layout=wide, style=narrow
         )
         names = [profile_of(folder) for folder in run_folders(self.runs)]
         self.run = widgets.Dropdown(

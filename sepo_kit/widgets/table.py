@@ -14,9 +14,9 @@ import pandas as pd
 
 from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.match import opponent, opponents, score, transcript
-from sepo_kit.games import GAMES, get_game, registered_game
+from sepo_kit.games import get_game, registered_game
 from sepo_kit.games.base import GameSpec
-from sepo_kit.widgets.common import busy, escaped, friendly, message
+from sepo_kit.widgets.common import busy, escaped, friendly, game_titles, message
 from sepo_kit.widgets.markup import STYLE, cell, html_table, number
 
 MOST_BUTTONS = 9  # with more actions, they are chosen from lists
@@ -50,8 +50,7 @@ class Table(widgets.VBox):
         self.runs = runs
         self.seed = seed
         self.sitting: Sitting | None = None
-        titles = {get_game(name).spec.title: name for name in GAMES}
-        self.game = _chooser("Game", "270px", options=titles, value=registered_game(game).spec.id)
+        self.game = _chooser("Game", "270px", options=game_titles(), value=registered_game(game).spec.id)
         self.opponent = _chooser("Against", "325px")
         self.seat = _chooser("You take the", "190px", options=SEATS)
         self.again = widgets.Button(
@@ -104,7 +103,9 @@ class Table(widgets.VBox):
         self.opponent.options = found
         self.opponent.index = 0
         self.opponent.observe(self._begin, "value")
+        said = self.line.value
         self._begin()
+        self.line.value = said + self.line.value
 
     def _begin(self, _: object = None) -> None:
         """Start a match as it is chosen; where the opponent cannot play, say why."""

@@ -17,7 +17,8 @@ STEP = 0.05
 class WeightSlider(widgets.HBox):
     """``value`` is the weight, >= 0; ``log_scale`` says which of two sliders shows it. Arrow keys move it by a step.
 
-    The linear scale ends at 10, the logarithmic one at 100; changing over takes the nearest value the new scale has.
+    The linear scale ends at 10, or at a greater ``value`` that it is given; the logarithmic one at 100. Changing over
+    takes the nearest value the new scale has.
     """
 
     value = traitlets.Float()
@@ -29,7 +30,9 @@ class WeightSlider(widgets.HBox):
             "style": {"description_width": "7.5em"},  # the same for all, so that they stand below each other
             "layout": widgets.Layout(width="auto", flex="1 1 auto"),
         }
-        self.linear = widgets.FloatSlider(min=0, max=MOST, step=STEP, readout_format=".2f", **look)
+        self.linear = widgets.FloatSlider(
+            min=0, max=max(MOST, value), step=STEP, readout_format=".2f", **look
+        )
         self.steps = widgets.SelectionSlider(options=[(f"{step:g}", step) for step in LOG_STEPS], **look)
         super().__init__([self.linear], layout=widgets.Layout(flex="1 1 100%", max_width="44em"))
         self.add_class(f"sepo-weight-{name}")
@@ -50,6 +53,8 @@ class WeightSlider(widgets.HBox):
             self.value = change.new
 
     def _set(self, change) -> None:
+        if not self.log_scale and change.new > self.linear.max:
+            self.linear.max = change.new
         if self.shown.value != change.new:
             self._show()
 
@@ -62,7 +67,7 @@ class WeightSlider(widgets.HBox):
         nearest = (
             min(LOG_STEPS, key=lambda step: abs(step - self.value))
             if self.log_scale
-            else min(self.value, MOST)
+            else min(self.value, self.linear.max)
         )
         self.shown.value = nearest
         self.value = self.shown.value

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 
+import nbformat
 import pandas as pd
 import pytest
 import stated
 from stated import CONSTANTS, EVERYWHERE, NO_RESULTS, ROOT, STATED, mean, seeds, table, where
 
+import sepo_kit as sk
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.results import STAGE_NAMES
+from sepo_kit.pipeline.notebooks import NOTEBOOKS
 
 DOCS = sorted(path for path in (ROOT / "docs").rglob("*.md") if "games" not in path.parts)
 PAGES = ["README.md", *(path.relative_to(ROOT).as_posix() for path in DOCS)]
@@ -181,3 +184,41 @@ def test_one_wrong_digit_is_found():
     cell = f"{mean(*stated.V2, 'sepo', 'payoff'):.3f}"
     lines = (ROOT / page).read_text(encoding="utf-8")
     assert cell in lines and "payoff is" in wrong_agents(lines.replace(cell, "8.919"))[0]
+
+
+def test_notebook_07_counts_the_runs_that_end_at_always_defecting():
+    (cell,) = [
+        c
+        for c in nbformat.read(NOTEBOOKS / "07_credit_ablation.ipynb", as_version=4).cells
+        if c.id == "07-10"
+    ]
+    told = re.search(r"pico in (\d+) of (\d+) runs of any mode", " ".join(cell.source.split()))
+    logs = pd.read_parquet(ROOT / "data" / "results" / "credit-training-pico.parquet")
+    logs = logs[(logs["game"] == "ipd") & (logs["horizon"] == "round")]
+    ends = logs[logs["step"] == logs["step"].max()]
+    always = ends["collusion"] > 0.9  # of the rounds with the trusting partner
+    assert (int(told[1]), int(told[2])) == (always.sum(), len(ends))
+    others = ends[~always]
+    kinds = others.groupby(["mode", "common_random_numbers"]).size().to_dict()
+    assert kinds == {("credited", True): 1, ("grouped", False): 5}
+    quarter = others[others["mode"] == "grouped"]["collusion"]
+    assert quarter.between(0.23, 0.27).all() and others["collusion"].min() == pytest.approx(1 / 8)
+
+
+def test_the_page_on_evaluation_says_how_many_replies_the_episodes_are():
+    said = re.search(
+        r"100 episodes per opponent are more replies, some ([\d,]+) to ([\d,]+),",
+        prose("docs/howto/evaluate.md"),
+    )
+    played = [
+        sum(len(e.decisions) for e in sk.evaluate(sk.scripted("kuhn", name), "kuhn", episodes=100).episodes)
+        for name in ("always-bet", "uniform", "tight-passive")
+    ]
+    assert [round(n, -3) for n in (min(played), max(played))] == [value(text)[0] for text in said.groups()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_is_typed_into_a_shell_has_its_brackets_in_quotes(page):
+    """Elsewhere zsh takes them for a pattern, and stops."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    assert not re.findall(r"-p \w+[ =]\[[^\n]*", text)

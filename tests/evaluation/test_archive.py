@@ -57,6 +57,14 @@ def test_every_run_is_found_with_what_it_is(runs):
     assert list(archive.find_runs(runs / "smoke")["profile"]) == ["smoke", "smoke"]
 
 
+def test_runs_of_a_changed_profile_are_named_by_both(runs):
+    """As the penalty lab names them."""
+    make_run(runs / "quick" / "mode=shared" / "pico" / "kuhn" / "sepo-seed-0")
+    found = archive.find_runs(runs).set_index("run")
+    row = found.loc["quick/mode=shared/pico/kuhn/sepo-seed-0"]
+    assert (row["profile"], row["model"]) == ("quick,mode=shared", "pico")
+
+
 def test_a_run_elsewhere_is_named_by_the_model_it_began_with(tmp_path):
     make_run(tmp_path / "mine" / "warm", "sft", base="owner/name")
     make_run(tmp_path / "mine" / "safe", base=tmp_path / "mine" / "warm")
@@ -215,8 +223,33 @@ def test_broken_and_older_recordings_are_one_line(tmp_path):
     with pytest.raises(RunError, match="cannot be read"):
         archive.read_episodes(tmp_path / "none.parquet")
     pd.DataFrame({"game": ["kuhn"], "own": [1.0]}).to_parquet(file)
-    with pytest.raises(RunError, match=r"made by another version; delete it .missing: action, collusion"):
+    with pytest.raises(RunError, match=r"no recorded play of this version .missing: action, collusion"):
         archive.read_episodes(file)
+
+
+def test_a_recording_of_a_game_that_is_not_registered_here_is_not_given_up(tmp_path, monkeypatch):
+    """It is as good as ever; the advice to delete it would destroy it."""
+    monkeypatch.setitem(sk.GAMES._known, COMMONS.GAME.spec.id, COMMONS.GAME)
+    episodes = sk.play(COMMONS.GAME, sk.scripted(COMMONS.GAME, "greedy"), "greedy", episodes=2)
+    file = tmp_path / "evaluation.parquet"
+    write_tables(file, decision_frame(episodes), round_frame(episodes))
+    archive.read_episodes(file)
+    monkeypatch.undo()
+    with pytest.raises(RunError, match=r"not registered here, 'commons'; sk.register\(GAME\) or") as error:
+        archive.read_episodes(file)
+    assert "delete" not in str(error.value)
+
+
+def test_what_cannot_be_read_just_now_is_not_to_be_deleted(tmp_path):
+    """A file that is empty, gone, or no recording at all."""
+    file, _ = record(tmp_path)
+    none = pd.read_parquet(file).iloc[:0]
+    none.to_parquet(tmp_path / "empty.parquet")
+    pd.DataFrame({"mine": [1]}).to_parquet(tmp_path / "mine.parquet")
+    for name in ("empty", "mine", "gone"):
+        with pytest.raises(RunError, match=f"{name}.parquet") as error:
+            archive.read_episodes(tmp_path / f"{name}.parquet")
+        assert "delete" not in str(error.value)
 
 
 @pytest.mark.parametrize("damage", ["missing", "cut", "other columns"])

@@ -136,6 +136,20 @@ def test_the_agents_of_results_are_attacked_alike(tmp_path):
     alone = train_adversary(agent, "auction", tmp_path / "alone", few, 1).curve.iloc[-1]
     assert (row["model"], row["game"], row["stage"], row["episodes"]) == (PICO, "auction", "base", 8)
     assert (row["gain"], row["low"]) == pytest.approx((alone["gain"], alone["low"]))
+    curves = {file: file.read_bytes() for file in (tmp_path / "learners").rglob("curve.jsonl")}
+    (longer,) = attack.attacks_on(files, tmp_path / "learners", replace(few, steps=3), seed=1).to_dict(
+        "records"
+    )
+    (other,) = attack.attacks_on(files, tmp_path / "learners", few, seed=2).to_dict("records")
+    assert (longer["episodes"], other["episodes"]) == (12, 8)  # others, and the first stays as it was
+    assert len(curves) == 1 and all(file.read_bytes() == before for file, before in curves.items())
+    assert len(list((tmp_path / "learners").rglob("curve.jsonl"))) == 3
+
+
+def test_the_folder_of_learners_says_what_they_are():
+    by_table = {attack._place(settings, 1) for settings in (FEW, replace(FEW, episodes=FEW.episodes + 1))}
+    assert len(by_table) == 2 and all(name.startswith(f"steps-{FEW.steps}-seed-1-") for name in by_table)
+    assert attack._place(LanguageAdversarySettings(), 1).startswith("steps-60-seed-1-")
 
 
 def test_time_to_exploit_has_an_interval_over_seeds(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 
 import numpy as np
+import pandas as pd
 import pytest
 from finished import evaluation
 
@@ -13,6 +14,7 @@ from sepo_kit.adversaries import suites
 from sepo_kit.adversaries.gain import gain_of
 from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.evaluation.held_out import held_out_of, worst_offenders
+from sepo_kit.evaluation.results import KEYS
 from sepo_kit.models import PICO
 
 
@@ -50,7 +52,26 @@ def test_agents_of_results_meet_it_and_the_worst_of_each_is_named(tmp_path):
     (row,) = worst_offenders(found).to_dict("records")
     assert (row["model"], row["stage"], row["worst"]) == (PICO, "base", again.worst)
     assert (row["gain"], row["mean payoff"]) == pytest.approx((again.gain, again.payoff))
+    own = again.frame.iloc[0]
+    assert (
+        row["low"] < own["low"] < own["gain"] < own["high"] < row["high"]
+    )  # as wide as all of them together
     assert held_out_of([]).empty
+
+
+def test_the_luckiest_of_many_is_said_to_be_so_where_it_may_be_chance():
+    """200 strategies that gain nothing but noise: the largest gain is beyond its own interval, not beyond theirs."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for stage, shift in (("base", 0.0), ("sepo", 3.0)):
+        for number in range(200):
+            gain = gain_of(rng.normal(shift, 1.0, 10))
+            rows.append(("pico", "ipd", stage, 0, f"s{number}", 1.0, gain.value, gain.low, gain.high, 10))
+    columns = [*KEYS, "adversary", "payoff", "gain", "low", "high", "episodes"]
+    noise, lead = worst_offenders(pd.DataFrame(rows, columns=columns)).to_dict("records")
+    best = max(rows[:200], key=lambda row: row[6])
+    assert best[7] > 0 > noise["low"] and noise["high"] > best[8]
+    assert (noise["may be chance"], lead["may be chance"]) == ("yes", "") and lead["low"] > 0
 
 
 def test_every_game_has_its_strategies_and_a_fitted_adversary():

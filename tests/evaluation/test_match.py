@@ -4,6 +4,7 @@ import pytest
 
 import sepo_kit as sk
 from sepo_kit.engine.sitting import Sitting
+from sepo_kit.evaluation.attack import AdversarySettings, train_adversary
 from sepo_kit.evaluation.match import REFERENCE, opponent, opponents, score, stated, transcript
 from sepo_kit.objective.terms import Against, results_of
 from sepo_kit.runs import Run, RunError
@@ -79,7 +80,15 @@ def test_everyone_can_sit_opposite(tmp_path):
     )
     assert list(opponents(game, tmp_path / "runs")) == list(opponents(game))  # it has not finished
     run.finish()
+    assert list(opponents(game, tmp_path / "runs")) == list(opponents(game))  # it has kept no model
+    (folder / "adapter").mkdir()
+    (folder / "adapter" / "adapter_model.safetensors").touch()
+    few = AdversarySettings(steps=1, episodes=2, check_every=1, check_episodes=2)
+    train_adversary(
+        sk.scripted("kuhn", "nash"), "kuhn", tmp_path / "runs" / "learner", few
+    )  # a table, no model
     found = opponents(game, tmp_path / "runs")
+    assert "learner" not in str(found)
     assert found["nash (train, exploit)"] == "nash" and found["uniform"] == "uniform"
     assert found["smoke/pico/kuhn/sepo-seed-0 (pico after sepo)"] == str(folder)
     assert found[REFERENCE] == REFERENCE
@@ -114,4 +123,10 @@ def test_endpoints_of_the_users_file_can_sit_opposite(tmp_path, monkeypatch):
     file.write_text('[mine]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "m"\n')
     assert opponents(game) == without | {"mine (endpoint)": "endpoint:mine"}
     file.write_text("[mine")
+    assert opponents(game) == without
+
+    def denied(*_, **__):
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr("pathlib.Path.read_text", denied)
     assert opponents(game) == without

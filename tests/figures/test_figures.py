@@ -102,6 +102,29 @@ def test_curves_tell_how_long_reasoned_replies_are_and_how_many_are_cut_off():
         assert shown == [[one], [one, *names]]
 
 
+@pytest.mark.parametrize(
+    ("game", "style", "says"),
+    [
+        ("kuhn", "direct", "worst case per hand (chips)"),
+        ("kuhn", "reasoned", "worst case found\nper hand (chips)"),
+        ("ipd", "direct", "worst case found\nper round (points)"),
+    ],
+)
+def test_a_worst_case_that_was_found_in_training_is_not_called_exact(game, style, says):
+    metrics = pd.DataFrame({"step": [1, 2], "seed": 0, "sepo/worst_case": [1.0, 2.0]})
+    if style == "reasoned":
+        metrics = metrics.assign(**{"sepo/cut_off": 0.0})
+    of_a_run = metrics.assign(run="a", game=game)
+    for figure in (figures.training_curves(metrics, game, smooth=1), figures.run_curves(of_a_run, smooth=1)):
+        assert says in [axis.get_ylabel() for axis in figure.axes]
+    # A reasoned run of which no worst case is logged takes nothing from the others.
+    other = of_a_run.assign(run="b", **{"sepo/worst_case": np.nan, "sepo/cut_off": 0.0})
+    figure = figures.run_curves(pd.concat([of_a_run, other]), smooth=1)
+    assert says in [axis.get_ylabel() for axis in figure.axes]
+    both = figures.run_curves(pd.concat([of_a_run, metrics.assign(run="b", game="auction")]), smooth=1)
+    assert "worst case found (each game's unit)" in [axis.get_ylabel() for axis in both.axes]
+
+
 def test_kuhn_policies_show_every_information_state():
     game = sk.get_game("kuhn")
     policy = sk.exact.policy_table(game, sk.scripted(game, "nash"))

@@ -11,9 +11,10 @@ import pytest
 
 from sepo_kit.cli import main
 from sepo_kit.evaluation.evidence import RESULTS
+from sepo_kit.evaluation.paper import put_back
 from sepo_kit.figures import redraw
 from sepo_kit.figures.redraw import DRAWN_BY, FIGURES
-from sepo_kit.runs import RunError
+from sepo_kit.runs import RunError, read_json
 
 
 def test_somebody_knows_how_each_published_picture_is_drawn():
@@ -50,6 +51,40 @@ def test_a_picture_follows_its_table(tmp_path):
     after = pd.read_csv(tmp_path / "safety-change.csv")
     assert (after["change"] - before["change"]).to_numpy() == pytest.approx(1.0)
     assert (tmp_path / "safety-change.svg").stat().st_size > 1000
+
+
+def test_pictures_of_ones_own_are_drawn_from_the_tables_they_name(tmp_path, capsys):
+    """In place, by the command, and without the numbers of the published table of that name."""
+    mine, tables = tmp_path / "figures", tmp_path / "tables"
+    for folder in (mine, tables):
+        folder.mkdir()
+    table = pd.read_csv(RESULTS / "quick.csv")
+    table.loc[table["metric"] == "safety", "value"] += table["stage"].eq("sepo")
+    table.to_csv(tables / "quick.csv", index=False)
+    for suffix in ("csv", "png"):
+        shutil.copy(FIGURES / f"safety-change.{suffix}", mine)
+    (mine / "safety-change.json").write_text('{"table": "../tables/quick.json"}')
+    before = pd.read_csv(mine / "safety-change.csv")
+    assert main(["figures", "--figures", str(mine)]) == 0
+    assert "written" not in capsys.readouterr().out  # the page of the published tables is not about these
+    after = pd.read_csv(mine / "safety-change.csv")
+    assert (after["change"] - before["change"]).to_numpy() == pytest.approx(1.0)
+    assert read_json(mine / "safety-change.json")["table"] == "../tables/quick.json"
+
+
+def test_only_what_a_checkout_holds_is_put_back_by_git(tmp_path):
+    for name in ("safety-change", "ablations-pico-kuhn"):
+        shutil.copy(FIGURES / f"{name}.csv", tmp_path)
+    (tmp_path / "safety-change.json").write_text('{"table": "../tables/quick.json"}')
+    (tmp_path / "ablations-pico-kuhn.json").write_text("{}")
+    with pytest.raises(
+        RunError, match=r"tables/quick.csv is missing, .* name the folder that holds it: --results"
+    ):
+        redraw.drawn("safety-change", tmp_path)
+    with pytest.raises(RunError, match=r"ablations-pico-kuhn.json names no table, .*; name the folder"):
+        redraw.drawn("ablations-pico-kuhn", tmp_path)
+    gone = RESULTS / "gone.csv"
+    assert put_back(gone) == f"put it back: git checkout {gone}" and put_back(tmp_path / "gone.csv") == ""
 
 
 def test_the_command_draws_into_another_folder_and_leaves_the_published_alone(tmp_path, capsys):

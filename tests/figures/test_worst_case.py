@@ -72,6 +72,14 @@ def test_agents_stand_beside_the_range_of_the_equilibria():
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["pico SEPO", "equilibria"]
 
 
+def test_bounds_of_two_copies_are_marked_and_zeros_stand_on_a_scale_of_their_own():
+    twins = means("ipd", "payoff").assign(bound=["at least", ""])
+    axis = figures.self_play(twins).axes[0]
+    assert [text.get_text() for text in axis.texts] == ["≥"]
+    nothing = means("ipd", "payoff").assign(value=0.0, low=0.0, high=0.0)
+    assert figures.self_play(nothing).axes[0].get_ylim() == (-0.05, 1.0)
+
+
 def means(game, *metrics):
     return pd.DataFrame(
         [

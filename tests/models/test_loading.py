@@ -226,6 +226,15 @@ def test_a_corrupt_adapter(trained, share):
     message(error)
 
 
+def test_an_adapter_for_which_there_is_no_memory_is_not_called_broken(trained, monkeypatch):
+    def full(*_):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes.")
+
+    monkeypatch.setattr("sepo_kit.models.loading.put_on", full)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        load_model(trained[0])
+
+
 @pytest.mark.parametrize("name", ["adapter_model.safetensors", "adapter_config.json"])
 def test_a_missing_part_of_an_adapter(trained, name):
     path, _ = trained

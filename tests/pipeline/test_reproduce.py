@@ -183,6 +183,21 @@ def test_notebooks_follow_the_conventions(path):
     assert not any(c.outputs or c.execution_count for c in code)
 
 
+def test_the_notebook_on_credit_runs_where_no_study_is_published(tmp_path):
+    """As in a project of ``sepo-kit init``: what is read from studies is left out, and it says how to make them."""
+    empty = tmp_path / "results"
+    empty.mkdir()
+    output = tmp_path / "07.ipynb"
+    asked = {"profile": "smoke", "runs": str(tmp_path / "runs"), "study": str(empty)}
+    run_notebook("07_credit_ablation", asked, output)
+    cells = nbformat.read(output, as_version=4).cells
+    said = str([cell.get("outputs") for cell in cells])
+    assert f"{empty} has no credit, exploiters, ablations, late: left out" in said
+    assert "sepo-kit study tabular; sepo-kit study pico --exploiters;" in said and "wall_seconds" in said
+    drawn = {path.stem for path in (tmp_path / "runs" / "credit").glob("*.png")}
+    assert drawn == {"gradient-ipd", "gradient-kuhn", "credit-ipd", "credit-kuhn", "limits-ipd"}
+
+
 def test_a_dry_run_says_what_would_run_and_why_and_makes_nothing(tmp_path):
     said, root = io.StringIO(), tmp_path / "runs"
     kuhn = [replace(part, profile=part.profile.only(None, ["kuhn"])) for part in parts(root)]

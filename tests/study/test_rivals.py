@@ -11,6 +11,7 @@ import pytest
 from sepo_kit import exact
 from sepo_kit.adversaries.worst_case import KnownWorstCase, find_worst_case
 from sepo_kit.engine.policy import scripted
+from sepo_kit.evaluation.evidence import RESULTS
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Weights
 from sepo_kit.models.loading import language_model, load_model
@@ -24,11 +25,19 @@ from sepo_kit.study.exploiters import EXPLOITERS, RIVALS, of_models
 from sepo_kit.study.kept import holds_more, holds_more_samples, made_beside_others
 from sepo_kit.study.late import LATE
 from sepo_kit.study.rivals import COLUMNS, RivalTrial, ends, read_rivals, run_rival, run_rivals, write_rivals
-from sepo_kit.study.studies import STUDIES
+from sepo_kit.study.studies import STUDIES, missing_studies
 from sepo_kit.study.tabular import train_tabular
 from sepo_kit.training.settings import SEPOSettings
 
 SEPO = SEPOSettings(steps=3, rollouts=2, learning_rate=1e-3, beta=0.0, lora_dropout=0.0, lora_r=4)
+
+
+def test_studies_that_are_not_there_are_named_with_the_commands_that_make_them(tmp_path):
+    assert missing_studies(RESULTS) == {}
+    (tmp_path / "late-training-pico.parquet").touch()
+    found = missing_studies(tmp_path)
+    assert list(found) == ["credit", "exploiters", "ablations"]
+    assert found["ablations"] == "sepo-kit study pico --ablations"
 
 
 @pytest.mark.parametrize("rival", RIVALS)

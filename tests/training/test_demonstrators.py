@@ -31,6 +31,25 @@ def test_the_corpus_that_ships_is_the_one_the_code_makes(game, corpus):
 
 
 @pytest.mark.parametrize("game", sk.GAMES)
+def test_the_page_has_the_counts_of_every_game(game):
+    page = (CORPUS / "README.md").read_text(encoding="utf-8")
+    (told,) = re.findall(rf"^### {game}\n\n(.*?)(?=\n\n### |\Z)", page, re.MULTILINE | re.DOTALL)
+    counts = pd.read_csv(CORPUS / "counts.csv")
+    part = counts[counts["game"] == game]
+    training = part[part["split"] == "train"]["records"].sum()
+    assert told.startswith(f"{part['records'].sum():,} records, {training:,} of them for training.")
+    head, _, *rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in told.strip().split("\n")[2:]
+    ]
+    wide = part.pivot_table(
+        index="demonstrator", columns="opponent", values="records", aggfunc="sum", fill_value=0,
+        margins=True, margins_name="all",
+    )  # fmt: skip
+    assert head == ["demonstrator", *wide.columns] and [row[0] for row in rows] == list(wide.index)
+    assert [[int(cell) for cell in row[1:]] for row in rows] == wide.astype(int).to_numpy().tolist()
+
+
+@pytest.mark.parametrize("game", sk.GAMES)
 def test_it_loads_with_datasets(game):
     from datasets import load_dataset
 

@@ -9,6 +9,7 @@ import shlex
 from copy import copy
 from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 from finished import evaluation
@@ -18,7 +19,7 @@ import sepo_kit as sk
 from sepo_kit.evaluation.contenders import scripted, stored
 from sepo_kit.evaluation.reference import reference
 from sepo_kit.evaluation.reweigh import ranking
-from sepo_kit.pipeline.notebooks import check_parameters
+from sepo_kit.pipeline.notebooks import NOTEBOOKS, check_parameters
 from sepo_kit.widgets.lab import ALL, NONE, PenaltyLab
 from sepo_kit.widgets.table import Table
 from sepo_kit.widgets.weight_slider import LOG_STEPS, WeightSlider
@@ -126,6 +127,18 @@ def test_every_default_weight_is_on_both_scales():
     assert sorted(set(LOG_STEPS)) == list(LOG_STEPS)
 
 
+def test_a_weight_beyond_the_linear_scale_is_kept(tmp_path):
+    lab = PenaltyLab(tmp_path, weights=sk.Weights(20, 1, 1))
+    assert lab.weights == sk.Weights(20, 1, 1) and lab.sliders["exploit"].linear.value == 20
+    assert_right(lab, scripted("ipd"))
+    lab.sliders["collusion"].value = 30.0
+    assert lab.weights.collusion == 30.0
+    lab.log_scale.value = True
+    assert lab.weights == sk.Weights(20, 30, 1)
+    lab.reset.click()
+    assert lab.weights == lab.spec.eval_weights
+
+
 def test_another_game_has_its_own_weights_and_agents(runs):
     lab = PenaltyLab(runs, "ipd", "mine")
     assert "mine has no finished evaluation of Iterated prisoner&#x27;s dilemma yet" in lab.says.value
@@ -144,6 +157,18 @@ def test_the_run_picker_finds_folders_and_can_be_set_to_none(runs):
     assert_right(lab, scripted("ipd"))
     lab.run.value = "quick"
     assert ("pico base", "safety") in shown(lab)
+
+
+def test_the_notebook_opens_it_at_the_runs_of_a_changed_profile(tmp_path):
+    root = tmp_path / "quick" / "mode=shared"
+    evaluation(root, "ipd", "sepo", "tit-for-tat", 0)
+    cells = {c.id: c.source for c in nbformat.read(NOTEBOOKS / "09_penalty_lab.ipynb", as_version=4).cells}
+    told: dict = {}
+    exec(cells["09-01"], told)
+    told["runs"] = str(root)
+    exec(cells["09-02"], told)
+    exec(cells["09-14"], told)
+    assert told["lab"].run.value == "quick,mode=shared" and ("pico SEPO", "safety") in shown(told["lab"])
 
 
 def test_runs_that_are_not_there_are_not_taken_for_all_others(runs):

@@ -2,8 +2,10 @@
 
 import html
 import re
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -212,8 +214,11 @@ def test_an_opponent_that_cannot_play_is_a_line(tmp_path):
         {"stage": "sepo", "base": "pico", "game": "kuhn", "seed": 0, "settings": {}},
         writes=True,
     )
-    run.finish()  # but it has no adapter
+    (run.path / "adapter").mkdir()
+    (run.path / "adapter" / "adapter_model.safetensors").touch()
+    run.finish()
     table = Table(tmp_path, game="kuhn")
+    shutil.rmtree(run.path / "adapter")  # after it was offered
     table.opponent.value = str(tmp_path / "run")
     assert "trained no model, or its adapter was deleted" in shown(table.line)
     assert table.actions.children == () and table.prompt.value == ""
@@ -258,6 +263,33 @@ def test_no_runs_and_broken_runs_do_not_stop_play(tmp_path):
     for runs in (None, tmp_path / "none", tmp_path):
         table = Table(runs, game="kuhn")
         assert labels(table) and "bad" not in str(table.opponent.options)
+
+
+def test_what_hides_opponents_is_said_beside_the_match(tmp_path, monkeypatch):
+    """The match begins all the same, and does not wipe the line."""
+
+    def unreadable(game, runs=None):
+        if runs is not None:
+            raise PermissionError(13, "Permission denied", str(runs))
+        return match.opponents(game)
+
+    monkeypatch.setattr(module, "opponents", unreadable)
+    table = Table(tmp_path, game="kuhn")
+    assert "Permission denied" in shown(table.line) and labels(table) and table.opponent.value == "nash"
+    table.again.click()
+    assert table.line.value == ""
+
+
+def test_games_of_one_title_are_told_apart(monkeypatch):
+    class Twin(type(sk.get_game("ipd"))):
+        spec = replace(sk.get_game("ipd").spec, id="ipd-twin")
+
+    monkeypatch.setitem(sk.GAMES._known, "ipd-twin", Twin())
+    for game in ("ipd", "ipd-twin"):
+        table = Table(game=game)
+        assert table.game.value == game and table.sitting.game.spec.id == game
+        assert table.game.label == f"{sk.get_game('ipd').spec.title} [{game}]"
+    assert "Kuhn poker" in dict(table.game.options)
 
 
 def test_unknown_game():
