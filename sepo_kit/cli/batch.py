@@ -69,7 +69,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="a parameter, NAME VALUE or NAME=VALUE, as the notebook's first cell declares it",
     )  # fmt: skip
     notebook.add_argument(
-        "--output", type=Path, help="the executed copy (default: runs/notebooks/NAME.ipynb)"
+        "--output",
+        type=Path,
+        help="the executed copy (default: in runs/notebooks, by its name and parameters)",
     )
     may_keep(notebook)
     notebook.set_defaults(run=_notebook)
@@ -130,11 +132,12 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _notebook(options: argparse.Namespace) -> None:
-    from sepo_kit.pipeline.notebooks import find_notebook, read_parameters, run_notebook
+    from sepo_kit.pipeline.notebooks import executed_name, find_notebook, read_parameters, run_notebook
     from sepo_kit.pipeline.parameters import split_pairs
     from sepo_kit.runs.project import PROJECT
 
     name = find_notebook(options.name)
-    output = options.output or PROJECT / "runs" / "notebooks" / f"{name}.ipynb"
-    run_notebook(name, read_parameters(name, split_pairs(options.p)), output.resolve())
+    given = split_pairs(options.p)
+    output = options.output or PROJECT / "runs" / "notebooks" / executed_name(name, given)
+    run_notebook(name, read_parameters(name, given), output.resolve())
     print(f"executed notebook: {output}")

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from sepo_kit.cli import main, parser, training
+from sepo_kit.pipeline import notebooks
 from sepo_kit.pipeline.profiles import PROFILES
+from sepo_kit.runs.project import PROJECT
 from sepo_kit.runs.trace import trace
 from sepo_kit.study.mechanism import trials
 from sepo_kit.study.studies import STUDIES
@@ -195,6 +197,24 @@ def test_evaluate_takes_other_pools(capsys):
     assert main(["evaluate", "kuhn", "uniform", "--exploit-pool", "worst-case", "--exact"]) == 0
     found = [line.split() for line in capsys.readouterr().out.splitlines() if " exploit " in line]
     assert [row[3] for row in found] == ["0.0000", "0.9167"]
+
+
+def test_notebooks_that_are_run_with_other_parameters_do_not_replace_each_other(capsys, monkeypatch):
+    outputs = []
+    monkeypatch.setattr(notebooks, "run_notebook", lambda name, given, output: outputs.append(output))
+    for given in (
+        [],
+        ["game", "kuhn"],
+        ["game", "ipd"],
+        ["runs", "a/b"],
+        ["runs", "a_b"],
+        ["runs", "x" * 300],
+    ):
+        assert main(["notebook", "06", *(["-p", *given] if given else [])]) == 0
+    assert len({path.with_suffix(".log") for path in outputs}) == 6
+    assert [path.name for path in outputs[:2]] == ["06_evaluation.ipynb", "06_evaluation_game=kuhn.ipynb"]
+    assert {path.parent for path in outputs} == {PROJECT / "runs" / "notebooks"}
+    assert all(len(path.name) < 150 for path in outputs)
 
 
 def test_games_lists_games_and_pools(capsys):
