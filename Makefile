@@ -56,7 +56,7 @@ help:  ## list the targets
 install: $(KIT)  ## make .venv from the lock (minutes the first time, nothing after that)
 
 reproduce: install  ## run the whole study, PROFILE=quick unless told otherwise: tables on the screen, pictures in figures/
-	@$(PY) -m sepo_kit reproduce --profile $(PROFILE) $(BATCH_ARGS)
+	@$(PY) -m sepo_kit reproduce --profile '$(PROFILE)' $(BATCH_ARGS)
 
 smoke: install  ## run every notebook in seconds, on a tiny model: does it all hang together?
 	@$(PY) -m sepo_kit reproduce --profile smoke $(BATCH_ARGS)

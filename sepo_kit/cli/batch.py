@@ -80,10 +80,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _reproduce(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.plans import Profile
     from sepo_kit.pipeline.profiles import get_profile, with_changes
-    from sepo_kit.pipeline.record import slug
     from sepo_kit.pipeline.reproduce import reproduce
     from sepo_kit.pipeline.tasks import Part
-    from sepo_kit.runs.project import PROJECT, require_project
+    from sepo_kit.runs.project import PROJECT, require_project, runs_folder, slug
 
     require_project()
     # Other seeds are more runs beside the profile's, another way to train is another profile.
@@ -96,7 +95,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     profiles = [
         get_profile(with_changes(name, **each)).only(options.models, options.games) for each in changes
     ]
-    root = (options.runs or PROJECT / "runs" / slug(options.profile)).resolve()
+    root = (options.runs or runs_folder(options.profile)).resolve()
     # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones. And a part of a
     # profile, or a changed one, is no replacement for the tables of the whole.
     inside = options.profile.startswith("smoke") or any(

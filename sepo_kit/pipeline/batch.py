@@ -20,10 +20,10 @@ from typing import Any
 
 from sepo_kit.pipeline.notebooks import command
 from sepo_kit.pipeline.plans import MOST_THREADS
-from sepo_kit.pipeline.record import Task, output, slug, unfinished
+from sepo_kit.pipeline.record import Task, output, unfinished
 from sepo_kit.pipeline.tasks import chains
 from sepo_kit.runs import KEEP, RunError, first_line, write_json
-from sepo_kit.runs.project import PACKAGE, PROJECT, VARIABLE
+from sepo_kit.runs.project import PACKAGE, PROJECT, VARIABLE, slug
 
 SNAKEFILE = PACKAGE / "pipeline" / "Snakefile"
 BATCH, FILE = ".batch.json", "config.yaml"

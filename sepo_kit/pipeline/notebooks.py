@@ -15,8 +15,8 @@ from typing import Any
 from sepo_kit.games.base import Weights
 from sepo_kit.pipeline.children import Child, ended_by_sigterm
 from sepo_kit.pipeline.parameters import as_yaml, parameter
-from sepo_kit.pipeline.record import NOTEBOOKS, slug
-from sepo_kit.runs.project import PROJECT, require_project
+from sepo_kit.pipeline.record import NOTEBOOKS
+from sepo_kit.runs.project import PROJECT, require_project, slug
 
 LONGEST = 120  # of the name of an executed notebook, in characters
 
