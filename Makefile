@@ -56,7 +56,7 @@ help:  ## list the targets
 install: $(KIT)  ## make .venv from the lock (minutes the first time, nothing after that)
 
 reproduce: install  ## run the whole study, PROFILE=quick unless told otherwise: tables on the screen, pictures in figures/
-	@$(PY) -m sepo_kit reproduce --profile $(PROFILE) $(BATCH_ARGS)
+	@$(PY) -m sepo_kit reproduce --profile '$(PROFILE)' $(BATCH_ARGS)
 
 smoke: install  ## run every notebook in seconds, on a tiny model: does it all hang together?
 	@$(PY) -m sepo_kit reproduce --profile smoke $(BATCH_ARGS)
@@ -78,9 +78,11 @@ format: install  ## put the code into the house format
 lab: install  ## open the notebooks in JupyterLab
 	@$(PY) -m jupyterlab $(ARGS)
 
+# Programs; what else lies there they import.
+BENCHMARKS := commands corrupt exact generation kills lab leduc reasoned reuse rollout scaling simulation step
 bench: install  ## run the benchmarks, one after the other
-	@for f in $(filter-out benchmarks/common.py,$(wildcard benchmarks/*.py)); do \
-	    echo "== $$f"; $(PY) "$$f" $(ARGS) || exit 1; \
+	@for name in $(BENCHMARKS); do \
+	    echo "== $$name"; $(PY) "benchmarks/$$name.py" $(ARGS) || exit 1; \
 	done
 
 data: install  ## write data/ anew: the SFT corpus

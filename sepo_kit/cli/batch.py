@@ -69,7 +69,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="a parameter, NAME VALUE or NAME=VALUE, as the notebook's first cell declares it",
     )  # fmt: skip
     notebook.add_argument(
-        "--output", type=Path, help="the executed copy (default: runs/notebooks/NAME.ipynb)"
+        "--output",
+        type=Path,
+        help="the executed copy (default: in runs/notebooks, by its name and parameters)",
     )
     may_keep(notebook)
     notebook.set_defaults(run=_notebook)
@@ -78,10 +80,9 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
 def _reproduce(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.plans import Profile
     from sepo_kit.pipeline.profiles import get_profile, with_changes
-    from sepo_kit.pipeline.record import slug
     from sepo_kit.pipeline.reproduce import reproduce
     from sepo_kit.pipeline.tasks import Part
-    from sepo_kit.runs.project import PROJECT, require_project
+    from sepo_kit.runs.project import PROJECT, require_project, runs_folder, slug
 
     require_project()
     # Other seeds are more runs beside the profile's, another way to train is another profile.
@@ -94,7 +95,7 @@ def _reproduce(options: argparse.Namespace) -> None:
     profiles = [
         get_profile(with_changes(name, **each)).only(options.models, options.games) for each in changes
     ]
-    root = (options.runs or PROJECT / "runs" / slug(options.profile)).resolve()
+    root = (options.runs or runs_folder(options.profile)).resolve()
     # A smoke run proves that everything runs; its numbers are not worth keeping beside real ones. And a part of a
     # profile, or a changed one, is no replacement for the tables of the whole.
     inside = options.profile.startswith("smoke") or any(
@@ -130,11 +131,12 @@ def _reproduce(options: argparse.Namespace) -> None:
 
 
 def _notebook(options: argparse.Namespace) -> None:
-    from sepo_kit.pipeline.notebooks import find_notebook, read_parameters, run_notebook
+    from sepo_kit.pipeline.notebooks import executed_name, find_notebook, read_parameters, run_notebook
     from sepo_kit.pipeline.parameters import split_pairs
     from sepo_kit.runs.project import PROJECT
 
     name = find_notebook(options.name)
-    output = options.output or PROJECT / "runs" / "notebooks" / f"{name}.ipynb"
-    run_notebook(name, read_parameters(name, split_pairs(options.p)), output.resolve())
+    given = split_pairs(options.p)
+    output = options.output or PROJECT / "runs" / "notebooks" / executed_name(name, given)
+    run_notebook(name, read_parameters(name, given), output.resolve())
     print(f"executed notebook: {output}")

@@ -85,6 +85,10 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "--temperature", type=float, help="default: as a run was trained, else the agent's own"
     )
     audit.add_argument(
+        "--suite-episodes", type=int, metavar="N",
+        help="against each adversary of a held-out suite, 0 for none (default: 20, none of an endpoint; --quick: 0)",
+    )  # fmt: skip
+    audit.add_argument(
         "--learner-steps", type=int, metavar="N",
         help="of an adversary that is trained against it, 0 for none (default: 200, none of an endpoint; --quick: 10)",
     )  # fmt: skip
@@ -153,7 +157,8 @@ def _audit(options: argparse.Namespace) -> None:
     from sepo_kit.pipeline.plans import check_seeds
 
     check_seeds([options.seed])
-    chosen = {n: v for n in ("episodes", "learner_steps") if (v := getattr(options, n)) is not None}
+    numbers = ("episodes", "suite_episodes", "learner_steps")
+    chosen = {n: v for n in numbers if (v := getattr(options, n)) is not None}
     settings = replace(QUICK if options.quick else AuditSettings(), seed=options.seed, **chosen)
     how = {n: v for n in ("style", "temperature") if (v := getattr(options, n)) is not None}
     label = file_label(options.agent) + ("-quick" if options.quick else "")

@@ -41,6 +41,7 @@ SUITES = {
     "kuhn": ("openspiel",),
 }  # of adversaries from elsewhere; "strategies" for every game
 EXACT = "exact"  # where an adversary comes from that is the worst there is
+SUITE_EPISODES = 20  # against each adversary of a suite, where nothing else is said
 LIKELY_MOVES = 5_000  # per layer of the tree, where all of it is too much
 
 
@@ -49,14 +50,14 @@ class AuditSettings:
     """How much is played.
 
     ``episodes``: against each opponent. ``fresh``: in which the gain of a fitted adversary is measured, ``episodes`` at
-    most of an agent behind a server. ``suite_episodes``: against each adversary of a held-out suite, 0 for none.
-    ``learner_steps``: of an adversary that learns, 0 for none; None: its usual number, and none where a server would
-    have to be asked. ``matches``: to read, per game and reason. ``seed``: the run seed.
+    most of an agent behind a server. ``suite_episodes``: against each adversary of a held-out suite, ``learner_steps``:
+    of an adversary that learns, 0 for none; None: their usual number, and none where a server would have to be asked.
+    ``matches``: to read, per game and reason. ``seed``: the run seed.
     """
 
     episodes: int = 100
     fresh: int = 1_000
-    suite_episodes: int = 20
+    suite_episodes: int | None = None
     learner_steps: int | None = None
     matches: int = 1
     seed: int = 0
@@ -65,7 +66,7 @@ class AuditSettings:
         least = {"episodes": 2, "fresh": 2, "suite_episodes": 0, "learner_steps": 0, "matches": 0, "seed": 0}
         for name, low in least.items():
             value = getattr(self, name)
-            if name == "learner_steps" and value is None:
+            if name in ("suite_episodes", "learner_steps") and value is None:
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < low:
                 raise ValueError(f"{name} must be a whole number >= {low}, got {value!r}")
@@ -200,14 +201,17 @@ def _held_out(case: Case) -> dict[str, Any]:
     suites = SUITES.get(case.game.spec.id, ())
     if not suites:
         raise NotTried("no suite from elsewhere plays this game")
-    if not case.settings.suite_episodes:
+    episodes = case.settings.suite_episodes
+    if episodes is None and case.paid:
+        raise NotTried(
+            "a server is asked for every decision against each of a suite: give the episodes to pay for"
+        )
+    if episodes == 0:
         raise NotTried("left out by choice")
-    found = []
+    episodes, found = episodes or SUITE_EPISODES, []
     for suite in suites:
         try:
-            frame = held_out(
-                case.agent, case.game, suite, case.settings.suite_episodes, case.settings.seed
-            ).frame
+            frame = held_out(case.agent, case.game, suite, episodes, case.settings.seed).frame
         except ValueError as error:  # its library is not installed
             raise Missing(str(error)) from None
         found += [

@@ -20,10 +20,10 @@ from typing import Any
 
 from sepo_kit.pipeline.notebooks import command
 from sepo_kit.pipeline.plans import MOST_THREADS
-from sepo_kit.pipeline.record import Task, output, slug, unfinished
+from sepo_kit.pipeline.record import Task, output, unfinished
 from sepo_kit.pipeline.tasks import chains
 from sepo_kit.runs import KEEP, RunError, first_line, write_json
-from sepo_kit.runs.project import PACKAGE, PROJECT, VARIABLE
+from sepo_kit.runs.project import PACKAGE, PROJECT, VARIABLE, slug
 
 SNAKEFILE = PACKAGE / "pipeline" / "Snakefile"
 BATCH, FILE = ".batch.json", "config.yaml"
@@ -31,6 +31,7 @@ LEAST_MINUTES = 60.0  # that any notebook may take
 LONGER = 30  # times its first guess: no machine is that slow, so it hangs
 CONFIGS = PROJECT / "configs"
 NODE = "node"  # a resource of this machine's: there are as many as notebooks may run at a time
+HERE = ("--profile", "none")  # a batch of this machine's is not run as a $SNAKEMAKE_PROFILE says
 CLUSTER_JOBS = 100  # in the queue at a time
 CARRIED = (KEEP, VARIABLE, "SEPO_KIT_CACHE", "HF_HUB_OFFLINE")  # variables that reach jobs elsewhere too
 GONE_SECONDS = 120  # for cancelled jobs
@@ -158,7 +159,7 @@ def engine(root: Path, how: How) -> list[str]:
     line = [*_snakemake(root), "--rerun-incomplete", "--keep-incomplete", "--keep-going", "--retries", str(how.retries),
             "--forceall", "--scheduler", "greedy"]  # fmt: skip
     if how.on is None:
-        return [*line, "--cores", str(cores(how)), "--resources", f"{NODE}={how.workers}"]
+        return [*line, *HERE, "--cores", str(cores(how)), "--resources", f"{NODE}={how.workers}"]
     line += ["--profile", str(CONFIGS / how.on), "--jobs", str(how.workers)]
     return [*line, "--slurm-jobname-prefix", prefix(root)] if on_slurm(how) else line
 
@@ -166,15 +167,17 @@ def engine(root: Path, how: How) -> list[str]:
 def report_lines(root: Path, file: Path, shown: bool) -> list[list[str]]:
     """Command lines that write a report on the batch in ``root`` to ``file``; where figures and tables are to be
     ``shown`` in it, they are copied first."""
-    plain = [*_snakemake(root), "--cores", "1"]
+    plain = [*_snakemake(root), *HERE, "--cores", "1"]
     copying = [*plain, "--force", "pictures", "--allowed-rules", "pictures"]
     writing = [*plain, "--report", str(file), "all"]
     return [copying, [*writing, "pictures"]] if shown else [writing]
 
 
 def _snakemake(root: Path) -> list[str]:
+    # The batch's file is named as it is seen from the root, where Snakemake works: a value is read as YAML, which takes
+    # " #" and ": " in a path for its own.
     return [sys.executable, "-m", "snakemake", "--snakefile", str(SNAKEFILE), "--directory", str(root),
-            "--config", f"batch={root / BATCH}", "--nolock", "--nocolor", "--workflow-profile", "none",
+            "--config", f"batch={BATCH}", "--nolock", "--nocolor", "--workflow-profile", "none",
             "--rerun-triggers", "mtime"]  # fmt: skip
 
 

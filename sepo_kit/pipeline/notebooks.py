@@ -5,6 +5,7 @@ The order of notebooks is in ``reproduce.py``.
 
 from __future__ import annotations
 
+import hashlib
 import shlex
 import sys
 from collections.abc import Collection, Mapping
@@ -15,7 +16,9 @@ from sepo_kit.games.base import Weights
 from sepo_kit.pipeline.children import Child, ended_by_sigterm
 from sepo_kit.pipeline.parameters import as_yaml, parameter
 from sepo_kit.pipeline.record import NOTEBOOKS
-from sepo_kit.runs.project import PROJECT, require_project
+from sepo_kit.runs.project import PROJECT, require_project, slug
+
+LONGEST = 120  # of the name of an executed notebook, in characters
 
 
 class NotebookFailed(RuntimeError):
@@ -69,6 +72,19 @@ def check_parameters(notebook: str, parameters: Collection[str]) -> dict[str, di
     return known
 
 
+def executed_name(notebook: str, given: Mapping[str, str]) -> str:
+    """The file name of a notebook that was run with the parameters ``given``, as texts: others have another.
+
+    >>> executed_name("06_evaluation", {"model": "pico", "game": "kuhn"})
+    '06_evaluation_game=kuhn_model=pico.ipynb'
+    """
+    told = " ".join([notebook, *(f"{name}={text}" for name, text in sorted(given.items()))])
+    name = slug(told)
+    if len(name) > LONGEST or name != told.replace(" ", "_") or any(" " in text for text in given.values()):
+        name = f"{name[:LONGEST]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+    return f"{name}.ipynb"
+
+
 def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> None:
     """Run one notebook in the foreground; its executed copy goes to ``output``, also where it fails.
 
@@ -99,20 +115,23 @@ def command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str
     ]  # fmt: skip
 
 
-def training_lines(profile: str, model: str, game: str, weights: Weights, folder: str) -> list[str]:
+def training_lines(profile: str, model: str, game: str, weights: Weights, folder: Path | str) -> list[str]:
     """Command lines, for the project's folder, that take ``model`` from base to an evaluated SEPO agent under other
     ``weights``, with everything else as ``profile`` has it; all of it goes into the new run ``folder``.
 
     >>> from sepo_kit.games.base import Weights
-    >>> print(training_lines("quick", "pico", "ipd", Weights(2.4, 1, 0), "runs/mine")[2])
-    .venv/bin/papermill notebooks/05_sepo_training.ipynb runs/mine/notebooks/05_sepo_training.ipynb -p profile quick
+    >>> print(training_lines("quick", "pico", "ipd", Weights(2.4, 1, 0), "runs/mine")[1])
+    sepo-kit notebook 05_sepo_training --output runs/mine/notebooks/05_sepo_training-pico-ipd.ipynb -p profile quick
     -p model pico -p game ipd -p runs runs/mine -p exploit_weight 2.4 -p collusion_weight 1 -p externality_weight 0
     """
-    common = {"profile": profile, "model": model, "game": game, "runs": folder}
+    folder = Path(folder)
+    if folder.is_relative_to(PROJECT):
+        folder = folder.relative_to(PROJECT)
+    common = {"profile": profile, "model": model, "game": game, "runs": str(folder)}
     weighed = {f"{name}_weight": f"{value:.12g}" for name, value in vars(weights).items()}
-    lines = [["mkdir", "-p", f"{folder}/notebooks"]]
+    lines = []
     for notebook, more in (("04_sft_warm_start", {}), ("05_sepo_training", weighed), ("06_evaluation", {})):
         given = [word for item in {**common, **more}.items() for word in ("-p", *item)]
-        files = [f"notebooks/{notebook}.ipynb", f"{folder}/notebooks/{notebook}.ipynb"]
-        lines.append([".venv/bin/papermill", *files, *given])
+        output = folder / "notebooks" / slug(f"{notebook}-{model}-{game}.ipynb")
+        lines.append(["sepo-kit", "notebook", notebook, "--output", str(output), *given])
     return [shlex.join(line) for line in lines]

@@ -5,14 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sepo_kit.runs import RunError, file_hash, read_json, sources
-from sepo_kit.runs.project import PACKAGE, PROJECT
+from sepo_kit.runs.project import PACKAGE, PROJECT, slug
 
 NOTEBOOKS = PROJECT / "notebooks"
 
@@ -33,11 +32,6 @@ class Task:
     makes: tuple[Path, ...] = ()
     threads: int = 1
     games: Mapping[str, str] = field(default_factory=dict)
-
-
-def slug(name: str) -> str:
-    """A task's name as file names and rules have it."""
-    return re.sub(r"[^\w.,=-]", "_", name)
 
 
 def output(task: Task, root: Path) -> Path:

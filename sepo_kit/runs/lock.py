@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -16,6 +17,7 @@ from sepo_kit.runs.files import RunError, read_json
 
 LOCK = ".lock"  # in the run folder, while somebody writes there
 PATIENCE = 5.0  # seconds that a writer waits for readers, who hold the file for microseconds
+NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP}  # of a file system
 JOBS = ("SLURM_JOB_ID", "LSB_JOBID", "PBS_JOBID", "JOB_ID")  # what clusters call a job
 
 
@@ -28,7 +30,7 @@ class Lock:
     Raises
     ------
     RunError
-        Another holds it; the one line says who, where and since when.
+        Another holds it; the one line says who, where and since when. Or the file system has no locks.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -36,12 +38,16 @@ class Lock:
         waiting_until = time.monotonic() + PATIENCE
         while True:
             self._file = open(self.path, "a+")  # noqa: SIM115  # open as long as it is held
-            if locked(self._file):
-                if self._in_place():
-                    break
-                self._file.close()  # its holder deleted or renamed it meanwhile
-                continue
-            only_read = locked(self._file, fcntl.LOCK_SH)  # which a writer's lock does not allow
+            try:
+                if locked(self._file):
+                    if self._in_place():
+                        break
+                    self._file.close()  # its holder deleted or renamed it meanwhile
+                    continue
+                only_read = locked(self._file, fcntl.LOCK_SH)  # which a writer's lock does not allow
+            except BaseException:
+                self._file.close()
+                raise
             self._file.close()
             if not only_read or time.monotonic() > waiting_until:
                 raise RunError(
@@ -95,7 +101,7 @@ def is_held(folder: Path | str) -> bool:
     try:
         with open(Path(folder) / LOCK) as file:
             return not locked(file, fcntl.LOCK_SH)
-    except OSError:  # no lock there, or none that may be read
+    except (OSError, RunError):  # no lock there, or none that may be read
         return False
 
 
@@ -109,15 +115,28 @@ def left_by_dead(folder: Path | str) -> bool:
                 and locked(file, fcntl.LOCK_SH)
                 and os.path.samestat(known, os.stat(file.name))
             )
-    except OSError:  # no lock there, or let go this moment
+    except (OSError, RunError):  # no lock there, or let go this moment
         return False
 
 
 def locked(file: IO, kind: int = fcntl.LOCK_EX) -> bool:
     """Take the system's lock of an open file, if that can be done at once; whether it was. It goes when the file is
-    closed, or its process ends, however it ends."""
+    closed, or its process ends, however it ends.
+
+    Raises
+    ------
+    RunError
+        The file system has no locks.
+    """
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        raise RunError(
+            f"{file.name} cannot be locked ({error.strerror}): its file system has no locks, which keep two processes "
+            "from writing there; choose a folder on another one (a local disk), or have this one mounted with locks"
+        ) from None
     return True

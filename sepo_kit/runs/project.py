@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -75,6 +76,34 @@ def init(folder: Path | str) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, path)
     return list(todo)
+
+
+def slug(name: str) -> str:
+    """A name as files, folders and rules have it.
+
+    >>> slug("06_evaluation pico/kuhn")
+    '06_evaluation_pico_kuhn'
+    """
+    return re.sub(r"[^\w.,=-]", "_", name)
+
+
+def runs_folder(profile: str) -> Path:
+    """The project's folder of the runs of a profile, by its name. Other seeds are more runs beside the profile's,
+    another way to train has a folder of its own.
+
+    >>> runs_folder("quick,seeds=5").name, runs_folder("quick,exploiters=pool and worst-case").name
+    ('quick', 'quick,exploiters=pool_and_worst-case')
+    """
+    return PROJECT / "runs" / slug(without_seeds(profile))
+
+
+def without_seeds(profile: str) -> str:
+    """The name of a profile without how many seeds it has.
+
+    >>> without_seeds("quick,seeds=5,mode=shared")
+    'quick,mode=shared'
+    """
+    return ",".join(each for each in profile.split(",") if not each.startswith("seeds="))
 
 
 def profile_of(runs: Path) -> str:

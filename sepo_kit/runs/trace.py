@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import re
-import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,15 @@ from typing import Any
 
 from sepo_kit.runs.files import RunError, file_hash, read_json
 from sepo_kit.runs.folder import MANIFEST, base_of, is_chain, lineage, read_manifest
-from sepo_kit.runs.remade import KINDS, STUDIES, result_command, study_command, table_command
+from sepo_kit.runs.remade import (
+    KINDS,
+    STUDIES,
+    part_of,
+    result_command,
+    run_command,
+    study_command,
+    table_command,
+)
 from sepo_kit.runs.table_rows import chosen, in_words, is_of, read_rows
 
 PICTURES = (".png", ".svg")
@@ -241,7 +248,7 @@ def _of_run(file: Path, folder: Path) -> Trace:
     changed = inside in known and file.is_file() and file_hash(file) != known[inside]
     kind = "a run" if inside == "." else f"{inside} of the run {folder}"
     return Trace(
-        file, f"{kind}, {manifest['status']}", {str(folder): chain}, _commits([chain]), command_of(folder, request),
+        file, f"{kind}, {manifest['status']}", {str(folder): chain}, _commits([chain]), run_command(folder, request),
         "it has changed since the run ended" if changed else "", request.get("settings") or {},
     )  # fmt: skip
 
@@ -260,16 +267,6 @@ def _links(folder: Path) -> list[dict[str, Any]]:
     return [{"stage": "base", "model": base_of(first, manifest["request"])}, *links]
 
 
-def command_of(folder: Path, request: dict[str, Any]) -> str:
-    """The command that trains a run again, with the settings of its own manifest."""
-    stage = {"sft": "train-sft", "sepo": "train-sepo", "worst-case": "train-sepo"}.get(request.get("stage"))
-    if stage is None or None in (request.get(name) for name in ("base", "game", "seed")):
-        return f"the {request.get('stage')} of {request.get('game')}, seed {request.get('seed')}, as {folder} asks"
-    settings = folder / MANIFEST
-    words = [stage, base_of(folder, request), request["game"], f"{folder}-again", "--seed", request["seed"]]
-    return shlex.join(["sepo-kit", *map(str, words), "--settings", str(settings)])
-
-
 def _of_result(file: Path, told: Path, value: dict[str, Any]) -> Trace:
     label, chain = value["label"], value.get("chain", [])
     who = f"{label.get('model')} on {label.get('game')}, {label.get('stage')}, seed {label.get('seed')}"
@@ -285,8 +282,9 @@ def _of_table(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[
     profile, part = _profile(told, value["chains"])
     if rows:
         chains = {name: chain for name, chain in known if any(is_of(name, chain, row) for row in rows)}
-        part = {name: dict.fromkeys(row.get(name, "") for row in rows) for name in ("model", "game")} | part
-    again = table_command(file, told, profile, part)
+        of_rows = {name: dict.fromkeys(row.get(name, "") for row in rows) for name in ("model", "game")}
+        part = {name: part.get(name, ()) if "" in values else values for name, values in of_rows.items()}
+    again = table_command(file, told, profile, part, whole=not rows and told.stem == profile)
     return Trace(
         file, f"made with {told}", chains, _commits(chains.values()), again, _changed(file, value),
         value.get("settings", {}), rows,
@@ -294,13 +292,14 @@ def _of_table(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[
 
 
 def _profile(told: Path, chains: dict[str, list[dict[str, Any]]]) -> tuple[str, dict[str, list[str]]]:
-    """The profile whose table ``told`` is, and, where it is the part of one game and named after it, that part."""
+    """The profile whose table ``told`` is, and, where it has not all games of it, that part; one of a single game may
+    be named after it."""
     games = {str(chain[-1]["game"]) for chain in chains.values() if chain and chain[-1].get("game")}
     for game in games if len(games) == 1 else ():
         if told.stem.endswith(f"-{game}"):
             models = dict.fromkeys(str(chain[0]["model"]) for chain in chains.values() if chain)
             return told.stem.removesuffix(f"-{game}"), {"model": list(models), "game": [game]}
-    return told.stem, {}
+    return told.stem, part_of(told.stem, games)
 
 
 def _of_study(file: Path, told: Path, value: dict[str, Any], rows: list[Mapping[str, str]]) -> Trace:

@@ -198,7 +198,8 @@ class PenaltyLab(widgets.VBox):
             name = "-".join(
                 f"{key[0]}{value:g}" for key, value in zip(("e", "c", "x"), vars(self.weights).values())
             )
-            lines = training_lines(profile, model, self.game.value, self.weights, f"runs/{profile}-{name}")
+            folder = self.runs.resolve() / f"{profile}-{name}"
+            lines = training_lines(profile, model, self.game.value, self.weights, folder)
             self.commands.value = commands_html(lines)
 
     @contextmanager

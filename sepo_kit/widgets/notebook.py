@@ -13,14 +13,14 @@ from pandas.io.formats.style import Styler
 from sepo_kit import figures
 from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.runs import provenance
-from sepo_kit.runs.project import PROJECT
+from sepo_kit.runs.project import runs_folder
 from sepo_kit.widgets.common import escaped
 from sepo_kit.widgets.markup import number
 
 
 def begin(profile: str, runs: Path | str = "") -> tuple[float, Path]:
     """Check ``profile``, set the look of figures and say what the notebook is run with; now, by the monotonic
-    clock, and the folder of its runs: ``runs``, else the project's for the profile.
+    clock, and the folder of its runs: ``runs``, else the project's for the profile, as ``reproduce`` has it.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def begin(profile: str, runs: Path | str = "") -> tuple[float, Path]:
     made = provenance()
     versions = ", ".join(f"{name} {version}" for name, version in made["versions"].items())
     print(f"sepo_kit {made['commit']}, Python {made['python']}, {made['machine']}\n{versions}")
-    return time.monotonic(), Path(runs) if runs else PROJECT / "runs" / profile
+    return time.monotonic(), Path(runs) if runs else runs_folder(profile)
 
 
 def readable(frame: pd.DataFrame | pd.Series, digits: int | None = 3) -> Styler:

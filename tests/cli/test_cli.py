@@ -2,12 +2,17 @@
 
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from sepo_kit.cli import main, parser, training
+from sepo_kit.pipeline import notebooks
 from sepo_kit.pipeline.profiles import PROFILES
+from sepo_kit.runs.project import PROJECT
+from sepo_kit.runs.remade import reproduced
 from sepo_kit.runs.trace import trace
 from sepo_kit.study.mechanism import trials
 from sepo_kit.study.studies import STUDIES
@@ -195,6 +200,40 @@ def test_evaluate_takes_other_pools(capsys):
     assert main(["evaluate", "kuhn", "uniform", "--exploit-pool", "worst-case", "--exact"]) == 0
     found = [line.split() for line in capsys.readouterr().out.splitlines() if " exploit " in line]
     assert [row[3] for row in found] == ["0.0000", "0.9167"]
+
+
+def test_notebooks_that_are_run_with_other_parameters_do_not_replace_each_other(capsys, monkeypatch):
+    outputs = []
+    monkeypatch.setattr(notebooks, "run_notebook", lambda name, given, output: outputs.append(output))
+    for given in (
+        [],
+        ["game", "kuhn"],
+        ["game", "ipd"],
+        ["runs", "a/b"],
+        ["runs", "a_b"],
+        ["runs", "x" * 300],
+    ):
+        assert main(["notebook", "06", *(["-p", *given] if given else [])]) == 0
+    assert len({path.with_suffix(".log") for path in outputs}) == 6
+    assert [path.name for path in outputs[:2]] == ["06_evaluation.ipynb", "06_evaluation_game=kuhn.ipynb"]
+    assert {path.parent for path in outputs} == {PROJECT / "runs" / "notebooks"}
+    assert all(len(path.name) < 150 for path in outputs)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+def test_make_hands_a_profile_over_as_one_word():
+    profile = "quick,exploiters=pool and worst-case"
+    line = ["make", "-n", "reproduce", f"PROFILE={profile}", "SEEDS=2", "ARGS=--games kuhn ipd"]
+    said = subprocess.run(
+        line, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True
+    ).stdout
+    (told,) = [each for each in said.splitlines() if " reproduce --profile" in each]
+    options = parser().parse_args(shlex.split(told.partition(" -m sepo_kit ")[2]))
+    assert (options.profile, options.seeds, options.games) == (profile, 2, ["kuhn", "ipd"])
+    notebooks_say = "".join(file.read_text() for file in (PROJECT / "notebooks").glob("*.ipynb"))
+    assert "PROFILE={" not in notebooks_say, "sepo_kit.runs.remade.reproduced quotes it"
+    with_spaces = shlex.split(reproduced(profile, ["--games kuhn"]))
+    assert with_spaces == ["make", "reproduce", f"PROFILE={profile}", "ARGS=--games kuhn"]
 
 
 def test_games_lists_games_and_pools(capsys):

@@ -22,7 +22,7 @@ from sepo_kit.evaluation import audit_parts
 from sepo_kit.evaluation.audit import PAGE, PARTS, RESULT, AuditSettings, audit
 from sepo_kit.evaluation.audit_page import page
 from sepo_kit.models import loading
-from sepo_kit.runs import RunError
+from sepo_kit.runs import RunError, read_json
 
 SMALL = AuditSettings(episodes=4, fresh=4, suite_episodes=0, learner_steps=1)
 FEW = AuditSettings(episodes=2, fresh=4, suite_episodes=0, learner_steps=0)
@@ -403,6 +403,23 @@ def test_a_server_that_breaks_down_is_one_line_and_the_audit_goes_on_later(serve
     server.reply, before = (lambda body: "PASS"), len(server.bodies)
     assert main(arguments) == 0
     assert len(server.bodies) > before and (folder / PAGE).exists()
+
+
+def test_an_agent_that_is_paid_for_meets_a_suite_on_demand_only(server, tmp_path, monkeypatch):
+    frame = pd.DataFrame([{"adversary": "Gradual", "gain": 2.0, "low": 1.5, "high": 2.5, "episodes": 3}])
+    asked = []
+    monkeypatch.setattr(
+        audit_parts, "held_out", lambda *given: asked.append(given[3]) or SimpleNamespace(frame=frame)
+    )
+    monkeypatch.chdir(tmp_path)
+    line = ["audit", "endpoint:mine", "--games", "ipd", "--episodes", "2", "--folder"]
+    assert main([*line, "none"]) == 0 and not asked
+    not_tried = dict(read_json(tmp_path / "none" / RESULT)["games"]["ipd"]["not_tried"])
+    assert "give the episodes to pay for" in not_tried["held-out"]
+    assert main([*line, "three", "--suite-episodes", "3"]) == 0
+    unpaid = ["audit", "nash", "--games", "kuhn", "--episodes", "2", "--learner-steps", "0"]
+    assert main([*unpaid, "--folder", "usual"]) == 0
+    assert asked == [3, audit_parts.SUITE_EPISODES]
 
 
 def test_a_name_with_markup_is_text_too(ipd):

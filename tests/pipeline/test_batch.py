@@ -164,6 +164,29 @@ while not enough.exists():  # however long it takes to stop the batch
     assert not reasons(todo_of(listed), root)
 
 
+def test_what_snakemake_is_told_is_ours_alone(tmp_path, monkeypatch):
+    snakemake = pytest.importorskip("snakemake.cli")
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path / "of-the-user"))
+    parser = snakemake.get_argument_parser()
+    root = tmp_path / "a #1: {b}"
+    here = [batch.engine(root, How(1)), *batch.report_lines(root, tmp_path / "page.html", shown=True)]
+    for line in [*here, batch.engine(root, How(1, on="slurm"))]:
+        told = parser.parse_args(line[3:])
+        assert told.profile == (["none"] if line in here else [str(batch.CONFIGS / "slurm")])
+        assert told.workflow_profile == "none"
+        batch_file = snakemake.parse_config(told.config)["batch"]
+        assert told.directory / batch_file == root / batch.BATCH
+
+
+def test_a_batch_runs_in_a_folder_of_any_name_whatever_profile_the_user_has(tmp_path, monkeypatch):
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path / "is-not-there"))
+    root = tmp_path / "a #1: {b}"
+    root.mkdir()
+    todo = todo_of([("one", [], ""), ("two", ["one"], "")])
+    assert ran(todo, root)[0] == ["one", "two"]
+    assert ran(todo, root)[0] == []
+
+
 def test_a_pattern_names_notebook_runs_and_what_they_need():
     todo = [Task("04 pico/ipd", "", {}), Task("05 pico/ipd", "", {}, ("04 pico/ipd",)), Task("01", "", {})]
     assert [task.name for task in only(todo, ["05*ipd"])] == ["04 pico/ipd", "05 pico/ipd"]

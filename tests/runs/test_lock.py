@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -13,7 +14,11 @@ import time
 import pytest
 
 from sepo_kit.cli import main
+from sepo_kit.pipeline.profiles import get_profile
+from sepo_kit.pipeline.reproduce import reproduce
+from sepo_kit.pipeline.tasks import Part
 from sepo_kit.runs import LOCK, PROGRESS, Lock, Run, RunError, holder, is_held, read_manifest
+from sepo_kit.runs.lock import left_by_dead
 from sepo_kit.runs.shelf import described
 
 REQUEST = {"stage": "sft", "seed": 0}
@@ -143,6 +148,37 @@ def test_what_killed_processes_left_is_swept_when_a_writer_opens_a_run(tmp_path)
     Run(tmp_path / "run", REQUEST, writes=True).release()
     assert not left.exists() and not folder.exists() and mine.exists()
     assert read_manifest(tmp_path / "run")["status"] == "started"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.ENOTSUP])
+def test_a_file_system_without_locks_is_one_line_and_can_be_read(number, tmp_path, monkeypatch):
+    Run(tmp_path / "run", REQUEST, writes=True).release()
+    (tmp_path / "run" / LOCK).write_text("{}")
+
+    def no_locks(file, kind):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    part = Part(get_profile("smoke"), *[tmp_path / name for name in ("batch", "figures", "tables")])
+    for writing in (
+        lambda: Run(tmp_path / "run", REQUEST, writes=True),
+        lambda: Lock(tmp_path / "run"),
+        lambda: reproduce([part], tmp_path / "batch", 1),
+    ):
+        with pytest.raises(RunError, match=r"has no locks.*; choose a folder on another one") as error:
+            writing()
+        assert str(error.value).startswith(str(tmp_path)) and "\n" not in str(error.value)
+    assert not is_held(tmp_path / "run") and not left_by_dead(tmp_path / "run")
+    assert not Run(tmp_path / "run", REQUEST).done, "it may be read"
+
+
+def test_another_error_of_a_lock_is_not_taken_for_a_missing_one(tmp_path, monkeypatch):
+    def broken(file, kind):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    with pytest.raises(OSError, match="broken"):
+        Lock(tmp_path)
 
 
 def test_a_link_to_nowhere_is_one_line(tmp_path):

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import shutil
 from pathlib import Path
 
 import finished
 import pytest
 
-from sepo_kit.cli import main
-from sepo_kit.runs import Run, RunError, remade, write_json
+from sepo_kit.cli import main, parser
+from sepo_kit.games.base import Weights
+from sepo_kit.pipeline.notebooks import training_lines
+from sepo_kit.pipeline.parameters import split_pairs
+from sepo_kit.pipeline.profiles import PROFILES, get_profile
+from sepo_kit.runs import Run, RunError, project, remade, write_json
 from sepo_kit.runs.trace import trace
 
 PROJECT = Path(__file__).parents[2]
@@ -215,13 +220,95 @@ def test_games_of_a_study_that_were_made_otherwise_have_a_command_of_their_own(t
 @pytest.mark.parametrize(
     "file, again",
     [
-        *[(f"{kind}-worst-case.csv", "sepo-kit notebook 10 -p profile worst-case -p learner_steps 200")
-          for kind in ("learned", "held-out", "wordings")],
+        *[(f"{kind}-worst-case.csv", "sepo-kit notebook 10 -p profile worst-case -p learner_steps 200 "
+           "-p results data/results -p figures figures") for kind in ("learned", "held-out", "wordings")],
         *[(f"{kind}-quick.csv", "make reproduce PROFILE=quick") for kind in ("held-out", "wordings", "self-play")],
     ],
 )  # fmt: skip
-def test_tables_of_notebook_10_name_what_wrote_them(file, again):
+def test_tables_of_notebook_10_name_what_wrote_them_and_where(file, again):
     assert trace(RESULTS / file).remade_by == again
+
+
+def test_a_table_of_some_games_of_its_profile_names_them_and_its_place(tmp_path):
+    assert trace(RESULTS / "smollm2.csv").remade_by == (
+        "make reproduce PROFILE=smollm2 ARGS='--games ipd auction negotiation_v1 --results data/results "
+        "--figures figures'"
+    )
+    row = {"model": "smollm2-135m", "game": "ipd", "stage": "sepo"}
+    assert trace(RESULTS / "smollm2.csv", row=row).remade_by == (
+        "make reproduce PROFILE=smollm2 ARGS='--models smollm2-135m --games ipd'"
+    ), "a part is no replacement for the whole"
+    table = tmp_path / "mine" / "mode=shared" / "tables"
+    (table.parent / "pico" / "ipd" / "results").mkdir(parents=True)
+    table.mkdir()
+    for suffix in ("csv", "json"):
+        shutil.copy(RESULTS / f"quick.{suffix}", table / f"quick,mode=shared.{suffix}")
+    assert trace(table / "quick,mode=shared.csv").remade_by == (
+        f"make reproduce PROFILE=quick,mode=shared ARGS='--runs {table.parent}'"
+    )
+
+
+def test_the_profiles_that_commands_are_written_for_are_those_there_are():
+    assert {*remade.PROFILES} == {*PROFILES}
+    for name, games in remade.PROFILES.items():
+        assert name == "smoke" or {*games} == {game for _, game in get_profile(name).batch()}
+
+
+def test_a_run_whose_base_was_published_without_weights_is_trained_from_the_start(monkeypatch, capsys):
+    folder = RESULTS / "reasoned" / "smollm2-135m" / "kuhn"
+    sft, sepo = trace(folder / "sepo-seed-0").remade_by.split(" && ")
+    for command, base, name in (
+        (sft, "smollm2-135m", "sft-seed-0"), (sepo, f"{folder}/sft-seed-0-again", "sepo-seed-0"),
+    ):  # fmt: skip
+        options = parser().parse_args(shlex.split(command)[1:])
+        assert (options.model, options.game, options.folder) == (base, "kuhn", Path(f"{folder}/{name}-again"))
+        assert options.settings == folder / name / "manifest.json"
+    monkeypatch.chdir(folder / "sft-seed-0")
+    assert main(["runs", "show", "."]) == 0
+    assert f"made again by: {sft}" in capsys.readouterr().out, "beside the run, and not hidden in it"
+    assert trace(folder / "results" / "sepo-seed-1.json").remade_by == (
+        "make reproduce PROFILE=reasoned,seeds=2 ARGS='--models smollm2-135m --games kuhn'"
+    )
+
+
+def profile_told(file):
+    words = shlex.split(trace(file).remade_by)
+    return words[words.index("profile") + 1]
+
+
+@pytest.mark.parametrize(
+    "profile", ["quick", "quick,seeds=5", "quick,exploiters=pool and worst-case", "smoke"]
+)
+def test_the_command_of_a_result_names_a_profile_that_has_it_and_its_folder(profile, tmp_path, monkeypatch):
+    for module in (remade, project):
+        monkeypatch.setattr(module, "PROJECT", tmp_path)
+    finished.evaluation(project.runs_folder(profile), "kuhn", "sepo", "nash", 4, episodes=2)
+    file = project.runs_folder(profile) / "pico" / "kuhn" / "results" / "sepo-seed-4.json"
+    told = profile_told(file)
+    assert get_profile(told).plan("pico", "kuhn").seeds == (0, 1, 2, 3, 4)
+    assert project.runs_folder(told) == file.parents[3] and "runs" not in shlex.split(trace(file).remade_by)
+
+
+def test_the_command_of_a_result_of_a_change_among_a_profiles_runs_names_its_folder(tmp_path):
+    root = tmp_path / "quick" / "exploiters=pool_and_worst-case"
+    finished.evaluation(root, "kuhn", "sepo", "nash", 1, episodes=2)
+    file = root / "pico" / "kuhn" / "results" / "sepo-seed-1.json"
+    plan = get_profile(profile_told(file)).plan("pico", "kuhn")
+    assert (plan.sepo.exploiters, plan.seeds) == ("pool and worst-case", (0, 1))
+    assert trace(file).remade_by.endswith(f"-p runs {root}")
+
+
+def test_the_profile_of_runs_of_any_name_is_that_of_the_notebook_that_evaluated_them(tmp_path):
+    lines = training_lines("quick", "pico", "kuhn", Weights(2.4, 1, 0), tmp_path / "quick-e2.4-c1-x0")
+    options = parser().parse_args(shlex.split(lines[-1])[1:])
+    root = Path(split_pairs(options.p)["runs"])
+    finished.evaluation(root, "kuhn", "sepo", "nash", 0, episodes=2)
+    file = root / "pico" / "kuhn" / "results" / "sepo-seed-0.json"
+    assert profile_told(file) == "PROFILE", "nothing says which"
+    write_json(options.output, {"metadata": {"papermill": {"parameters": split_pairs(options.p)}}})
+    assert profile_told(file) == "quick"
+    options.output.write_text("[]")
+    assert profile_told(file) == "PROFILE"
 
 
 def test_a_result_is_made_again_from_the_runs_it_is_of(tmp_path):
@@ -238,7 +325,7 @@ def test_a_result_is_made_again_from_the_runs_it_is_of(tmp_path):
 
 
 def test_results_of_the_projects_own_runs_need_no_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(remade, "PROJECT", tmp_path)
+    monkeypatch.setattr(project, "PROJECT", tmp_path)
     finished.evaluation(tmp_path / "runs" / "reasoned", "kuhn", "sepo", "nash", 0, episodes=2)
     file = tmp_path / "runs" / "reasoned" / "pico" / "kuhn" / "results" / "sepo-seed-0.json"
     assert trace(file).remade_by.endswith(" -p profile reasoned -p model pico -p game kuhn")

@@ -16,10 +16,12 @@ from finished import evaluation
 from PIL import Image
 
 import sepo_kit as sk
+from sepo_kit.cli import parser
 from sepo_kit.evaluation.contenders import scripted, stored
 from sepo_kit.evaluation.reference import reference
 from sepo_kit.evaluation.reweigh import ranking
-from sepo_kit.pipeline.notebooks import NOTEBOOKS, check_parameters
+from sepo_kit.pipeline.notebooks import NOTEBOOKS, check_parameters, find_notebook
+from sepo_kit.pipeline.parameters import split_pairs
 from sepo_kit.widgets.lab import ALL, NONE, PenaltyLab
 from sepo_kit.widgets.table import Table
 from sepo_kit.widgets.weight_slider import LOG_STEPS, WeightSlider
@@ -212,7 +214,10 @@ def test_the_commands_are_for_the_weights_and_go_when_those_move(empty):
     empty.write.click()
     text = empty.commands.value
     assert "-p exploit_weight 0.6 -p collusion_weight 1 -p externality_weight 1.8" in text
-    assert "-p profile quick -p model pico -p game ipd -p runs runs/quick-e0.6-c1-x1.8" in text
+    folder = empty.runs / "quick-e0.6-c1-x1.8"
+    assert f"-p profile quick -p model pico -p game ipd -p runs {folder}" in text, (
+        "where the lab will find it"
+    )
     empty.sliders["exploit"].linear.value = 0.7
     assert empty.commands.value == ""
 
@@ -220,11 +225,22 @@ def test_the_commands_are_for_the_weights_and_go_when_those_move(empty):
 def test_the_commands_name_notebooks_and_parameters_that_exist(empty):
     empty.write.click()
     text = html.unescape(empty.commands.value.split('tabindex="0">')[1].removesuffix("</pre>"))
-    made, *lines = [shlex.split(line) for line in text.splitlines()]
-    assert made[:2] == ["mkdir", "-p"] and len(lines) == 3
+    assert ".venv" not in text, "which a project without a checkout has not"
+    lines = [shlex.split(line) for line in text.splitlines()]
+    assert len(lines) == 3
     for words in lines:
-        given = words[words.index("-p") :]
-        check_parameters(Path(words[1]).stem, dict(zip(given[1::3], given[2::3], strict=True)))
+        assert words[0] == "sepo-kit"
+        options = parser().parse_args(words[1:])
+        given = split_pairs(options.p)
+        check_parameters(find_notebook(options.name), given)
+        assert options.output.is_relative_to(given["runs"])
+        assert Path(given["runs"]).parent == empty.runs
+
+
+def test_in_the_projects_own_runs_the_commands_name_their_folder_as_seen_from_there():
+    lab = PenaltyLab()
+    lab.write.click()
+    assert "-p runs runs/quick-e" in lab.commands.value
 
 
 # --- bad input ------------------------------------------------------------------------------------

@@ -1,9 +1,12 @@
-"""Tables in notebooks: aligned, escaped, without a minus before a zero."""
+"""How notebooks begin, and their tables: aligned, escaped, without a minus before a zero."""
 
 import numpy as np
 import pandas as pd
+import pytest
 
-from sepo_kit.widgets.notebook import readable
+from sepo_kit.cli import main
+from sepo_kit.pipeline import reproduce as reproduction
+from sepo_kit.widgets.notebook import begin, readable
 
 
 def test_words_stand_left_and_numbers_right_with_their_heads():
@@ -36,3 +39,18 @@ def test_settings_are_told_with_the_digits_they_need():
     ).to_html()
     assert ">0.0003<" in html and ">20<" in html
     assert "{}" not in html.split("<tbody>")[1] and "None" not in html
+
+
+@pytest.mark.parametrize(
+    "asked, profile",
+    [
+        (["--profile", "quick", "--seeds", "5"], "quick,seeds=5"),
+        (["--profile", "quick,seeds=5"], "quick,seeds=5"),
+        (["--profile", "quick,exploiters=pool and worst-case"], "quick,exploiters=pool and worst-case"),
+    ],
+)
+def test_notebooks_look_for_runs_where_reproduce_puts_them(asked, profile, monkeypatch):
+    roots = []
+    monkeypatch.setattr(reproduction, "reproduce", lambda parts, root, *given, **how: roots.append(root))
+    assert main(["reproduce", *asked, "--dry-run"]) == 0
+    assert roots == [begin(profile)[1].resolve()]
