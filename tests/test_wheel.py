@@ -52,7 +52,8 @@ def test_it_makes_a_project_and_runs_a_notebook_there(installed, tmp_path):
     chosen = ["-p", "games", "[kuhn]", "-p", "episodes", "20"]
     ran = sepo_kit(installed, project, "notebook", "01_games", *chosen)
     assert ran.returncode == 0, ran.stderr
-    cells = nbformat.read(project / "runs" / "notebooks" / "01_games.ipynb", as_version=4).cells
+    (executed,) = (project / "runs" / "notebooks").glob("01_games*.ipynb")
+    cells = nbformat.read(executed, as_version=4).cells
     assert "release " in str([cell.get("outputs") for cell in cells])  # which code it was, without a commit
     again = sepo_kit(installed, tmp_path, "init", "mine")
     assert again.returncode == 2 and "is there already; name a folder without a project" in again.stderr

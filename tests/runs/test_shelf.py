@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import threading
 import time
@@ -356,3 +357,12 @@ def test_what_is_published_is_as_it_was_written():
     project = Path(__file__).parents[2]
     found = [each for folder in ("data", "figures") for each in verify(project / folder)]
     assert len(found) > 30 and not [told for _, problems in found for told in problems]
+
+
+def test_what_is_published_was_made_by_a_commit_as_it_is():
+    project = Path(__file__).parents[2]
+    told = [
+        file for folder in ("benchmarks", "data", "figures") for file in (project / folder).rglob("*.json")
+    ]
+    changed = [file for file in told if re.search(r'"[0-9a-f]{7,40}\+"', file.read_text(encoding="utf-8"))]
+    assert len(told) > 40 and not changed, "the tree was changed when these were made"
