@@ -34,13 +34,9 @@ def opponents(game: Game, runs: Path | str | None = None) -> dict[str, str]:
     if runs is not None:
         trained = find_runs(runs)
         trained = trained[(trained["game"] == game.spec.id) & (trained["status"] == "done")]
-        found |= {
-            f"{r.run} ({r.model} after {r.stage})": str(r.path)
-            for r in trained.itertuples()
-            if (
-                adapter_of(r.path) / WEIGHTS
-            ).is_file()  # not a table that learned to attack, nor a mere recording
-        }
+        # Neither tables that learned to attack nor mere recordings.
+        kept = [run for run in trained.itertuples() if (adapter_of(run.path) / WEIGHTS).is_file()]
+        found |= {f"{run.run} ({run.model} after {run.stage})": str(run.path) for run in kept}
     # A file that is broken or cannot be read hides nobody else; naming an endpoint says what is wrong with it.
     with suppress(ValueError, OSError):
         found |= {f"{name} (endpoint)": f"endpoint:{name}" for name in read_endpoints()}

@@ -220,9 +220,8 @@ def drawn(
     """
     folder = Path(folder)
     said = read_json(folder / f"{name}.json", dict).get("table")
-    told = (
-        Path(os.path.normpath(folder / said)) if isinstance(said, str) else None
-    )  # as ``look.save`` wrote it
+    # Seen from the folder, as ``look.save`` wrote it.
+    told = Path(os.path.normpath(folder / said)) if isinstance(said, str) else None
     if tables is not None:
         results = Path(tables)
         told = results / told.name if told else None
