@@ -35,4 +35,9 @@ def conclude(name: str, rows: list[dict], smoke: bool) -> None:
     """Print ``rows`` as a table; write them with machine, versions and commit unless it was a smoke run."""
     print(pd.DataFrame(rows).to_string(index=False, float_format=lambda value: f"{value:.4g}"))
     if not smoke:
-        write_json(RESULTS / f"{name}.json", {"rows": rows, "provenance": provenance()})
+        keep(name, rows)
+
+
+def keep(name: str, rows: list[dict]) -> None:
+    """Write ``rows`` with machine, versions and commit; one that takes long does so after each of them."""
+    write_json(RESULTS / f"{name}.json", {"rows": rows, "provenance": provenance()})

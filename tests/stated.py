@@ -302,6 +302,16 @@ def of_smollm2(game: str, stage: str) -> Numbers:
     return lambda: [mean("smollm2", SMOLLM2, game, stage, metric) for metric in metrics]
 
 
+def step_in_words() -> list[float]:
+    """A step of SmolLM2 in words in Kuhn poker: speed and memory on token trees beside padded rows, and, where replies
+    are used again, how many and the speed."""
+    rows = where(benchmark("reasoned"), model=SMOLLM2, game="kuhn").set_index("way")
+    trees, padded, reused = (
+        rows.loc[w] for w in ("token trees", "padded", "token trees, replies used again")
+    )
+    return [trees["times"], trees["peak_mib"] / padded["peak_mib"], reused["replies"], reused["times"]]
+
+
 def of_published_agent(metric: str) -> float:
     """A metric of the agent whose weights are published."""
     file = ROOT / "data/results/smollm2/smollm2-135m/kuhn/results/worst-case-seed-0.json"
@@ -644,6 +654,10 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             lambda: [*reasons("SEPO"), max(reasons("SEPO", "true, for another action"))],
         ),
         (
+            "# times as fast, in # of the memory; with eight times the matches on # replies # times |",
+            step_in_words,
+        ),
+        (
             "payoffs only | # to # times the matches/s of Axelrod's library, # times OpenSpiel's",
             lambda: (
                 extremes(where(benchmark("simulation"), how="simulated", peer="Axelrod")["ratio"].tolist())
@@ -736,7 +750,7 @@ CONSTANTS: dict[str, list[str]] = {
         r"SmolLM2 200 steps beside 45, pico 400 beside 100|after 60 steps of SEPO|after 1,600 larger steps",  # settings
         r"at most 96 replies|seen every 100 steps",  # settings: 8 in each of 12 information states
         r"on one 48 GB GPU|one 48 GB GPU and access|n = 8|n = 4",
-        r"`reasoned`, 24 tokens",
+        r"`reasoned`, 24 tokens|a step of 18-token replies",
         r"24 GB, Python 3\.11",  # the machine
         r"140 to 660 s on an A40",  # the logs that the paper's authors released
         r"\| 2\.4 s",
