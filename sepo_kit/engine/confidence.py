@@ -20,11 +20,11 @@ def quantile(freedom: int, together: int = 1) -> float:
     return float(stdtrit(freedom, 1 - (1 - CONFIDENCE) / 2 / together))
 
 
-def lower_end(value: float, low: float, freedom: int, together: int) -> float:
-    """The lower end of the interval of ``value``, one of several that hold ``together`` in 95 % (Bonferroni); ``low``
-    is that of its own 95 % interval, by Student's t with ``freedom`` degrees of freedom.
+def widened(end: float, value: float, freedom: int, together: int) -> float:
+    """An end of the interval of ``value``, one of several that hold ``together`` in 95 % (Bonferroni); ``end`` is that
+    of its own 95 % interval, by Student's t with ``freedom`` degrees of freedom.
 
-    >>> round(lower_end(1.0, 0.5, 9, 1), 6), round(lower_end(1.0, 0.5, 9, 200), 6)
+    >>> round(widened(0.5, 1.0, 9, 1), 6), round(widened(0.5, 1.0, 9, 200), 6)
     (0.5, -0.288535)
     """
-    return value - quantile(freedom, together) / quantile(freedom) * (value - low)
+    return value - quantile(freedom, together) / quantile(freedom) * (value - end)

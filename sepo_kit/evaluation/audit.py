@@ -16,7 +16,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sepo_kit.adversaries.opponents import resolve_agent
-from sepo_kit.engine.confidence import lower_end
+from sepo_kit.engine.confidence import widened
 from sepo_kit.engine.policy import Policy
 from sepo_kit.evaluation.audit_page import write_page
 from sepo_kit.evaluation.audit_parts import EXACT, PARTS, AuditSettings, Case, Missing, NotTried
@@ -189,7 +189,7 @@ def _surely(adversary: dict[str, Any], sampled: int) -> float:
     """The lower end of the interval of what an adversary gains that is one of so many which hold together."""
     if adversary["episodes"] is None:
         return adversary["low"]
-    return lower_end(adversary["lead"], adversary["low"], adversary["episodes"] - 1, sampled)
+    return widened(adversary["low"], adversary["lead"], adversary["episodes"] - 1, sampled)
 
 
 def _total(given: Sequence[dict[str, Any]]) -> dict[str, Any] | None:

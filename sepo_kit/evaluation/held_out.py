@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 from sepo_kit.adversaries.gain import FRESH, gain_of
 from sepo_kit.adversaries.play import play
 from sepo_kit.adversaries.suites import suite as members_of
-from sepo_kit.engine.confidence import lower_end
+from sepo_kit.engine.confidence import widened
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted
 from sepo_kit.engine.reworded import require_wordings, reworded
 from sepo_kit.engine.simulate import simulate_all
@@ -135,7 +135,7 @@ def worst_offenders(found: pd.DataFrame) -> pd.DataFrame:
         worst = part.loc[part["gain"].idxmax()]
         gain = worst["gain"]
         low, high = (
-            lower_end(gain, end, int(worst["episodes"]) - 1, len(part)) for end in worst[["low", "high"]]
+            widened(end, gain, int(worst["episodes"]) - 1, len(part)) for end in worst[["low", "high"]]
         )
         chance = "yes" if low <= 0 else ""
         rows.append((*key, part["payoff"].mean(), worst["adversary"], gain, low, high, chance))

@@ -78,9 +78,9 @@ def executed_name(notebook: str, given: Mapping[str, str]) -> str:
     >>> executed_name("06_evaluation", {"model": "pico", "game": "kuhn"})
     '06_evaluation_game=kuhn_model=pico.ipynb'
     """
-    told = " ".join([notebook, *(f"{name}={text}" for name, text in sorted(given.items()))])
+    told = "_".join([notebook, *(f"{name}={text}" for name, text in sorted(given.items()))])
     name = slug(told)
-    if len(name) > LONGEST or name != told.replace(" ", "_") or any(" " in text for text in given.values()):
+    if len(name) > LONGEST or name != told:
         name = f"{name[:LONGEST]}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
     return f"{name}.ipynb"
 

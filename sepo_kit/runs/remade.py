@@ -125,16 +125,12 @@ def _with_seed(profile: str, seed: object) -> str:
 
 
 def _without_weights(run: Path) -> bool:
-    """Whether ``run`` is one that was published without its weights."""
+    """Whether ``run`` is one whose weights, with which it ended, were left out when it was published."""
     try:
-        return (run / MANIFEST).exists() and is_bare(read_manifest(run))
-    except RunError:
+        left_out = read_manifest(run).get("left_out") or ()
+    except RunError:  # no run
         return False
-
-
-def is_bare(manifest: Mapping[str, Any]) -> bool:
-    """Whether the weights that a run ended with were left out of what is published of it."""
-    return any(str(name).startswith(f"{ADAPTER}/") for name in manifest.get("left_out") or ())
+    return any(str(name).startswith(f"{ADAPTER}/") for name in left_out)
 
 
 def run_command(folder: Path, request: Mapping[str, Any], above: Sequence[Path] = ()) -> str:
