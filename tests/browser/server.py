@@ -9,8 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import partial
+from http.client import HTTPResponse
 from pathlib import Path
+from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import nbformat
@@ -90,14 +93,15 @@ class JupyterServer:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
         }
 
-    def _address(self, patience: float = 60) -> str:
-        """The server's address, once it answers."""
+    def _address(self, patience: float = 120) -> str:
+        """The server's address, once it answers: it names its port in its runtime folder before it listens there."""
         until = time.monotonic() + patience
         while time.monotonic() < until and self.process.poll() is None:
             for path in (self.folder / "runtime").glob("jpserver-*.json"):
-                url = f"http://127.0.0.1:{json.loads(path.read_text())['port']}"
-                with urlopen(Request(f"{url}/api/status", headers={"Authorization": f"token {self.token}"})):
-                    return url
+                with suppress(json.JSONDecodeError, URLError):  # half a file; a port where nobody listens yet
+                    url = f"http://127.0.0.1:{json.loads(path.read_text())['port']}"
+                    with self._answer(f"{url}/api/status"):
+                        return url
             time.sleep(0.1)
         raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text(errors='replace')[-3000:]}")
 
@@ -114,6 +118,8 @@ class JupyterServer:
 
     def kernels(self) -> list[dict]:
         """The kernels that run now."""
-        request = Request(f"{self.url}/api/kernels", headers={"Authorization": f"token {self.token}"})
-        with urlopen(request) as answer:
+        with self._answer(f"{self.url}/api/kernels") as answer:
             return json.load(answer)
+
+    def _answer(self, url: str) -> HTTPResponse:
+        return urlopen(Request(url, headers={"Authorization": f"token {self.token}"}))

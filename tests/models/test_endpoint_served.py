@@ -41,6 +41,8 @@ def served(tiny_folder, tmp_path_factory):
                 break
             except OSError:
                 time.sleep(0.2)
+        else:
+            pytest.fail(f"the server never answered:\n{log.read_text()}")
         yield f"http://127.0.0.1:{port}/v1"
     finally:
         process.terminate()
