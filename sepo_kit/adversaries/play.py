@@ -8,6 +8,7 @@ from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import Match, play_matches, pool_of
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
+from sepo_kit.games.numbers import require_count
 
 
 def play(
@@ -38,8 +39,7 @@ def play(
     (24.0, 8)
     """
     game = get_game(game)
-    if episodes < 1:
-        raise ValueError(f"episodes must be >= 1, got {episodes}")
+    require_count("episodes", episodes)
     name, policy = (
         (opponent, resolve(game, opponent, agent)) if isinstance(opponent, str) else (opponent.name, opponent)
     )

@@ -75,7 +75,10 @@ class Policy(ABC):
         """
         # By identity: the engine holds equal states once, and comparing them costs more than a second look-up.
         unique = {id(state): state for state in seen}
-        table = dict(zip(unique, self._to_draw_from(list(unique.values())), strict=True))
+        states = list(unique.values())
+        rows = self._to_draw_from(states)
+        flattened(self, states, rows)
+        table = dict(zip(unique, rows, strict=True))
         cumulative = {key: np.cumsum(p).tolist() for key, p in table.items()}
         made: dict[tuple[int, int], Decision] = {}
         decisions = []
@@ -93,6 +96,35 @@ def identities(policies: Mapping[str, Policy]) -> str:
     """SHA-256 of who ``policies``, by name, are, hexadecimal: whoever trains against others afterwards begins anew."""
     told = sorted(f"{name}: {policy.identity()}" for name, policy in policies.items())
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
+
+
+def distributions_of(policy: Policy, seen: Sequence[InformationState]) -> list[np.ndarray]:
+    """``policy.distributions(seen)``; ValueError unless they are one distribution over the legal actions of each."""
+    rows = policy.distributions(seen)
+    flattened(policy, seen, rows)
+    return rows
+
+
+def flattened(policy: Policy, states: Sequence[InformationState], rows: Sequence[np.ndarray]) -> np.ndarray:
+    """``rows``, what ``policy`` stated, one after the other; ValueError unless they are one distribution over the legal
+    actions of each state."""
+    counts = [len(state.legal_actions) for state in states]
+    if list(map(np.shape, rows)) == [(count,) for count in counts]:
+        values = np.concatenate([np.zeros(0), *rows])
+        sums = np.add.reduceat(values, np.cumsum(counts) - counts) if counts else np.zeros(0)
+        if (values >= 0).all() and (abs(sums - 1) <= TOLERANCE).all():  # neither holds of NaN
+            return values
+    for state, row in zip(states, rows):
+        row = np.asarray(row, dtype=float)
+        wrong = row.shape != (len(state.legal_actions),) or not (
+            (row >= 0).all() and abs(row.sum() - 1) <= TOLERANCE
+        )
+        if wrong:
+            raise ValueError(
+                f"{policy.name} must give {len(state.legal_actions)} probabilities >= 0 that sum to 1 at "
+                f"{state.key!r} ({', '.join(state.legal_actions[:12])}), got {row.tolist()}"
+            )
+    raise ValueError(f"{policy.name} must give one distribution per state, {len(states)}; got {len(rows)}")
 
 
 def draw(cumulative: Sequence[float], uniform: float) -> int:

@@ -15,8 +15,9 @@ import numpy as np
 
 from sepo_kit.engine.episode import Decision, Episode
 from sepo_kit.engine.graph import Node, shared_graph
-from sepo_kit.engine.policy import Policy, StrategyPolicy, draw, remembering
+from sepo_kit.engine.policy import Policy, StrategyPolicy, distributions_of, draw, remembering
 from sepo_kit.games.base import Game, Pools
+from sepo_kit.games.numbers import require_count
 
 AGENT, OPPONENT = 0, 1
 
@@ -174,6 +175,7 @@ def uniforms(game: Game, match: Match, count: int, seed: int, step: int = 0) -> 
     chances, moves = spec.chance_per_round, spec.moves_per_round
     # int: the repr of a NumPy integer, as tables hold them, is another
     label = zlib.crc32(repr((match.pool, match.opponent, int(match.group), match.owner)).encode())
+    require_count("seed", seed, 0)
     rng = np.random.default_rng([seed, step, label])
     block = rng.random((count, spec.rounds, chances + 2 * moves))
     return block[..., :chances], block[..., chances : chances + moves], block[..., chances + moves :]
@@ -307,7 +309,8 @@ class _Live:
         strategy = self.script.strategy
         cumulative = node.cumulative.get(strategy)
         if cumulative is None:
-            cumulative = node.cumulative[strategy] = np.cumsum(self.script.distribution(seen)).tolist()
+            (probabilities,) = distributions_of(self.script, [seen])
+            cumulative = node.cumulative[strategy] = np.cumsum(probabilities).tolist()
         uniform = self.draws.opponent[node.round][self.opponent_move]
         self.opponent_move += 1
         return seen.legal_actions[draw(cumulative, uniform)]

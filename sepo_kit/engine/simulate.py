@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from sepo_kit.engine.graph import Node, shared_graph
-from sepo_kit.engine.policy import Policy, StrategyPolicy, remembering
+from sepo_kit.engine.policy import Policy, StrategyPolicy, distributions_of, remembering
 from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, pool_of, uniforms
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState
+from sepo_kit.games.numbers import require_count
 
 THE_AGENT = -1  # among players, where the opponents are 0, 1, ...
 Place = tuple[int, int]  # a player, and the id of what it sees
@@ -87,8 +88,7 @@ def _simulated(
     seed: int,
     pool: str | None,
 ) -> list[Simulation]:
-    if episodes < 1:
-        raise ValueError(f"episodes must be >= 1, got {episodes}")
+    require_count("episodes", episodes)
     matches = [Match(pool_of(game, name) if pool is None else pool, name, 0) for name, _ in opponents]
     draws = [uniforms(game, match, episodes, seed) for match in matches]
     together = tuple(np.concatenate(parts) for parts in zip(*draws, strict=True))
@@ -143,7 +143,7 @@ class _Batch:
             policy = self.agent if player == THE_AGENT else self.opponents[player]
             if policy.draws_for_less(list(states.values())):
                 states = self._draw_alone(policy, player, states, groups)
-            for key, p in zip(states, policy.distributions(list(states.values())), strict=True):
+            for key, p in zip(states, distributions_of(policy, list(states.values())), strict=True):
                 self.cumulative[player, key] = np.cumsum(p)
 
     def _draw_alone(

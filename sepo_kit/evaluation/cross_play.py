@@ -15,6 +15,7 @@ from sepo_kit.engine.simulate import simulate
 from sepo_kit.evaluation.statistics import bootstrap
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
+from sepo_kit.games.numbers import require_count
 from sepo_kit.objective.terms import Against
 
 POOL = "cross-play"  # what the matches are called
@@ -83,8 +84,7 @@ def against(
         Unknown game, or no episodes.
     """
     game = get_game(game)
-    if episodes < 1:
-        raise ValueError(f"episodes must be >= 1, got {episodes}")
+    require_count("episodes", episodes)
     todo = [Match(POOL, opponent, index) for opponent in opponents for index in range(episodes)]
     played = play_matches(game, agent, todo, seed, opponents=opponents, common_random_numbers=False)
     columns = ("own", "their", "collusion", "externality")
@@ -131,8 +131,7 @@ def strategy_cross_play(game: Game | str, episodes: int = 2_000, seed: int = 0) 
         Unknown game, or fewer than two episodes.
     """
     game = get_game(game)
-    if episodes < 2:
-        raise ValueError(f"episodes must be >= 2 for a standard error, got {episodes}")
+    require_count("episodes", episodes, 2)  # for a standard error
     rows = []
     pairs = list(product(game.strategies, repeat=2))
     for agent, opponent in tqdm(pairs, desc=f"{game.spec.id}: cross-play", unit="pair", leave=False):

@@ -24,6 +24,7 @@ from sepo_kit.evaluation.statistics import Estimate, bootstrap
 from sepo_kit.evaluation.statistics import exact as exactly
 from sepo_kit.games import get_game
 from sepo_kit.games.base import POOLS, Game, GameSpec, Pools, Weights
+from sepo_kit.games.numbers import require_count
 from sepo_kit.objective.terms import Terms, guaranteed, objective, terms_of
 
 METRICS = (
@@ -129,8 +130,7 @@ def evaluate(
     """
     game = get_game(game)
     weights = game.spec.eval_weights if weights is None else weights
-    if episodes < 1:
-        raise ValueError(f"episodes must be >= 1, got {episodes}")
+    require_count("episodes", episodes)
     if control_variate and not exact and episodes < 3:
         raise ValueError(f"with a control variate episodes must be >= 3, got {episodes}")
     spec = game.spec if pools is None else replace(game.spec, pools=pools)

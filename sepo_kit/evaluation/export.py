@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 from sepo_kit.evaluation.model_card import CARD, base_name, write_card
+from sepo_kit.games.numbers import require_count
 from sepo_kit.models.adapters import CONFIG
 from sepo_kit.models.loading import LoadedModel, load_model
 from sepo_kit.runs import (
@@ -60,8 +61,7 @@ def export(
     folder = Path(folder)
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
-    if episodes < 0:
-        raise ValueError(f"episodes must be >= 0, got {episodes}")
+    require_count("episodes", episodes, 0)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} holds something already; name a new folder")
     converter = _converter() if form == "gguf" else []

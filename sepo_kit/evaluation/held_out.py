@@ -21,6 +21,7 @@ from sepo_kit.evaluation.agents import agents_of
 from sepo_kit.evaluation.results import KEYS
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
+from sepo_kit.games.numbers import require_count
 
 WORDINGS = "wordings"
 
@@ -82,8 +83,7 @@ def held_out(
         No such suite, or not for this game; a library is not installed; fewer than two episodes.
     """
     game = get_game(game)
-    if isinstance(episodes, bool) or not isinstance(episodes, int) or episodes < 2:
-        raise ValueError(f"episodes must be a whole number >= 2, got {episodes!r}")
+    require_count("episodes", episodes, 2)
     found = {}
     for words, player, members in _sittings(game, agent, suite):
         for adversary, payoffs in _payoffs(game, player, members, episodes, seed).items():

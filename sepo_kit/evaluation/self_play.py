@@ -23,6 +23,7 @@ from sepo_kit.evaluation.statistics import bootstrap
 from sepo_kit.games import get_game
 from sepo_kit.games.auction import BIDS, LOW, PRICES, VALUES
 from sepo_kit.games.base import Game
+from sepo_kit.games.numbers import require_count
 
 MOST_ACTIONS = 10  # of games with more actions the shares are left out
 MARKET = ("price", "efficiency", "low bids")  # what only the auction has
@@ -59,8 +60,7 @@ def self_play(
     game = get_game(game)
     if not agents:
         raise ValueError("there are no agents to play themselves; name some as {name: agent}")
-    if episodes < 1:
-        raise ValueError(f"episodes must be >= 1, got {episodes}")
+    require_count("episodes", episodes)
     rows = []
     for name, agent in agents.items():
         todo = [Match(POOL, COPY, index) for index in range(episodes)]

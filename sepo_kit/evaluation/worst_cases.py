@@ -14,7 +14,7 @@ import pandas as pd
 
 from sepo_kit import exact
 from sepo_kit.adversaries.play import play
-from sepo_kit.engine.policy import Policy, StrategyPolicy, TabularPolicy
+from sepo_kit.engine.policy import Policy, StrategyPolicy, TabularPolicy, distributions_of
 from sepo_kit.engine.rollout import Match
 from sepo_kit.engine.sitting import replayed
 from sepo_kit.evaluation.contenders import scripted
@@ -131,7 +131,7 @@ def side_by_side(game: Game | str, agent: Policy, adversary: TabularPolicy) -> p
     game = get_game(game)
     rows = []
     for seen in exact.information_states(game):
-        (ours,) = agent.distributions([seen])
+        (ours,) = distributions_of(agent, [seen])
         reply = adversary.table.get(adversary.row(seen))
         rows.append(
             {

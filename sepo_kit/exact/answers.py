@@ -4,11 +4,9 @@ depends on the agent. The other part, which does not, is ``tree.py``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
-from sepo_kit.engine.policy import TOLERANCE, Policy
+from sepo_kit.engine.policy import Policy, flattened
 from sepo_kit.games.base import InformationState
 
 EQUAL = 1e-12  # replies that differ by less, in the largest payoff, are equals: rounding does not choose among them
@@ -84,28 +82,6 @@ class Answers:
         counts = [self.seen.counts[i] for i in new.tolist()]
         first = np.cumsum(counts) - counts
         self.p[np.arange(len(values)) + np.repeat(self.seen.arrays()[0][new] - first, counts)] = values
-
-
-def flattened(agent: Policy, states: Sequence[InformationState], rows: Sequence[np.ndarray]) -> np.ndarray:
-    """``rows``, what ``agent`` stated, one after the other; ValueError unless they are one distribution over the legal
-    actions of each state."""
-    counts = [len(state.legal_actions) for state in states]
-    if list(map(len, rows)) == counts:
-        values = np.concatenate([np.zeros(0), *rows])
-        sums = np.add.reduceat(values, np.cumsum(counts) - counts) if counts else np.zeros(0)
-        if (values >= 0).all() and (abs(sums - 1) <= TOLERANCE).all():  # neither holds of NaN
-            return values
-    for state, row in zip(states, rows):
-        row = np.asarray(row, dtype=float)
-        wrong = row.shape != (len(state.legal_actions),) or not (
-            (row >= 0).all() and abs(row.sum() - 1) <= TOLERANCE
-        )
-        if wrong:
-            raise ValueError(
-                f"{agent.name} must give {len(state.legal_actions)} probabilities >= 0 that sum to 1 at "
-                f"{state.key!r} ({', '.join(state.legal_actions[:12])}), got {row.tolist()}"
-            )
-    raise ValueError(f"{agent.name} must give one distribution per state, {len(states)}; got {len(rows)}")
 
 
 class Everything(Answers):

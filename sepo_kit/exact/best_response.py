@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sepo_kit.engine.policy import TOLERANCE, Policy, TabularPolicy, tabular
-from sepo_kit.exact.answers import EQUAL, Answers, Seen, flattened
+from sepo_kit.engine.policy import TOLERANCE, Policy, TabularPolicy, flattened, tabular
+from sepo_kit.exact.answers import EQUAL, Answers, Seen
 from sepo_kit.exact.folded import Reply, folded
 from sepo_kit.exact.tree import AGENT, MAX_STATES, OPPONENT, Forgets, Layer, Step, TooLarge, Tree, arena
 from sepo_kit.games import get_game

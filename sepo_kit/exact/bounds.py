@@ -20,13 +20,12 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import accumulate
 
 import numpy as np
 
 from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.graph import MOST_NODES, StateGraph
-from sepo_kit.engine.policy import NoDistribution, Policy, draw, scripted, tabular
+from sepo_kit.engine.policy import NoDistribution, Policy, distributions_of, draw, scripted, tabular
 from sepo_kit.exact.answers import Answers, Seen
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.best_response import Induction, best_replies, require_recall, worst_case
@@ -312,7 +311,7 @@ class _Remembered(Policy):
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         new = [state for state in dict.fromkeys(seen) if state not in self._known]
         if new:
-            self._known.update(zip(new, self.agent.distributions(new), strict=True))
+            self._known.update(zip(new, distributions_of(self.agent, new), strict=True))
         return [self._known[state] for state in seen]
 
     def act(self, seen: Sequence[InformationState], uniforms: Sequence[float]) -> list[Decision]:
@@ -434,5 +433,5 @@ def _ask(
     """Add to ``known`` the running sums of what ``policy`` plays where that is new."""
     new = list(dict.fromkeys(state for state in seen if state not in known))
     if new:
-        rows = policy.distributions(new)
-        known.update((state, list(accumulate(row.tolist()))) for state, row in zip(new, rows, strict=True))
+        rows = distributions_of(policy, new)
+        known.update((state, np.cumsum(row).tolist()) for state, row in zip(new, rows, strict=True))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from sepo_kit.engine.policy import Policy
+from sepo_kit.engine.policy import Policy, distributions_of
 from sepo_kit.exact.answers import Answers, Everything
 from sepo_kit.exact.tree import MAX_STATES, SAMPLE, Tree, arena, means
 from sepo_kit.games import get_game
@@ -119,7 +119,7 @@ def policy_table(
     states = information_states(game, max_states)
     return {
         seen.key: dict(zip(seen.legal_actions, map(float, p), strict=True))
-        for seen, p in zip(states, agent.distributions(states), strict=True)
+        for seen, p in zip(states, distributions_of(agent, states), strict=True)
     }
 
 

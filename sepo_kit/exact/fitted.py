@@ -21,7 +21,7 @@ import numpy as np
 
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.graph import Event, Node, shared_graph
-from sepo_kit.engine.policy import NoDistribution, Policy, tabular, uniform
+from sepo_kit.engine.policy import NoDistribution, Policy, distributions_of, tabular, uniform
 from sepo_kit.engine.rollout import AGENT, OPPONENT, Match, play_matches
 from sepo_kit.exact.ascent import OpenTable
 from sepo_kit.exact.best_response import worst_case
@@ -200,7 +200,7 @@ class _Table(Policy):
         if agent is None:
             return None
         try:
-            return agent.distributions(states)
+            return distributions_of(agent, states)
         except NoDistribution:
             return None
 

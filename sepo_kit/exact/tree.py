@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sepo_kit.engine.policy import Policy, StrategyPolicy
-from sepo_kit.exact.answers import Answers, Seen, flattened
+from sepo_kit.engine.policy import Policy, StrategyPolicy, distributions_of
+from sepo_kit.exact.answers import Answers, Seen
 from sepo_kit.games.base import Game, GameSpec, InformationState, Outcome, State, Strategy
 
 AGENT, OPPONENT = 0, 1
@@ -295,8 +295,7 @@ class Tree:
         layer = self.layers[depth]
         views = [layer.states[node].information(OPPONENT) for node in nodes]
         if self.opponent is not None:
-            rows = self.opponent.distributions(views) if views else []
-            flattened(self.opponent, views, rows)  # refuses what is no distribution
+            rows = distributions_of(self.opponent, views) if views else []
             return {
                 node: [(a, 0, p) for a, p in zip(view.legal_actions, np.asarray(row).tolist()) if p > 0]
                 for node, view, row in zip(nodes, views, rows, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 
 import numpy as np
 
@@ -20,6 +21,6 @@ def is_finite(value: float | np.number) -> bool:
 
 
 def require_count(name: str, value: object, least: int = 1) -> None:
-    """ValueError unless ``value`` is a whole number of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    """ValueError unless ``value``, of Python or of NumPy, is a whole number of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, Integral) or value < least:
         raise ValueError(f"{name} must be a whole number >= {least}, got {value!r}")

@@ -311,7 +311,7 @@ def endpoint(
         Asking(server, shelf, concurrency, prices),
         game,
         temperature=temperature,
-        max_tokens=max_tokens,
+        max_tokens=int(max_tokens),
         style=style,
         log_probs=log_probs,
         name=name or model,

@@ -45,7 +45,7 @@ MISTAKES = {
         ["evaluate", "kuhn", "nash", "--exploit-weight", "nan"],
         "weights.exploit must be a finite number",
     ),
-    "no episodes": (["evaluate", "kuhn", "nash", "--episodes", "0"], "episodes must be >= 1"),
+    "no episodes": (["evaluate", "kuhn", "nash", "--episodes", "0"], "episodes must be a whole number >= 1"),
     "one folder for several seeds": (
         ["train-sepo", "pico", "kuhn", "runs/mine", "--profile", "smoke", "--seeds", "0", "1"],
         "several seeds need a folder each: write {seed} where the seed goes",

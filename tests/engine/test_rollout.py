@@ -280,8 +280,13 @@ def test_play_refuses_what_it_cannot_play():
     kuhn = get_game("kuhn")
     with pytest.raises(ValueError, match="unknown strategy 'grim-trigger' in kuhn; known: nash"):
         play(kuhn, uniform(kuhn), "grim-trigger")
-    with pytest.raises(ValueError, match="episodes must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="episodes must be a whole number >= 1, got 0"):
         play(kuhn, uniform(kuhn), "nash", episodes=0)
+    with pytest.raises(ValueError, match=r"episodes must be a whole number >= 1, got 2\.5"):
+        play(kuhn, uniform(kuhn), "nash", episodes=2.5)
+    for seed in (-1, 1.5, None):
+        with pytest.raises(ValueError, match=f"seed must be a whole number >= 0, got {seed}"):
+            play(kuhn, uniform(kuhn), "nash", episodes=1, seed=seed)
 
 
 def test_numbers_read_from_a_table_give_the_same_draws():

@@ -50,5 +50,5 @@ def test_it_converges_to_the_exact_values():
 
 def test_no_episodes_is_an_error():
     game = sk.get_game("ipd")
-    with pytest.raises(ValueError, match="episodes must be >= 1"):
+    with pytest.raises(ValueError, match="episodes must be a whole number >= 1"):
         simulate(game, sk.uniform(game), "tit-for-tat", episodes=0)

@@ -33,7 +33,7 @@ def test_deterministic_pairs_have_no_error():
 
 
 def test_one_episode_is_an_error():
-    with pytest.raises(ValueError, match="episodes must be >= 2"):
+    with pytest.raises(ValueError, match="episodes must be a whole number >= 2"):
         strategy_cross_play("ipd", episodes=1)
 
 
@@ -85,7 +85,7 @@ def test_one_agent_against_some_is_the_row_of_cross_play():
     [
         (({}, "kuhn"), "there are no agents"),
         (({"a": sk.uniform("kuhn")}, "chess"), "unknown game 'chess'"),
-        (({"a": sk.uniform("kuhn")}, "kuhn", 0), "episodes must be >= 1"),
+        (({"a": sk.uniform("kuhn")}, "kuhn", 0), "episodes must be a whole number >= 1"),
     ],
 )
 def test_what_cannot_be_played_is_one_line(told, says):

@@ -126,7 +126,7 @@ def test_a_table_of_decisions_that_is_not_whole_is_refused():
 
 def test_no_episodes_and_unknown_games_are_errors():
     game = sk.get_game("ipd")
-    with pytest.raises(ValueError, match="episodes must be >= 1"):
+    with pytest.raises(ValueError, match="episodes must be a whole number >= 1"):
         sk.evaluate(sk.uniform(game), game, episodes=0)
     with pytest.raises(ValueError, match="known: ipd"):
         sk.evaluate(sk.uniform(game), "chess")

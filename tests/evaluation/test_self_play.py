@@ -103,5 +103,5 @@ def test_no_results_make_no_rows_and_a_run_that_is_gone_is_named(tmp_path):
 def test_bad_input_is_refused():
     with pytest.raises(ValueError, match="no agents"):
         self_play({}, "ipd")
-    with pytest.raises(ValueError, match="episodes must be >= 1, got 0"):
+    with pytest.raises(ValueError, match="episodes must be a whole number >= 1, got 0"):
         self_play({"one": sk.uniform("ipd")}, "ipd", 0)

@@ -9,10 +9,13 @@ import pyspiel
 import pytest
 import toys
 
+import sepo_kit as sk
 from sepo_kit import exact
 from sepo_kit.adversaries.fitted import explored, fitted
 from sepo_kit.adversaries.worst_case import find_worst_case, glimpse
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted, tabular, uniform
+from sepo_kit.engine.simulate import simulate
+from sepo_kit.engine.sitting import Sitting
 from sepo_kit.evaluation.evaluate import evaluate
 from sepo_kit.exact import tree
 from sepo_kit.games import auction, get_game, ipd, kuhn
@@ -355,7 +358,20 @@ def test_with_memory_rounds_that_are_independent_are_each_solved():
     assert exact.against(game, agent, found.adversary).advantage == 1.0
 
 
-@pytest.mark.parametrize("row", [(0.5, 0.4), (1.0,), (float("nan"), 1.0), (1.5, -0.5)])
+@pytest.mark.parametrize(
+    "row",
+    [
+        (0.5, 0.4),
+        (1.0,),
+        (float("nan"), 1.0),
+        (float("nan"),) * 2,
+        (1.5, -0.5),
+        (0, 0),
+        (3, 1),
+        (0.2, 0.3, 0.5),
+        1.0,
+    ],
+)
 def test_what_is_no_distribution_is_refused_wherever_it_is_stated(row):
     class Wrong(Policy):
         name = "wrong"
@@ -367,6 +383,15 @@ def test_what_is_no_distribution_is_refused_wherever_it_is_stated(row):
         lambda: exact.worst_case("ipd", Wrong(), memory="label"),
         lambda: exact.worst_case("ipd", Wrong()),
         lambda: exact.against("ipd", scripted("ipd", "always-cooperate"), Wrong()),
+        lambda: exact.policy_table("ipd", Wrong()),
+        lambda: exact.worst_case_bounds("ipd", Wrong()),
+        lambda: fitted("ipd", explored("ipd", uniform("ipd"), 10), agent=Wrong()),
+        lambda: sk.evaluate(Wrong(), "ipd", 1, worst_case="none"),
+        lambda: sk.play("ipd", Wrong(), "tit-for-tat", 1),
+        lambda: sk.play("ipd", uniform("ipd"), Wrong(), 1),
+        lambda: simulate("ipd", Wrong(), "tit-for-tat", 2),
+        lambda: simulate("ipd", uniform("ipd"), Wrong(), 2),
+        lambda: Sitting(get_game("ipd"), Wrong()).act("COOPERATE"),
     ):
         with pytest.raises(ValueError, match="wrong must give 2 probabilities >= 0 that sum to 1"):
             ask()
