@@ -33,7 +33,7 @@ WORDS = {"gemma4": ["<|turn>", "<turn|>", "<|think|>"], "qwen3_5": ["<think>", "
 def tokenizer_of(family: str, tokenizer):
     """``tokenizer`` with the template and the special words of the family."""
     own = copy.deepcopy(tokenizer)
-    own.add_special_tokens({"additional_special_tokens": WORDS[family]})
+    own.add_tokens(WORDS[family], special_tokens=True)  # by no name, as Gemma's
     own.chat_template = (Path(trl.__file__).parent / "chat_templates" / TEMPLATES[family]).read_text()
     return own
 

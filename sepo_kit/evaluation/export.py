@@ -22,6 +22,7 @@ from sepo_kit.runs import (
     read_json,
     read_manifest,
     replacing_folder,
+    require_new_folder,
     write_json,
 )
 
@@ -62,8 +63,7 @@ def export(
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}, got {form!r}")
     require_count("episodes", episodes, 0)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} holds something already; name a new folder")
+    require_new_folder(folder)
     converter = _converter() if form == "gguf" else []
     is_run = (Path(source) / MANIFEST).exists()
     if form == "adapter" and not is_run:

@@ -1,9 +1,10 @@
 """One seat of a game as a Gymnasium environment: the opponent and nature move inside, as they do in ``play``.
 
 An observation is the vector of the seat's key (``encoding.py``). ``info`` has "action_mask" (int8, 1 where legal),
-"prompt" (what a model would be told) and "legal_actions" (words); once the match is over, "episode": its record, as
-``play`` returns it. The reward is the seat's payoff in the rounds that the step finished. An action that is not legal
-forfeits: the match ends, and every round that is left pays the least that a round can pay.
+"prompt" (what a model would be told) and "legal_actions" (words); once the match is over, "match": its payoffs and
+harms by round, as an ``Episode`` ("episode" is Gymnasium's own word there). The reward is the seat's payoff in the
+rounds that the step finished. An action that is not legal forfeits: the match ends, and every round that is left pays
+the least that a round can pay.
 """
 
 from __future__ import annotations
@@ -64,5 +65,5 @@ class SeatEnv(gymnasium.Env):
         info = {"action_mask": self.action_masks(), "prompt": "", "legal_actions": ()}
         if sitting is not None:
             info |= {"prompt": sitting.prompt, "legal_actions": sitting.legal_actions}
-            info |= {"episode": sitting.episode()} if sitting.over else {}
+            info |= {"match": sitting.episode()} if sitting.over else {}
         return self._codes.vector(sitting and sitting.seen), info

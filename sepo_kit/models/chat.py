@@ -21,14 +21,20 @@ def thinking_off(tokenizer) -> dict[str, bool]:
     return {"enable_thinking": False} if "enable_thinking" in str(tokenizer.chat_template) else {}
 
 
-def end_of_reply(tokenizer) -> int:
+def end_of_reply(tokenizer) -> int | None:
     """The token that closes an assistant's message, which is not every tokenizer's end-of-text token (Gemma's)."""
     text = tokenizer.apply_chat_template(
         [{"role": "user", "content": ""}, {"role": "assistant", "content": REPLY}], tokenize=False
     )
     after = tokenizer.encode(text.rpartition(REPLY)[2].strip(), add_special_tokens=False)
-    special = after and after[0] in tokenizer.all_special_ids
-    return after[0] if special else tokenizer.eos_token_id
+    return after[0] if after and _is_special(tokenizer, after[0]) else tokenizer.eos_token_id
+
+
+def _is_special(tokenizer, token: int) -> bool:
+    """Whether a token is no text: by its name, or, where it has none (Phi-3's and Gemma 3's that closes a message), as
+    it was added."""
+    added = tokenizer.added_tokens_decoder.get(token)
+    return token in tokenizer.all_special_ids or (added is not None and added.special)
 
 
 def opening(tokenizer, rules: str, said: str) -> list[dict[str, str]]:

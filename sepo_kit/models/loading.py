@@ -1,7 +1,7 @@
 """Which language models there are and how they are loaded: pico, SmolLM2 from its package, hub ids, folders.
 
-Safetensors and GGUF only, never remote code. A run folder is a model too: its base, with the adapters of its
-stages merged in, in order.
+Safetensors only, save that SmolLM2's package holds GGUF; never remote code. A run folder is a model too: its base,
+with the adapters of its stages merged in, in order.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from sepo_kit.runs import (
     is_out_of_memory,
     lineage,
     read_manifest,
+    require_new_folder,
 )
 
 DEFAULTS = {"style": "direct", "temperature": 0.8, "max_new_tokens": 256}
@@ -72,7 +73,9 @@ class LoadedModel:
         )
 
     def save(self, folder: Path | str) -> None:
-        """Write model and tokenizer into ``folder``, as transformers and most servers read them."""
+        """Write model and tokenizer into ``folder``, as transformers and most servers read them; ValueError where it
+        holds something already."""
+        require_new_folder(folder)
         write_model(folder, self.model, self.tokenizer)
 
 
@@ -196,7 +199,13 @@ def _agreed(tokenizer, model: PreTrainedModel):
     """The tokenizer, agreed with the model on one token that ends a reply and one that pads."""
     if tokenizer.chat_template is not None:
         require_template(tokenizer)
-        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end_of_reply(tokenizer))
+        end = end_of_reply(tokenizer)
+        if end is None:
+            raise ValueError(
+                "no token ends a reply: its chat template closes with none that is special, and its tokenizer has no "
+                "eos_token; set one of them"
+            )
+        tokenizer.eos_token = tokenizer.convert_ids_to_tokens(end)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     for config in (model.config.get_text_config(), model.config, model.generation_config):

@@ -74,6 +74,13 @@ def replacing_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def require_new_folder(folder: Path | str) -> None:
+    """ValueError unless ``folder`` is not there, or empty."""
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} holds something already; name a new folder")
+
+
 def hidden_folder(path: Path) -> Path:
     """A new folder beside ``path`` for what is not there yet, or no longer."""
     return Path(tempfile.mkdtemp(OURS, f".{path.name}.", path.parent))

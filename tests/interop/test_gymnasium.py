@@ -14,6 +14,9 @@ from sepo_kit.engine.sitting import Sitting
 gymnasium = pytest.importorskip("gymnasium", reason="the extra gymnasium is not installed")
 
 from gymnasium.utils.env_checker import check_env
+from gymnasium.vector import SyncVectorEnv
+from gymnasium.wrappers import RecordEpisodeStatistics
+from gymnasium.wrappers.vector import RecordEpisodeStatistics as VectorStatistics
 
 
 @each_game
@@ -27,7 +30,7 @@ def play(env, seed, choose=np.argmax) -> tuple[list[float], dict, list]:
     seen, info = env.reset(seed=seed)
     rewards, over, all_seen = [], False, [seen.tolist()]
     while not over:
-        assert "episode" not in info
+        assert "match" not in info
         seen, reward, over, _, info = env.step(choose(info["action_mask"]))
         rewards.append(reward)
         all_seen.append(seen.tolist())
@@ -39,16 +42,30 @@ def play(env, seed, choose=np.argmax) -> tuple[list[float], dict, list]:
 def test_rewards_are_the_payoffs_of_the_kits_own_record(game, seat):
     env = interop.to_gymnasium(game, "train", seat)
     rewards, info, _ = play(env, 1)
-    episode = info["episode"]
+    episode = info["match"]
     assert len(episode.own) == game.spec.rounds and episode.opponent in game.spec.pools.train
     assert sum(rewards) == pytest.approx(sum(episode.own))
+
+
+def test_gymnasiums_statistics_are_kept_beside_the_match():
+    env, over = RecordEpisodeStatistics(interop.to_gymnasium("ipd", "tit-for-tat")), False
+    env.reset(seed=0)
+    while not over:
+        *_, over, _, info = env.step(0)
+    assert info["episode"]["r"] == sum(info["match"].own) == 24.0
+    vector = VectorStatistics(SyncVectorEnv([lambda: interop.to_gymnasium("ipd", "tit-for-tat")] * 2))
+    vector.reset(seed=0)
+    over = np.zeros(2, dtype=bool)
+    while not over.all():
+        *_, over, _, info = vector.step(np.zeros(2, dtype=int))
+    assert info["episode"]["r"].tolist() == [24.0, 24.0]
 
 
 @each_game
 def test_the_same_seed_is_the_same_match(game):
     env = interop.to_gymnasium(game)
     matches = [play(env, seed) for seed in (4, 4, *range(10, 22))]
-    told = [(rewards, info["episode"], seen) for rewards, info, seen in matches]
+    told = [(rewards, info["match"], seen) for rewards, info, seen in matches]
     assert told[0] == told[1]
     assert len({str(one) for one in told}) > 1
 
@@ -67,7 +84,7 @@ def test_a_match_is_one_that_the_kit_plays():
 @pytest.mark.parametrize("opponent", ["exploit", "grim-trigger", sk.uniform(sk.get_game("ipd"))])
 def test_opponents(opponent):
     env = interop.to_gymnasium("ipd", opponent)
-    met = {play(env, seed)[1]["episode"].opponent for seed in range(12)}
+    met = {play(env, seed)[1]["match"].opponent for seed in range(12)}
     expected = {"exploit": set(sk.get_game("ipd").spec.pools.exploit), "grim-trigger": {"grim-trigger"}}
     assert met == (expected[opponent] if isinstance(opponent, str) else {"uniform"})
 
@@ -92,7 +109,7 @@ def test_an_action_that_is_not_legal_forfeits_what_is_left():
     illegal = int(np.argmin(info["action_mask"]))
     seen, reward, over, truncated, info = env.step(illegal)
     assert (reward, over, truncated, info["illegal_action"]) == (-12.0, True, False, illegal)
-    assert not seen.any() and not env.action_masks().any() and "episode" not in info
+    assert not seen.any() and not env.action_masks().any() and "match" not in info
     with pytest.raises(ValueError, match="no match is at play; call reset"):
         env.step(0)
 

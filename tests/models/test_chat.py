@@ -7,6 +7,7 @@ import shutil
 import time
 
 import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sepo_kit.games import get_game
 from sepo_kit.games.kuhn import KuhnInformation
@@ -83,6 +84,38 @@ def test_a_template_that_will_not_do_is_one_line_when_it_is_loaded(folder, templ
     with pytest.raises(OSError, match="cannot be loaded: its chat template") as error:
         load_model(with_template(folder, template))
     assert said in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("named", [True, False], ids=["named", "of no name"])
+def test_a_reply_ends_with_the_token_that_closes_it(folder, named):
+    """Gemma's and Phi-3's is special, and is none of their tokenizer's named tokens."""
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if named:
+        tokenizer.add_special_tokens({"additional_special_tokens": ["<turn|>"]})
+    else:
+        tokenizer.add_tokens(["<turn|>"], special_tokens=True)
+    tokenizer.save_pretrained(folder)
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    model.resize_token_embeddings(len(tokenizer))
+    model.save_pretrained(folder)
+    loaded = load_model(with_template(folder, NO_SYSTEM.replace("<|im_end|>", "<turn|>")))
+    closing = tokenizer.convert_tokens_to_ids("<turn|>")
+    assert loaded.tokenizer.eos_token_id == loaded.model.generation_config.eos_token_id == closing
+    agent = LanguageModel(loaded.model, loaded.tokenizer, KUHN)
+    assert all(reply[-1] == closing for reply in agent.prompts.reply_tree(("PASS", "BET")).replies)
+    assert (
+        loaded.tokenizer.decode([*loaded.tokenizer.encode("BET"), closing], skip_special_tokens=True) == "BET"
+    )
+
+
+def test_a_model_whose_replies_no_token_ends_is_refused(folder):
+    config = json.loads((folder / "tokenizer_config.json").read_text())
+    config.pop("eos_token")
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    (folder / "special_tokens_map.json").unlink(missing_ok=True)
+    with pytest.raises(OSError, match="cannot be loaded: no token ends a reply") as error:
+        load_model(with_template(folder, NO_SYSTEM.replace("<|im_end|>", "")))
+    assert "\n" not in str(error.value)
 
 
 def test_a_template_that_never_ends_is_stopped(folder, monkeypatch):

@@ -57,6 +57,21 @@ def test_a_tokenizer_without_padding_pads_with_its_end(folder):
     assert tokenizer.pad_token_id == tokenizer.eos_token_id == 2
 
 
+def test_a_model_is_saved_into_a_new_folder_only(tiny_folder, folder, tmp_path):
+    """What a folder holds, another model, a run or somebody's notes, is theirs."""
+    loaded = load_model(tiny_folder)
+    (folder / "notes.txt").write_text("mine")
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    for place in (folder, folder / "notes.txt"):
+        with pytest.raises(ValueError, match="holds something already; name a new folder"):
+            loaded.save(place)
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "empty", tmp_path / "new" / "one"):
+        loaded.save(place)
+        assert load_model(place).model.num_parameters() == loaded.model.num_parameters()
+
+
 def test_unknown_names(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
