@@ -234,6 +234,26 @@ class CoinByCoin(CoinState):
         return super().outcome if self.first is None else None
 
 
+@dataclass
+class ListedGame(Coins):
+    """A dataclass that is not frozen, as those below."""
+
+    remarks: tuple = ()
+
+
+@dataclass
+class ListedStrategy(Always):
+    id: str = "red"
+    action: str = "RED"
+
+
+@dataclass(frozen=True)
+class TabledStrategy(Always):
+    id: str = "own"
+    action: str = "RED"
+    table: dict = field(default_factory=dict)
+
+
 ticks = counter()
 
 # (the broken game, words of the message that tell its author what to mend)
@@ -486,6 +506,16 @@ BROKEN = {
             {"study_start": StudyStart("label", {"start": (0.5, 0.25, 0.25)})},
         )(),
         "Give probabilities of ('COOPERATE', 'DEFECT'), in this order",
+    ),
+    "game without a hash": (ListedGame(), "the game (ListedGame) is not hashable"),
+    "spec without a hash": (spec(title=["Coins"]), "spec (GameSpec) is not hashable"),
+    "strategy without a hash": (
+        methods(strategies={**Coins.strategies, "red": ListedStrategy()}),
+        "strategy 'red' (ListedStrategy) is not hashable. Make its class a @dataclass(frozen=True)",
+    ),
+    "demonstrator without a hash": (
+        mixture(demonstrators=((TabledStrategy(), 1.0),)),
+        "strategy 'own' (TabledStrategy) is not hashable",
     ),
     "parse guesses": (methods(parse=lambda self, reply, legal: legal[0]), "anything but exactly one"),
     "parse reads nothing": (methods(parse=lambda self, reply, legal: None), "not 'RED' (direct style"),

@@ -45,6 +45,7 @@ def check_game(game: Game, seed: int = 0) -> None:
     check.spec()
     check.pools()
     check.mixture()
+    check.hashes()
     check.system_prompts()
     check.every_state()
     for _ in range(EPISODES):
