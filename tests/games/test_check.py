@@ -254,6 +254,23 @@ class TabledStrategy(Always):
     table: dict = field(default_factory=dict)
 
 
+class OneMoreDeal(CoinState):
+    """Nature shows coins once more when all rounds are played."""
+
+    def chance_outcomes(self):
+        if self.actors or len(self.coins) > self.rounds:
+            return ()
+        return tuple((coins, 0.25) for coins in itertools.product((0, 1), repeat=2))
+
+    @property
+    def actors(self):
+        return (0, 1) if len(self.calls) < min(len(self.coins), self.rounds) else ()
+
+    @property
+    def outcome(self):
+        return super().outcome if len(self.coins) == len(self.calls) else None
+
+
 ticks = counter()
 
 # (the broken game, words of the message that tell its author what to mend)
@@ -516,6 +533,10 @@ BROKEN = {
     "demonstrator without a hash": (
         mixture(demonstrators=((TabledStrategy(), 1.0),)),
         "strategy 'own' (TabledStrategy) is not hashable",
+    ),
+    "a move after the last outcome": (
+        methods(state=OneMoreDeal),
+        "chance_outcomes() after the last of 2 rounds",
     ),
     "parse guesses": (methods(parse=lambda self, reply, legal: legal[0]), "anything but exactly one"),
     "parse reads nothing": (methods(parse=lambda self, reply, legal: None), "not 'RED' (direct style"),
