@@ -11,13 +11,14 @@ from sepo_kit.games.base import Game
 from sepo_kit.games.check.episodes import EpisodeChecks
 from sepo_kit.games.check.frame import GameError
 from sepo_kit.games.check.hidden import HiddenChecks
+from sepo_kit.games.check.independence import IndependenceChecks
 from sepo_kit.games.check.kit import KitChecks
 from sepo_kit.games.check.spec import SpecChecks
 
 EPISODES = 30
 
 
-class GameChecks(SpecChecks, EpisodeChecks, HiddenChecks, KitChecks):
+class GameChecks(SpecChecks, EpisodeChecks, HiddenChecks, IndependenceChecks, KitChecks):
     """All checks of one game."""
 
 
@@ -53,6 +54,7 @@ def check_game(game: Game, seed: int = 0) -> None:
         check.rounds(episode)
         check.same_again(episode)
         check.hidden_information(episode)
+        check.independent_rounds(episode)
     check.words()
     check.strategies()
     check.sizes()

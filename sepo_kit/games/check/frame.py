@@ -32,6 +32,7 @@ class Check:
         self.seen: dict[InformationState, str] = {}  # information state -> prompt
         self.keys: dict[str, InformationState] = {}
         self.prompts: dict[str, InformationState] = {}
+        self.starts: dict[int, State] = {}  # where each round began when it was first met
 
     def require(self, holds: bool, wrong: str, mend: str) -> None:
         """Raise ``GameError`` unless ``holds``."""
