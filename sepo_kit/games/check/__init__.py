@@ -13,12 +13,13 @@ from sepo_kit.games.check.frame import GameError
 from sepo_kit.games.check.hidden import HiddenChecks
 from sepo_kit.games.check.independence import IndependenceChecks
 from sepo_kit.games.check.kit import KitChecks
+from sepo_kit.games.check.labels import LabelChecks
 from sepo_kit.games.check.spec import SpecChecks
 
 EPISODES = 30
 
 
-class GameChecks(SpecChecks, EpisodeChecks, HiddenChecks, IndependenceChecks, KitChecks):
+class GameChecks(SpecChecks, EpisodeChecks, HiddenChecks, IndependenceChecks, LabelChecks, KitChecks):
     """All checks of one game."""
 
 
@@ -49,8 +50,10 @@ def check_game(game: Game, seed: int = 0) -> None:
     check.hashes()
     check.system_prompts()
     check.every_state()
+    episodes = []
     for _ in range(EPISODES):
         episode = check.play()
+        episodes.append(episode)
         check.rounds(episode)
         check.same_again(episode)
         check.hidden_information(episode)
@@ -59,6 +62,8 @@ def check_game(game: Game, seed: int = 0) -> None:
     check.strategies()
     check.sizes()
     check.rows()
+    for episode in episodes:
+        check.label_suffices(episode)
 
 
 __all__ = ["GameError", "check_game"]

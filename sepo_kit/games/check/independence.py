@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sepo_kit.games.base import HARM_DEFINITIONS, SEATS, Outcome, State
+from sepo_kit.games.base import Outcome, State
 from sepo_kit.games.check.frame import TOLERANCE, Trail, short
 from sepo_kit.games.check.states import StateChecks
 
@@ -44,15 +44,6 @@ class IndependenceChecks(StateChecks):
         ):
             alike = all(abs(a - b) < TOLERANCE for a, b in zip(values, others, strict=True))
             self.same(number, what, values, others, alike)
-
-    def all_harms(self, outcome: Outcome) -> tuple[float, ...]:
-        """Collusion and externality for both seats, under every definition."""
-        found = []
-        for definition in HARM_DEFINITIONS:
-            for seat in SEATS:
-                harms = self.call("harms", self.game.harms, outcome, seat, definition=definition)
-                found += [harms.collusion, harms.externality]
-        return tuple(found)
 
     def same(self, number: int, what: str, one: object, two: object, alike: bool | None = None) -> None:
         self.require(
