@@ -124,8 +124,9 @@ class GameSpec:
     payoff_bounds
         Lowest and highest payoff one seat can get in one round.
     independent_rounds
-        True where a round's outcome cannot depend on earlier rounds: no decision is then credited
-        for a later round, which would only add noise.
+        True where a round's outcome cannot depend on earlier rounds, nor what is seen in it: no decision is then
+        credited for a later round, which would only add noise, and every round is solved on its own. An information
+        state must tell nothing of earlier rounds but their number; who plays by them would be solved wrongly.
     few_states
         True where the information states of the whole game are few enough to ask a language model at every one
         of them (Kuhn poker has 12, some hundreds are fine): it is then evaluated exactly, without sampling.

@@ -7,151 +7,14 @@ from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 
 import pytest
+from coins import ACTIONS, Always, CoinInformation, Coins, CoinState, methods, spec, state
 
 from sepo_kit.games import GAMES, GameError, check_game
-from sepo_kit.games.base import (
-    Game,
-    GameSpec,
-    Harms,
-    InformationState,
-    Mixture,
-    Outcome,
-    Pools,
-    State,
-    Strategy,
-    StudyStart,
-    UniformStrategy,
-    Weights,
-    answer_rule,
-    require_legal,
-)
-
-ACTIONS = ("RED", "BLUE")
-
-# --- a sound toy game, to be broken ---------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class CoinInformation(InformationState):
-    """The seat's coins and both seats' calls."""
-
-    coins: tuple[int, ...]
-    calls: tuple[tuple[str, str], ...]
-    aside: object = field(default=None, compare=False)
-
-    @property
-    def legal_actions(self):
-        return ACTIONS
-
-    @property
-    def key(self):
-        return f"{self.coins} {self.calls}"
-
-
-@dataclass(frozen=True)
-class CoinState(State):
-    """Two rounds: nature shows each seat a coin of its own, both call a colour; equal calls pay seat 0."""
-
-    coins: tuple[tuple[int, int], ...] = ()
-    calls: tuple[tuple[str, str], ...] = ()
-
-    rounds = 2
-
-    @property
-    def round(self):
-        return len(self.calls)
-
-    @property
-    def actors(self):
-        return (0, 1) if len(self.coins) > len(self.calls) else ()
-
-    def chance_outcomes(self):
-        if self.actors or self.round == self.rounds:
-            return ()
-        return tuple((coins, 0.25) for coins in itertools.product((0, 1), repeat=2))
-
-    def apply_chance(self, outcome):
-        return replace(self, coins=(*self.coins, outcome))
-
-    def apply(self, actions):
-        for action in actions:
-            require_legal(action, ACTIONS)
-        return replace(self, calls=(*self.calls, actions))
-
-    @property
-    def outcome(self):
-        if not self.calls or self.actors:
-            return None
-        first, second = self.calls[-1]
-        win = 1.0 if first == second else -1.0
-        private = tuple(tuple(pair[seat] for pair in self.coins) for seat in (0, 1))
-        return Outcome((win, -win), ((first,), (second,)), private)
-
-    def information(self, seat):
-        return CoinInformation(tuple(pair[seat] for pair in self.coins), self.calls)
-
-
-class Always(Strategy):
-    def __init__(self, id, action):
-        self.id, self.action = id, action
-
-    def distribution(self, seen):
-        return {self.action: 1.0}
-
-    def explain(self, seen, action):
-        return f"I always call {action}."
-
-
-class Coins(Game):
-    spec = GameSpec(
-        id="coins",
-        title="Coins",
-        rounds=2,
-        reference_payoff=1.0,
-        payoff_bounds=(-1.0, 1.0),
-        weights=Weights(1, 1, 1),
-        eval_weights=Weights(1, 1, 1),
-        pools=Pools(train=("red",), exploit=("blue",), collusive=(), shift=("a", "b", "c")),
-        actions=ACTIONS,
-        zero_sum=True,
-    )
-    strategies = {
-        s.id: s
-        for s in (
-            Always("red", "RED"),
-            Always("blue", "BLUE"),
-            Always("a", "RED"),
-            Always("b", "RED"),
-            Always("c", "BLUE"),
-            UniformStrategy(),
-        )
-    }
-    state = CoinState
-
-    def initial_state(self):
-        return self.state()
-
-    def system_prompt(self, style="reasoned"):
-        return f"Call RED or BLUE. {answer_rule(style)}"
-
-    def render(self, seen):
-        return f"Coins {seen.coins}, calls {seen.calls}: your call?"
-
-    def harms(self, outcome, seat=0, definition="corrected"):
-        return Harms(0.0, 0.5)
-
-
-def spec(**changes):
-    return type("Broken", (Coins,), {"spec": replace(Coins.spec, **changes)})()
+from sepo_kit.games.base import Harms, Mixture, Outcome, StudyStart
 
 
 def pools(**changes):
     return spec(pools=replace(Coins.spec.pools, **changes))
-
-
-def state(**methods):
-    """The toy game with methods of its states replaced."""
-    return type("Broken", (Coins,), {"state": type("CoinState", (CoinState,), methods)})()
 
 
 def seeing(**methods):
@@ -160,10 +23,6 @@ def seeing(**methods):
     return state(
         information=lambda self, seat: kind(tuple(pair[seat] for pair in self.coins), self.calls),
     )
-
-
-def methods(**changed):
-    return type("Broken", (Coins,), changed)()
 
 
 RED = Always("red", "RED")
@@ -232,6 +91,43 @@ class CoinByCoin(CoinState):
     @property
     def outcome(self):
         return super().outcome if self.first is None else None
+
+
+@dataclass
+class ListedGame(Coins):
+    """A dataclass that is not frozen, as those below."""
+
+    remarks: tuple = ()
+
+
+@dataclass
+class ListedStrategy(Always):
+    id: str = "red"
+    action: str = "RED"
+
+
+@dataclass(frozen=True)
+class TabledStrategy(Always):
+    id: str = "own"
+    action: str = "RED"
+    table: dict = field(default_factory=dict)
+
+
+class OneMoreDeal(CoinState):
+    """Nature shows coins once more when all rounds are played."""
+
+    def chance_outcomes(self):
+        if self.actors or len(self.coins) > self.rounds:
+            return ()
+        return tuple((coins, 0.25) for coins in itertools.product((0, 1), repeat=2))
+
+    @property
+    def actors(self):
+        return (0, 1) if len(self.calls) < min(len(self.coins), self.rounds) else ()
+
+    @property
+    def outcome(self):
+        return super().outcome if len(self.coins) == len(self.calls) else None
 
 
 ticks = counter()
@@ -486,6 +382,20 @@ BROKEN = {
             {"study_start": StudyStart("label", {"start": (0.5, 0.25, 0.25)})},
         )(),
         "Give probabilities of ('COOPERATE', 'DEFECT'), in this order",
+    ),
+    "game without a hash": (ListedGame(), "the game (ListedGame) is not hashable"),
+    "spec without a hash": (spec(title=["Coins"]), "spec (GameSpec) is not hashable"),
+    "strategy without a hash": (
+        methods(strategies={**Coins.strategies, "red": ListedStrategy()}),
+        "strategy 'red' (ListedStrategy) is not hashable. Make its class a @dataclass(frozen=True)",
+    ),
+    "demonstrator without a hash": (
+        mixture(demonstrators=((TabledStrategy(), 1.0),)),
+        "strategy 'own' (TabledStrategy) is not hashable",
+    ),
+    "a move after the last outcome": (
+        methods(state=OneMoreDeal),
+        "chance_outcomes() after the last of 2 rounds",
     ),
     "parse guesses": (methods(parse=lambda self, reply, legal: legal[0]), "anything but exactly one"),
     "parse reads nothing": (methods(parse=lambda self, reply, legal: None), "not 'RED' (direct style"),

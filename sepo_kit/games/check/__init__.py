@@ -11,13 +11,15 @@ from sepo_kit.games.base import Game
 from sepo_kit.games.check.episodes import EpisodeChecks
 from sepo_kit.games.check.frame import GameError
 from sepo_kit.games.check.hidden import HiddenChecks
+from sepo_kit.games.check.independence import IndependenceChecks
 from sepo_kit.games.check.kit import KitChecks
+from sepo_kit.games.check.labels import LabelChecks
 from sepo_kit.games.check.spec import SpecChecks
 
 EPISODES = 30
 
 
-class GameChecks(SpecChecks, EpisodeChecks, HiddenChecks, KitChecks):
+class GameChecks(SpecChecks, EpisodeChecks, HiddenChecks, IndependenceChecks, LabelChecks, KitChecks):
     """All checks of one game."""
 
 
@@ -45,17 +47,23 @@ def check_game(game: Game, seed: int = 0) -> None:
     check.spec()
     check.pools()
     check.mixture()
+    check.hashes()
     check.system_prompts()
     check.every_state()
+    episodes = []
     for _ in range(EPISODES):
         episode = check.play()
+        episodes.append(episode)
         check.rounds(episode)
         check.same_again(episode)
         check.hidden_information(episode)
+        check.independent_rounds(episode)
     check.words()
     check.strategies()
     check.sizes()
     check.rows()
+    for episode in episodes:
+        check.label_suffices(episode)
 
 
 __all__ = ["GameError", "check_game"]

@@ -71,6 +71,12 @@ class EpisodeChecks(StateChecks, StrategyChecks):
                 "round counts from 0 the rounds that have an outcome; outcome is set in the one state right "
                 "after the round's last move, and None in the others",
             )
+            self.require(
+                state.is_terminal or finished < spec.rounds,
+                f"{'actors' if state.actors else 'chance_outcomes()'} after the last of {spec.rounds} rounds, in "
+                f"{short(state)}",
+                "The episode ends with the last round's outcome: neither seats nor nature move any more",
+            )
         self.require(
             finished == spec.rounds,
             f"an episode has {finished} outcomes",

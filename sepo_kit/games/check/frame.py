@@ -32,6 +32,9 @@ class Check:
         self.seen: dict[InformationState, str] = {}  # information state -> prompt
         self.keys: dict[str, InformationState] = {}
         self.prompts: dict[str, InformationState] = {}
+        self.starts: dict[int, State] = {}  # where each round began when it was first met
+        self.named: dict[tuple, State] = {}  # by round and labels, the decision that was met first
+        self.followed = 0  # positions that were looked at to compare those
 
     def require(self, holds: bool, wrong: str, mend: str) -> None:
         """Raise ``GameError`` unless ``holds``."""

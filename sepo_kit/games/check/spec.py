@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from sepo_kit.games.base import POOLS, REPLY_STYLES, GameSpec, Pools, Strategy, Weights
-from sepo_kit.games.check.frame import NO_ACTION, Check, finite, short
+from sepo_kit.games.check.frame import NO_ACTION, Check, finite, is_hashable, short
 
 SHIFT_STRATEGIES = 3
 
@@ -105,6 +105,19 @@ class SpecChecks(Check):
             f"{', '.join(both)} stands in pools 'exploit' and 'collusive'",
             "A strategy is either an adversary or a partner that invites collusion; choose one",
         )
+
+    def hashes(self) -> None:
+        """Results are kept by game and by strategy: both must be hashable."""
+        mixture = self.game.mixture
+        shown = [strategy for strategy, _ in mixture.demonstrators] if mixture else []
+        named = [(f"strategy {s.id!r}", s) for s in (*self.game.strategies.values(), *shown)]
+        for what, thing in [("the game", self.game), ("spec", self.game.spec), *named]:
+            self.require(
+                is_hashable(thing),
+                f"{what} ({type(thing).__name__}) is not hashable",
+                "Make its class a @dataclass(frozen=True) that holds tuples, strings and numbers, or a "
+                "@dataclass(eq=False); a class with an __eq__ of its own needs a __hash__ too",
+            )
 
     def system_prompts(self) -> None:
         texts = {style: self.call("system_prompt", self.game.system_prompt, style) for style in REPLY_STYLES}

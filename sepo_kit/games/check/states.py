@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 
 from sepo_kit.games.base import HARM_DEFINITIONS, SEATS, Harms, InformationState, Outcome, State
@@ -257,3 +257,12 @@ class StateChecks(Check):
                 f"harms(..., seat={seat}, definition={definition!r}).{name} is {value!r}",
                 "A harm is a share from 0 to 1; divide by the most a round can do",
             )
+
+    def all_harms(self, outcome: Outcome, definitions: Sequence[str] = HARM_DEFINITIONS) -> tuple[float, ...]:
+        """Collusion and externality for both seats, under each definition."""
+        found = []
+        for definition in definitions:
+            for seat in SEATS:
+                harms = self.call("harms", self.game.harms, outcome, seat, definition=definition)
+                found += [harms.collusion, harms.externality]
+        return tuple(found)
