@@ -9,8 +9,11 @@ from types import SimpleNamespace
 import pytest
 from coins import ACTIONS, Always, CoinInformation, Coins, CoinState, methods, spec, state
 
+from sepo_kit import exact
+from sepo_kit.exact import tree
 from sepo_kit.games import GAMES, GameError, check_game
 from sepo_kit.games.base import Harms, Mixture, Outcome, StudyStart
+from sepo_kit.games.check import GameChecks, kit
 
 
 def pools(**changes):
@@ -472,6 +475,33 @@ def test_what_the_kit_must_know_passes_where_it_is_sound():
         },
     )
     check_game(sound())
+
+
+@dataclass(frozen=True)
+class Told(CoinState):
+    """Long calls of which the seats remember the last alone, and the state all."""
+
+    rounds = 10
+
+    def chance_outcomes(self):
+        return () if self.actors or self.round == self.rounds else (((0, 0), 1.0),)
+
+    def information(self, seat):
+        return CoinInformation((self.round,), self.calls[-1:])
+
+
+def test_few_information_states_of_a_large_tree_are_not_few():
+    game = type("Told", (Coins,), {"state": Told, "spec": replace(Coins.spec, rounds=10, few_states=True)})()
+    assert 4**9 > kit.POSITIONS == exact.MAX_STATES
+    with pytest.raises(GameError, match="its tree has more than 200000 positions"):
+        check_game(game)
+
+
+@pytest.mark.parametrize("game", [GAMES["kuhn"], GAMES["leduc"], spec(few_states=True)])
+def test_positions_are_those_of_the_tree_that_is_enumerated(game):
+    exact.information_states(game)
+    layers = tree.arena(game).free.layers
+    assert GameChecks(game, 0).positions() == sum(len(layer) - 1 for layer in layers)
 
 
 def test_moves_of_nature_that_are_declared_pass():

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from sepo_kit.games.base import InformationState, Mixture, Strategy, StudyStart
-from sepo_kit.games.check.frame import TOLERANCE, Check, finite, short
+from sepo_kit.games.base import InformationState, Mixture, State, Strategy, StudyStart
+from sepo_kit.games.check.frame import TOLERANCE, finite, short
+from sepo_kit.games.check.states import StateChecks
 
 FEW = 2000  # information states at which a language model can still be asked one by one
+POSITIONS = 200_000  # of a tree that is enumerated, exact.MAX_STATES
 RECORDS = 100  # fewer demonstrations are too few to be split
 
 
-class KitChecks(Check):
+class KitChecks(StateChecks):
     """Checks of ``Game.mixture``, ``Game.study_start`` and of what the spec says of the game's size."""
 
     def mixture(self) -> None:
@@ -69,12 +71,38 @@ class KitChecks(Check):
     # --- after play -------------------------------------------------------------------------------
 
     def sizes(self) -> None:
-        """Whether what play reached is as little as the spec says."""
+        """Whether the game is as small as the spec says."""
+        if not self.game.spec.few_states:
+            return
         self.require(
-            not self.game.spec.few_states or len(self.seen) <= FEW,
+            len(self.seen) <= FEW,
             f"play reaches {len(self.seen)} information states",
             f"spec.few_states is for games of at most {FEW}; set it to False",
         )
+        self.require(
+            self.positions() <= POSITIONS,
+            f"its tree has more than {POSITIONS} positions",
+            "spec.few_states is for games that are evaluated exactly; set it to False, or leave out of the states what "
+            "decides nothing later, so that positions which play on alike are equal",
+        )
+
+    def positions(self) -> int:
+        """How many positions the game's tree has, those apart in which seat 1 did not do the same last, as far as they
+        are counted."""
+        spec, count, depth = self.game.spec, 0, 0
+        trees = spec.rounds if spec.independent_rounds else 1
+        layer: set[tuple[State, object]] = {(self.game.initial_state(), None)}
+        while layer and count <= POSITIONS:
+            count += trees * len(layer)
+            below = set()
+            for state, last in layer:
+                theirs = state.information(1) if 1 in state.actors else None
+                for kind, what in self.moves(state):
+                    after = state.apply_chance(what) if kind == "nature" else state.apply(what)
+                    if not after.is_terminal and not (after.outcome and spec.independent_rounds):
+                        below.add((after, (depth, theirs, what[-1]) if theirs else last))
+            layer, depth = below, depth + 1
+        return count
 
     def rows(self) -> None:
         """Whether the attributes that name the rows of tables are texts, and fit one set of actions each."""
