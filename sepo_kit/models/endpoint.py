@@ -5,7 +5,9 @@ more with the legal actions named; if that cannot be read either, the action is 
 the decision's own uniform number, and recorded as a fallback. It is never guessed.
 
 Where the server gives log-probabilities and the legal actions begin differently, ``direct`` replies have a closed-form
-distribution, that of a constrained decode of the first token: then the agent can be enumerated.
+distribution, that of a constrained decode of the first token: then the agent can be enumerated. A server lists the
+likeliest tokens alone; where an action that is not among them may have more than negligible weight, as behind a model
+that thinks first, there is none.
 
 How questions go out together and what they cost is ``asking.py``, how one is sent, and every way in which that fails,
 ``server.py``; endpoints by name: ``endpoints_file.py``.
@@ -35,6 +37,10 @@ from sepo_kit.models.server import NotTaken, Reply, Server, checked_variable
 
 LONGEST_KEPT = 20_000  # characters of a reply that a record keeps
 MOST_NAMED = 200  # legal actions that are named when a reply is asked for once more
+NEGLIGIBLE = 1e-4  # of the likeliest action's weight: what one that is not listed may have at most
+ROUNDING = 1e-6  # of the sum of probabilities that a server gives
+ALIKE = "do not tell {} apart"  # why first tokens give no distribution over actions
+UNSEEN = "do not show how likely each of {} is (if the model thinks first, switch that off at the server)"
 
 
 class Endpoint(Policy):
@@ -113,10 +119,10 @@ class Endpoint(Policy):
         EndpointError
             The server cannot be used. What it had replied is kept.
         """
-        stated = self._stated(seen) if self._gives_log_probs else [None] * len(seen)
+        stated = self._stated(seen) if self._gives_log_probs else [(None, "")] * len(seen)
         decisions = [
             None if p is None else self._drawn(state, p, uniform)
-            for state, p, uniform in zip(seen, stated, uniforms, strict=True)
+            for state, (p, _), uniform in zip(seen, stated, uniforms, strict=True)
         ]
         asked = [i for i, decision in enumerate(decisions) if decision is None]
         said = self._replies([(seen[i], False, uniforms[i]) for i in asked])
@@ -162,20 +168,20 @@ class Endpoint(Policy):
                 f"{self.name} was told not to ask for log-probabilities; use log_probs='auto'"
             )
         stated = self._stated(seen)
-        for state, p in zip(seen, stated, strict=True):
+        for state, (p, why) in zip(seen, stated, strict=True):
             if p is None and not self._gives_log_probs:
                 raise NoDistribution(f"{self.server.url} gives no log-probabilities; sample with sk.evaluate")
             if p is None:
+                named = why.format(", ".join(state.legal_actions[:6]))
                 raise NoDistribution(
-                    f"the first tokens that {self.server.url} lists do not tell {', '.join(state.legal_actions[:6])} "
-                    "apart; sample with sk.evaluate"
+                    f"the first tokens that {self.server.url} lists {named}; sample with sk.evaluate"
                 )
-        return stated
+        return [p for p, _ in stated]
 
-    def _stated(self, seen: Sequence[InformationState]) -> list[np.ndarray | None]:
-        """Distributions over legal actions, None where the server's log-probabilities give none."""
+    def _stated(self, seen: Sequence[InformationState]) -> list[tuple[np.ndarray | None, str]]:
+        """Distributions over legal actions; None, and why, where the server's log-probabilities give none."""
         asked = [state for state in dict.fromkeys(seen) if state.legal_actions not in self._beginning_alike]
-        found: dict[InformationState, np.ndarray | None] = {}
+        found: dict[InformationState, tuple[np.ndarray | None, str]] = {}
         for part in (
             asked[:1],
             asked[1:],
@@ -194,10 +200,10 @@ class Endpoint(Policy):
                     )
             for state, reply in zip(part, replies, strict=True):
                 given = reply.first_token if reply else {}
-                found[state], alike = first_token_distribution(given, state.legal_actions, self.temperature)
-                if alike:
+                found[state] = first_token_distribution(given, state.legal_actions, self.temperature)
+                if found[state][1] == ALIKE:
                     self._beginning_alike.add(state.legal_actions)
-        return [found.get(state) for state in seen]
+        return [found.get(state, (None, ALIKE)) for state in seen]
 
     # --- questions --------------------------------------------------------------------------------
 
@@ -320,39 +326,49 @@ def endpoint(
 
 def first_token_distribution(
     given: dict[str, float], legal_actions: Sequence[str], temperature: float | None
-) -> tuple[np.ndarray | None, bool]:
+) -> tuple[np.ndarray | None, str]:
     """The distribution over ``legal_actions`` of a constrained decode of the first token.
 
     Parameters
     ----------
     given
-        Natural log-probabilities of first tokens at temperature 1, by text.
+        Natural log-probabilities of the likeliest first tokens, and of the one drawn, at temperature 1, by text.
 
     Returns
     -------
-    p, alike
-        Shape (A,), None where no token begins an action or one of them begins several; ``alike``: the latter.
+    p, why
+        Shape (A,), and ""; or None, and ``ALIKE`` where a token begins several actions, ``UNSEEN`` where an action that
+        no token begins may be played.
 
     >>> p, _ = first_token_distribution({"P": -0.5, "B": -1.5, "I": -2.0}, ("PASS", "BET"), 1.0)
     >>> p.round(2).tolist()
     [0.73, 0.27]
-    >>> first_token_distribution({"1": -0.1}, ("1", "10"), 1.0)
-    (None, True)
+    >>> first_token_distribution({"1": -0.1}, ("1", "10"), 1.0) == (None, ALIKE)
+    True
     """
     log_p: list[list[float]] = [[] for _ in legal_actions]
     for token, value in given.items():
         beginning = token.strip()
         of = [i for i, action in enumerate(legal_actions) if beginning and action.startswith(beginning)]
         if len(of) > 1:
-            return None, True
+            return None, ALIKE
         if of:
             log_p[of[0]].append(value)
     best = max((value for values in log_p for value in values), default=None)
     if best is None:
-        return None, False
+        return None, UNSEEN
     heat = 1.0 if temperature is None else max(temperature, 1e-6)
+    if not all(log_p) and (_most_unlisted(given) - best) / heat > math.log(NEGLIGIBLE):
+        return None, UNSEEN
     mass = np.array([sum(math.exp((value - best) / heat) for value in values) for values in log_p])
-    return mass / mass.sum(), False
+    return mass / mass.sum(), ""
+
+
+def _most_unlisted(given: dict[str, float]) -> float:
+    """The log-probability that a token which is not among those ``given`` has at most."""
+    left = max(1 - sum(map(math.exp, given.values())), 0) + ROUNDING
+    least = sorted(given.values())[1:2]  # the very least may be there since it was drawn
+    return min([math.log(left), *least])
 
 
 def _shortened(text: str) -> str:

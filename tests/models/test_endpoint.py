@@ -12,6 +12,8 @@ import time
 import numpy as np
 import pytest
 from chat_server import cut_off, hang_up, other, serving, status
+from hypothesis import given
+from hypothesis import strategies as st
 
 import sepo_kit as sk
 from sepo_kit.engine.policy import NoDistribution, first_information
@@ -19,7 +21,7 @@ from sepo_kit.engine.policy import NoDistribution, first_information
 pytest.importorskip("openai", reason="the extra endpoints is not installed")
 
 from sepo_kit.models import server as server_module
-from sepo_kit.models.endpoint import LONGEST_KEPT
+from sepo_kit.models.endpoint import LONGEST_KEPT, first_token_distribution
 from sepo_kit.models.server import EndpointError
 
 KEY = "sk-SECRET0123456789"
@@ -491,3 +493,66 @@ def test_actions_that_begin_alike_are_asked_in_words(make, server):
     assert len([body for body in server.bodies if body.get("logprobs")]) == 1
     with pytest.raises(NoDistribution, match="do not tell"):
         agent.distributions([seen])
+
+
+FILLERS = {f"x{i}": -17.0 - i / 400 for i in range(18)}
+UNSEEN = {  # first tokens as a server lists them, and which of LOW, MEDIUM, HIGH may be played beside LOW
+    "thinks first": {"<think>": -1e-6, "L": -17.0, **FILLERS},
+    "thinks first, rounded": {"<think>": 0.0, "L": -17.0, **FILLERS},
+    "the drawn token is the least": {
+        "L": math.log(0.3),
+        **dict.fromkeys(FILLERS, math.log(0.01)),
+        "zz": -25.0,
+    },
+    "the drawn token alone": {"L": math.log(0.6)},
+    "no action": {"<think>": -0.1},
+}
+
+
+@pytest.mark.parametrize("listed", UNSEEN.values(), ids=UNSEEN)
+def test_an_action_that_is_not_listed_but_may_be_played_is_not_stated_as_impossible(make, server, listed):
+    server.reply = lambda body: listed if body.get("logprobs") else "HIGH"
+    seen, agent = first("auction"), make(game="auction", style="direct")
+    with pytest.raises(
+        NoDistribution, match=r"do not show how likely each of LOW, MEDIUM, HIGH is .*thinks first"
+    ):
+        agent.distributions([seen])
+    with pytest.raises(NoDistribution, match="do not show"):
+        sk.evaluate(agent, "auction", exact=True)
+    (decision,) = agent.act([seen], [0.1])
+    assert (decision.action, decision.log_prob) == ("HIGH", None)
+
+
+def test_actions_that_are_all_listed_are_stated_however_unlikely(make, server):
+    server.reply = lambda body: {"<think>": -1e-6, "L": -17.0, "M": -17.1, "H": -17.2}
+    (p,) = make(game="auction", style="direct").distributions([first("auction")])
+    assert p.tolist() == pytest.approx([0.376, 0.332, 0.293], abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("listed", "temperature"),
+    [({"L": -1e-5} | {name: -20.0 for name in FILLERS}, 0.8), ({"L": -0.1} | FILLERS, 0)],
+)
+def test_an_action_that_cannot_have_any_weight_is_not_listed_and_not_missed(
+    make, server, listed, temperature
+):
+    server.reply = lambda body: listed
+    agent = make(game="auction", style="direct", temperature=temperature)
+    assert agent.distributions([first("auction")])[0].tolist() == [1.0, 0.0, 0.0]
+
+
+@given(
+    st.lists(st.floats(-30, 10), min_size=40, max_size=40),
+    st.sampled_from([0.5, 0.8, 1.0, 2.0]),
+    st.integers(0, 39),
+)
+def test_what_is_stated_of_a_part_of_the_tokens_is_what_all_of_them_give(logits, temperature, drawn):
+    names = ["L", "M", "H", *(f"x{i}" for i in range(37))]
+    log_p = dict(zip(names, (logits - np.logaddexp.reduce(logits)).tolist(), strict=True))
+    top = sorted(names, key=log_p.get, reverse=True)[:20]
+    listed = {name: log_p[name] for name in [*top, names[drawn]]}
+    p, _ = first_token_distribution(listed, ("LOW", "MEDIUM", "HIGH"), temperature)
+    whole, _ = first_token_distribution(log_p, ("LOW", "MEDIUM", "HIGH"), temperature)
+    if p is not None:
+        assert p == pytest.approx(whole, abs=2e-4)
+    assert p is not None or not {"L", "M", "H"} <= set(listed)
