@@ -118,8 +118,13 @@ class Endpoint(Policy):
         ------
         EndpointError
             The server cannot be used. What it had replied is kept.
+        ValueError
+            ``log_probs=True``, and log-probabilities give no distribution.
         """
         stated = self._stated(seen) if self._gives_log_probs else [(None, "")] * len(seen)
+        for state, (p, why) in zip(seen, stated, strict=True):
+            if p is None and self.log_probs is True:
+                raise ValueError(f"{self._untold(state, why)}; use log_probs='auto' to ask in words there")
         decisions = [
             None if p is None else self._drawn(state, p, uniform)
             for state, (p, _), uniform in zip(seen, stated, uniforms, strict=True)
@@ -169,14 +174,15 @@ class Endpoint(Policy):
             )
         stated = self._stated(seen)
         for state, (p, why) in zip(seen, stated, strict=True):
-            if p is None and not self._gives_log_probs:
-                raise NoDistribution(f"{self.server.url} gives no log-probabilities; sample with sk.evaluate")
             if p is None:
-                named = why.format(", ".join(state.legal_actions[:6]))
-                raise NoDistribution(
-                    f"the first tokens that {self.server.url} lists {named}; sample with sk.evaluate"
-                )
+                raise NoDistribution(f"{self._untold(state, why)}; sample with sk.evaluate")
         return [p for p, _ in stated]
+
+    def _untold(self, seen: InformationState, why: str) -> str:
+        if not self._gives_log_probs:
+            return f"{self.server.url} gives no log-probabilities"
+        named = why.format(", ".join(seen.legal_actions[:6]))
+        return f"the first tokens that {self.server.url} lists {named}"
 
     def _stated(self, seen: Sequence[InformationState]) -> list[tuple[np.ndarray | None, str]]:
         """Distributions over legal actions; None, and why, where the server's log-probabilities give none."""
@@ -194,10 +200,6 @@ class Endpoint(Policy):
                 replies = [None] * len(part)
             if part and not any(reply and reply.first_token for reply in replies):
                 self._gives_log_probs = False
-                if self.log_probs is True:
-                    raise ValueError(
-                        f"{self.server.url} gives no log-probabilities; use log_probs='auto' to play without them"
-                    )
             for state, reply in zip(part, replies, strict=True):
                 given = reply.first_token if reply else {}
                 found[state] = first_token_distribution(given, state.legal_actions, self.temperature)
@@ -270,7 +272,8 @@ def endpoint(
         Seconds per attempt, and further attempts after 429, 5xx, a timeout or a cut connection, with growing waits;
         Retry-After is honoured.
     log_probs
-        "auto": ``direct`` plays by the server's log-probabilities where it gives them; True: it must; False: never.
+        "auto": ``direct`` plays by the server's log-probabilities where they give a distribution; True: they must;
+        False: it never asks for them.
     key_variable
         The environment variable with the key. None: no key is sent, $OPENAI_API_KEY neither.
     prices

@@ -556,3 +556,19 @@ def test_what_is_stated_of_a_part_of_the_tokens_is_what_all_of_them_give(logits,
     if p is not None:
         assert p == pytest.approx(whole, abs=2e-4)
     assert p is not None or not {"L", "M", "H"} <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("game", "listed", "why"),
+    [
+        ("negotiation_v2", {"BO": -0.1}, "do not tell"),
+        ("auction", UNSEEN["thinks first"], "do not show"),
+        ("auction", "HIGH", "gives no log-probabilities"),
+    ],
+)
+def test_log_probs_true_is_an_error_where_they_give_no_distribution(make, server, game, listed, why):
+    server.reply = lambda body: listed
+    agent = make(game=game, style="direct", log_probs=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"{why}.*; use log_probs='auto' to ask in words there"):
+            agent.act([first(game)], [0.1])
