@@ -55,6 +55,7 @@ class Endpoint(Policy):
         max_tokens: int,
         style: str,
         log_probs: bool | str,
+        version: str,
         name: str,
     ) -> None:
         self.name = name
@@ -65,6 +66,8 @@ class Endpoint(Policy):
         self.max_tokens = max_tokens
         self.style = style
         self.log_probs = log_probs
+        # Not at all where it is empty: replies that were kept before there were versions are found.
+        self._version = {"version": version} if version else {}
         self._gives_log_probs = style == "direct" and log_probs is not False
         # Legal actions that their first tokens do not tell apart.
         self._beginning_alike: set[tuple[str, ...]] = set()
@@ -91,6 +94,7 @@ class Endpoint(Policy):
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "log_probs": self.log_probs,
+            **self._version,
         }
 
     def identity(self) -> str:
@@ -234,7 +238,8 @@ class Endpoint(Policy):
         return self._asked(seen) | {"temperature": 1.0, "max_tokens": 1, "seed": None, "log_probs": True}
 
     def _asked(self, seen: InformationState, again: bool = False) -> dict[str, Any]:
-        return {"url": self.server.url, "model": self.server.model, "messages": self.messages(seen, again)}
+        asked = {"url": self.server.url, "model": self.server.model, "messages": self.messages(seen, again)}
+        return asked | self._version
 
 
 def endpoint(
@@ -251,7 +256,8 @@ def endpoint(
     log_probs: bool | str = "auto",
     key_variable: str | None = None,
     prices: tuple[float, float] | None = None,
-    kept: Path | str | None = "",
+    version: str = "",
+    kept: Path | str | bool | None = "",
     name: str | None = None,
 ) -> Endpoint:
     """A model behind an OpenAI-compatible server (vLLM, llama.cpp, Ollama, ``transformers serve``, hosted) as an agent.
@@ -278,9 +284,11 @@ def endpoint(
         The environment variable with the key. None: no key is sent, $OPENAI_API_KEY neither.
     prices
         Of a million prompt and of a million reply tokens, for the cost in ``usage``.
+    version
+        Of the model, where the server has had others of that name: their replies on disk are not taken for its.
     kept
         The folder of replies on disk: "" for ``replies`` in the cache folder ($SEPO_KIT_CACHE, else the user's), None
-        to keep nothing.
+        or False to keep nothing.
 
     Raises
     ------
@@ -304,8 +312,12 @@ def endpoint(
         raise ValueError("log_probs=True needs style='direct': a reply in free text has no distribution")
     if not isinstance(model, str) or not model.strip():
         raise ValueError(f"model must be the name that the server gives it, got {model!r}")
+    if not isinstance(version, str):
+        raise ValueError(f"version must be a text such as '2', got {version!r}")
+    if kept is False:
+        kept = None
     if kept is not None and not isinstance(kept, str | Path):
-        raise ValueError(f"kept must be a folder, '' for the cache's or None for none, got {kept!r}")
+        raise ValueError(f"kept must be a folder, '' for the cache's, None or False for none, got {kept!r}")
     if prices is not None:
         if not isinstance(prices, Sequence) or isinstance(prices, str) or len(prices) != 2:
             raise ValueError(
@@ -323,6 +335,7 @@ def endpoint(
         max_tokens=max_tokens,
         style=style,
         log_probs=log_probs,
+        version=version,
         name=name or model,
     )
 

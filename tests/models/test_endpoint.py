@@ -8,6 +8,7 @@ import math
 import re
 import socket
 import time
+import zlib
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ pytest.importorskip("openai", reason="the extra endpoints is not installed")
 
 from sepo_kit.models import server as server_module
 from sepo_kit.models.endpoint import LONGEST_KEPT, first_token_distribution
+from sepo_kit.models.kept_replies import KeptReplies
 from sepo_kit.models.server import EndpointError
 
 KEY = "sk-SECRET0123456789"
@@ -189,10 +191,33 @@ def test_a_kept_file_that_is_broken_or_of_another_question_is_asked_for_again(ma
     assert [path.name for path in file.parent.iterdir()] == [file.name]  # nothing temporary is left
 
 
-def test_with_no_folder_nothing_is_kept(make, server):
+@pytest.mark.parametrize("kept", [None, False])
+def test_with_no_folder_nothing_is_kept(make, server, kept):
     for _ in range(2):
-        make(kept=None).act([first()], [0.3])
+        make(kept=kept).act([first()], [0.3])
     assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("style", ["reasoned", "direct"])
+def test_another_version_of_a_model_is_asked_again(make, server, style):
+    server.reply = lambda body: {"P": -0.7, "B": -0.7} if body.get("logprobs") else "PASS"
+    for version, asked in (("", 1), ("step 200", 2), ("step 400", 3), ("", 3), ("step 200", 3)):
+        make(style=style, version=version).act([first()], [0.3])
+        assert len(server.bodies) == asked
+    who = {make(style=style, version=version).identity() for version in ("", "step 200", "step 400")}
+    assert len(who) == 3
+
+
+def test_what_was_kept_of_an_endpoint_without_a_version_is_found(make, server, tmp_path):
+    agent = make()
+    question = {
+        "url": server.url, "model": "tiny", "messages": agent.messages(first()), "temperature": 0.8, "max_tokens": 256,
+        "seed": zlib.crc32(np.float64(0.3).tobytes()) & 0x7FFFFFFF, "log_probs": False,
+    }  # fmt: skip
+    reply = {"text": "BET", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1, "first_token": {}}
+    KeptReplies(tmp_path / "replies").put(question, reply)
+    assert agent.act([first()], [0.3])[0].action == "BET" and not server.bodies
+    assert "version" not in agent.describe()
 
 
 def test_tokens_and_cost_are_counted(make):
@@ -367,7 +392,8 @@ BAD = {
     "log_probs of a text": ({"log_probs": True}, "log_probs=True needs style='direct'"),
     "style": ({"style": "loud"}, "reply style must be one of"),
     "styles": ({"style": ["direct"]}, "reply style must be one of"),
-    "kept": ({"kept": True}, "kept must be a folder"),
+    "kept": ({"kept": True}, "kept must be a folder, .* or False for none"),
+    "version": ({"version": 2}, "version must be a text such as '2', got 2"),
     "prices": ({"prices": 3}, "prices must be two numbers"),
     "a negative price": ({"prices": (1, -1)}, "prices must be a number >= 0"),
     "model": ({"model": ""}, "model must be the name"),
