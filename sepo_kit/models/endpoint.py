@@ -32,6 +32,7 @@ from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.games.numbers import is_finite, require_count
 from sepo_kit.models.asking import Asking, Usage
 from sepo_kit.models.cache import cache_folder
+from sepo_kit.models.chat import with_system
 from sepo_kit.models.kept_replies import KeptReplies, label
 from sepo_kit.models.server import NotTaken, Reply, Server, checked_variable
 
@@ -101,17 +102,15 @@ class Endpoint(Policy):
         return json.dumps(self.describe(), sort_keys=True)
 
     def messages(self, seen: InformationState, again: bool = False) -> list[dict[str, str]]:
-        """The two messages of one decision: rules, and what this seat has seen; ``again``: with the legal actions."""
+        """The two messages of one decision: rules, and what this seat has seen; ``again``: with the legal actions. They
+        are sent as one where the server's model knows no role of the system."""
         content = self.game.render(seen)
         if again:
             named = ", ".join(seen.legal_actions[:MOST_NAMED])
             content += (
                 f"\n\nThe last line of your reply must be one of these actions and nothing else: {named}."
             )
-        return [
-            {"role": "system", "content": self.game.system_prompt(self.style)},
-            {"role": "user", "content": content},
-        ]
+        return with_system(self.game.system_prompt(self.style), content)
 
     # --- decisions --------------------------------------------------------------------------------
 

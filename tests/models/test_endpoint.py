@@ -324,6 +324,60 @@ def test_fields_that_a_server_does_not_take_are_left_out(make, server):
     assert "seed" not in last and "max_tokens" not in last and last["max_completion_tokens"] == 256
 
 
+NO_SYSTEM = {
+    "vLLM, Gemma 2": status(400, "System role not supported"),
+    "vLLM, Mistral": status(400, "Conversation roles must alternate user/assistant/user/assistant/..."),
+    "a schema": status(422, "[{'loc': ['body', 'messages', 0, 'role'], 'msg': \"Input should be 'user'\"}]"),
+    "hosted": status(400, "System message is not supported by this model"),
+}
+
+
+def in_one_message(game="kuhn"):
+    made = sk.get_game(game)
+    content = f"{made.system_prompt('reasoned')}\n\n{made.render(first(game))}"
+    return [{"role": "user", "content": content}]
+
+
+@pytest.mark.parametrize("refusal", NO_SYSTEM.values(), ids=NO_SYSTEM)
+def test_where_no_role_of_the_system_is_known_the_rules_stand_before_what_the_user_says(
+    make, server, refusal
+):
+    server.no_system = refusal
+    agent = make(concurrency=1)
+    assert [d.action for d in agent.act([first()] * 2, [0.1, 0.2])] == ["PASS"] * 2
+    assert [len(body["messages"]) for body in server.bodies] == [2, 1, 1]  # refused once, and remembered
+    assert server.bodies[-1]["messages"] == in_one_message()
+    server.reply = lambda body: "LOW"
+    agent.asked_by(sk.get_game("auction")).act([first("auction")], [0.1])
+    assert len(server.bodies) == 4 and server.bodies[-1]["messages"] == in_one_message("auction")
+
+
+def test_replies_without_a_role_of_the_system_are_kept_under_what_was_sent(make, server, tmp_path):
+    server.no_system = status(400, "System role not supported")
+    played = sk.play("kuhn", make(), "nash", episodes=3)
+    questions = [json.loads(path.read_text())["question"] for path in (tmp_path / "replies").rglob("*.json")]
+    assert {len(question["messages"]) for question in questions} == {1}
+    before = len(server.bodies)
+    second = make()
+    assert sk.play("kuhn", second, "nash", episodes=3) == played
+    assert len(server.bodies) == before and second.usage.asked == 0  # not even to be refused
+    assert sk.play("kuhn", second, "nash", episodes=4)[:3] == played
+    assert sum(len(body["messages"]) == 2 for body in server.bodies[before:]) <= second.asking.concurrency
+
+
+def test_log_probabilities_are_asked_for_without_a_role_of_the_system_too(make, server):
+    server.no_system = status(400, "System role not supported")
+    server.reply = lambda body: {"P": math.log(0.8), "B": math.log(0.2)}
+    (p,) = make(style="direct", temperature=1.0).distributions([first()])
+    assert p.tolist() == pytest.approx([0.8, 0.2]) and len(server.bodies) == 2
+
+
+def test_a_server_that_refuses_the_one_message_too_is_one_line(make, server):
+    server.faults = [status(400, "System role not supported")] * 2
+    assert "refuses what it is asked (400: System role not supported)" in fails(make())
+    assert len(server.bodies) == 2
+
+
 # --- keys -----------------------------------------------------------------------------------------
 
 
