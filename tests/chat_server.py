@@ -14,7 +14,8 @@ Faults = list[Callable[["Handler"], None]]
 
 class ChatServer(ThreadingHTTPServer):
     """``reply``: from the body of a request to a text, or to the first token's log-probabilities where these are asked
-    for. ``faults`` are used up one a request, before any reply. ``bodies``, ``headers``: what was sent."""
+    for. ``faults`` are used up one a request, before any reply. ``bodies``, ``headers``: what was sent. ``no_system``:
+    how it refuses a message of the system, if it does."""
 
     daemon_threads = True
 
@@ -26,6 +27,7 @@ class ChatServer(ThreadingHTTPServer):
         self.headers: list[dict[str, str]] = []
         self.models = ["tiny"]
         self.key: str | None = None
+        self.no_system: Callable[[Handler], None] | None = None
         self.at_once = self.most_at_once = 0
         self.pause = 0.0
         self.lock = threading.Lock()
@@ -75,6 +77,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send({"error": {"message": f"Incorrect API key provided: {sent}."}}, 401)
         elif body["model"] not in server.models:
             self.send({"error": {"message": f"The model {body['model']} does not exist"}}, 404)
+        elif server.no_system and any(message["role"] == "system" for message in body["messages"]):
+            server.no_system(self)
         else:
             said = server.reply(body)
             choice = {"index": 0, "message": {"role": "assistant", "content": said}, "finish_reason": "stop"}

@@ -8,8 +8,9 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from sepo_kit.models.chat import without_system
 from sepo_kit.models.kept_replies import KeptReplies
-from sepo_kit.models.server import Reply, Server
+from sepo_kit.models.server import NotTaken, Reply, Server
 
 
 @dataclass
@@ -106,13 +107,12 @@ class Asking:
 
     def _reply(self, question: dict[str, Any], jitter: float) -> Reply:
         """From disk, or from the server, and then on disk."""
-        kept = self.kept.get(question)
+        kept = self._kept(question)
         if kept is not None:
             reply = Reply(**{name: kept[name] for name in Reply.__dataclass_fields__})
         else:
-            how = {name: question[name] for name in ("temperature", "max_tokens", "seed", "log_probs")}
-            reply = self.server.ask(question["messages"], jitter=jitter, **how)
-            self.kept.put(question, asdict(reply))
+            sent, reply = self._sent(question, jitter)
+            self.kept.put(sent, asdict(reply))
         with self._lock:
             used = self._usage
             used.replies += 1
@@ -126,3 +126,26 @@ class Asking:
                     given, made = self.prices
                     used.cost += (given * reply.prompt_tokens + made * reply.completion_tokens) / 1e6
         return reply
+
+    def _kept(self, question: dict[str, Any]) -> dict[str, Any] | None:
+        """What was replied to ``question``, in whichever of its two forms it was sent."""
+        kept = self.kept.get(question) if self.server.takes_system else None
+        return self.kept.get(_in_one_message(question)) if kept is None else kept
+
+    def _sent(self, question: dict[str, Any], jitter: float) -> tuple[dict[str, Any], Reply]:
+        """``question`` in the form that the server takes, and what it replied."""
+        how = {name: question[name] for name in ("temperature", "max_tokens", "seed", "log_probs")}
+        if self.server.takes_system:
+            try:
+                return question, self.server.ask(question["messages"], jitter=jitter, **how)
+            except NotTaken as refused:
+                if refused.field != "system":
+                    raise
+        question = _in_one_message(question)
+        reply = self.server.ask(question["messages"], jitter=jitter, **how)
+        self.server.takes_system = False
+        return question, reply
+
+
+def _in_one_message(question: dict[str, Any]) -> dict[str, Any]:
+    return question | {"messages": without_system(question["messages"])}

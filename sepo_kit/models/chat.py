@@ -40,18 +40,26 @@ def _is_special(tokenizer, token: int) -> bool:
 def opening(tokenizer, rules: str, said: str) -> list[dict[str, str]]:
     """The messages before a reply: the rules in a message of the system, or, where the template knows no such role
     (Gemma 2, Mistral), at the head of the user's."""
-    if takes_system(tokenizer):
-        return [{"role": "system", "content": rules}, {"role": "user", "content": said}]
-    return [{"role": "user", "content": f"{rules}\n\n{said}"}]
+    messages = with_system(rules, said)
+    return messages if takes_system(tokenizer) else without_system(messages)
+
+
+def with_system(rules: str, said: str) -> list[dict[str, str]]:
+    """The messages before a reply: the rules in a message of the system, what was said in the user's."""
+    return [{"role": "system", "content": rules}, {"role": "user", "content": said}]
+
+
+def without_system(messages: list[dict[str, str]]) -> list[dict[str, str]]:
+    """Those of ``with_system`` in one of the user's, the rules at its head."""
+    return [{"role": "user", "content": "\n\n".join(message["content"] for message in messages)}]
 
 
 def takes_system(tokenizer) -> bool:
     """Whether a tokenizer's template shows what a message of the system holds."""
     template = str(tokenizer.chat_template)
     if template not in _TAKE_SYSTEM:
-        messages = [{"role": "system", "content": RULES}, {"role": "user", "content": SAID}]
         try:
-            _TAKE_SYSTEM[template] = RULES in _rendered(tokenizer, messages)
+            _TAKE_SYSTEM[template] = RULES in _rendered(tokenizer, with_system(RULES, SAID))
         except TimeoutError:
             raise
         except Exception:  # templates raise whatever they like

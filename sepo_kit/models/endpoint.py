@@ -5,7 +5,9 @@ more with the legal actions named; if that cannot be read either, the action is 
 the decision's own uniform number, and recorded as a fallback. It is never guessed.
 
 Where the server gives log-probabilities and the legal actions begin differently, ``direct`` replies have a closed-form
-distribution, that of a constrained decode of the first token: then the agent can be enumerated.
+distribution, that of a constrained decode of the first token: then the agent can be enumerated. A server lists the
+likeliest tokens alone; where an action that is not among them may have more than negligible weight, as behind a model
+that thinks first, there is none.
 
 How questions go out together and what they cost is ``asking.py``, how one is sent, and every way in which that fails,
 ``server.py``; endpoints by name: ``endpoints_file.py``.
@@ -30,11 +32,16 @@ from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.games.numbers import is_finite, require_count
 from sepo_kit.models.asking import Asking, Usage
 from sepo_kit.models.cache import cache_folder
+from sepo_kit.models.chat import with_system
 from sepo_kit.models.kept_replies import KeptReplies, label
 from sepo_kit.models.server import NotTaken, Reply, Server, checked_variable
 
 LONGEST_KEPT = 20_000  # characters of a reply that a record keeps
 MOST_NAMED = 200  # legal actions that are named when a reply is asked for once more
+NEGLIGIBLE = 1e-4  # of the likeliest action's weight: what one that is not listed may have at most
+ROUNDING = 1e-6  # of the sum of probabilities that a server gives
+ALIKE = "do not tell {} apart"  # why first tokens give no distribution over actions
+UNSEEN = "do not show how likely each of {} is (if the model thinks first, switch that off at the server)"
 
 
 class Endpoint(Policy):
@@ -49,6 +56,7 @@ class Endpoint(Policy):
         max_tokens: int,
         style: str,
         log_probs: bool | str,
+        version: str,
         name: str,
     ) -> None:
         self.name = name
@@ -59,6 +67,8 @@ class Endpoint(Policy):
         self.max_tokens = max_tokens
         self.style = style
         self.log_probs = log_probs
+        # Not at all where it is empty: replies that were kept before there were versions are found.
+        self._version = {"version": version} if version else {}
         self._gives_log_probs = style == "direct" and log_probs is not False
         # Legal actions that their first tokens do not tell apart.
         self._beginning_alike: set[tuple[str, ...]] = set()
@@ -85,23 +95,22 @@ class Endpoint(Policy):
             "temperature": self.temperature,
             "max_tokens": self.max_tokens,
             "log_probs": self.log_probs,
+            **self._version,
         }
 
     def identity(self) -> str:
         return json.dumps(self.describe(), sort_keys=True)
 
     def messages(self, seen: InformationState, again: bool = False) -> list[dict[str, str]]:
-        """The two messages of one decision: rules, and what this seat has seen; ``again``: with the legal actions."""
+        """The two messages of one decision: rules, and what this seat has seen; ``again``: with the legal actions. They
+        are sent as one where the server's model knows no role of the system."""
         content = self.game.render(seen)
         if again:
             named = ", ".join(seen.legal_actions[:MOST_NAMED])
             content += (
                 f"\n\nThe last line of your reply must be one of these actions and nothing else: {named}."
             )
-        return [
-            {"role": "system", "content": self.game.system_prompt(self.style)},
-            {"role": "user", "content": content},
-        ]
+        return with_system(self.game.system_prompt(self.style), content)
 
     # --- decisions --------------------------------------------------------------------------------
 
@@ -112,11 +121,16 @@ class Endpoint(Policy):
         ------
         EndpointError
             The server cannot be used. What it had replied is kept.
+        ValueError
+            ``log_probs=True``, and log-probabilities give no distribution.
         """
-        stated = self._stated(seen) if self._gives_log_probs else [None] * len(seen)
+        stated = self._stated(seen) if self._gives_log_probs else [(None, "")] * len(seen)
+        for state, (p, why) in zip(seen, stated, strict=True):
+            if p is None and self.log_probs is True:
+                raise ValueError(f"{self._untold(state, why)}; use log_probs='auto' to ask in words there")
         decisions = [
             None if p is None else self._drawn(state, p, uniform)
-            for state, p, uniform in zip(seen, stated, uniforms, strict=True)
+            for state, (p, _), uniform in zip(seen, stated, uniforms, strict=True)
         ]
         asked = [i for i, decision in enumerate(decisions) if decision is None]
         said = self._replies([(seen[i], False, uniforms[i]) for i in asked])
@@ -162,20 +176,21 @@ class Endpoint(Policy):
                 f"{self.name} was told not to ask for log-probabilities; use log_probs='auto'"
             )
         stated = self._stated(seen)
-        for state, p in zip(seen, stated, strict=True):
-            if p is None and not self._gives_log_probs:
-                raise NoDistribution(f"{self.server.url} gives no log-probabilities; sample with sk.evaluate")
+        for state, (p, why) in zip(seen, stated, strict=True):
             if p is None:
-                raise NoDistribution(
-                    f"the first tokens that {self.server.url} lists do not tell {', '.join(state.legal_actions[:6])} "
-                    "apart; sample with sk.evaluate"
-                )
-        return stated
+                raise NoDistribution(f"{self._untold(state, why)}; sample with sk.evaluate")
+        return [p for p, _ in stated]
 
-    def _stated(self, seen: Sequence[InformationState]) -> list[np.ndarray | None]:
-        """Distributions over legal actions, None where the server's log-probabilities give none."""
+    def _untold(self, seen: InformationState, why: str) -> str:
+        if not self._gives_log_probs:
+            return f"{self.server.url} gives no log-probabilities"
+        named = why.format(", ".join(seen.legal_actions[:6]))
+        return f"the first tokens that {self.server.url} lists {named}"
+
+    def _stated(self, seen: Sequence[InformationState]) -> list[tuple[np.ndarray | None, str]]:
+        """Distributions over legal actions; None, and why, where the server's log-probabilities give none."""
         asked = [state for state in dict.fromkeys(seen) if state.legal_actions not in self._beginning_alike]
-        found: dict[InformationState, np.ndarray | None] = {}
+        found: dict[InformationState, tuple[np.ndarray | None, str]] = {}
         for part in (
             asked[:1],
             asked[1:],
@@ -188,16 +203,12 @@ class Endpoint(Policy):
                 replies = [None] * len(part)
             if part and not any(reply and reply.first_token for reply in replies):
                 self._gives_log_probs = False
-                if self.log_probs is True:
-                    raise ValueError(
-                        f"{self.server.url} gives no log-probabilities; use log_probs='auto' to play without them"
-                    )
             for state, reply in zip(part, replies, strict=True):
                 given = reply.first_token if reply else {}
-                found[state], alike = first_token_distribution(given, state.legal_actions, self.temperature)
-                if alike:
+                found[state] = first_token_distribution(given, state.legal_actions, self.temperature)
+                if found[state][1] == ALIKE:
                     self._beginning_alike.add(state.legal_actions)
-        return [found.get(state) for state in seen]
+        return [found.get(state, (None, ALIKE)) for state in seen]
 
     # --- questions --------------------------------------------------------------------------------
 
@@ -226,7 +237,8 @@ class Endpoint(Policy):
         return self._asked(seen) | {"temperature": 1.0, "max_tokens": 1, "seed": None, "log_probs": True}
 
     def _asked(self, seen: InformationState, again: bool = False) -> dict[str, Any]:
-        return {"url": self.server.url, "model": self.server.model, "messages": self.messages(seen, again)}
+        asked = {"url": self.server.url, "model": self.server.model, "messages": self.messages(seen, again)}
+        return asked | self._version
 
 
 def endpoint(
@@ -243,7 +255,8 @@ def endpoint(
     log_probs: bool | str = "auto",
     key_variable: str | None = None,
     prices: tuple[float, float] | None = None,
-    kept: Path | str | None = "",
+    version: str = "",
+    kept: Path | str | bool | None = "",
     name: str | None = None,
 ) -> Endpoint:
     """A model behind an OpenAI-compatible server (vLLM, llama.cpp, Ollama, ``transformers serve``, hosted) as an agent.
@@ -264,14 +277,17 @@ def endpoint(
         Seconds per attempt, and further attempts after 429, 5xx, a timeout or a cut connection, with growing waits;
         Retry-After is honoured.
     log_probs
-        "auto": ``direct`` plays by the server's log-probabilities where it gives them; True: it must; False: never.
+        "auto": ``direct`` plays by the server's log-probabilities where they give a distribution; True: they must;
+        False: it never asks for them.
     key_variable
         The environment variable with the key. None: no key is sent, $OPENAI_API_KEY neither.
     prices
         Of a million prompt and of a million reply tokens, for the cost in ``usage``.
+    version
+        Of the model, where the server has had others of that name: their replies on disk are not taken for its.
     kept
         The folder of replies on disk: "" for ``replies`` in the cache folder ($SEPO_KIT_CACHE, else the user's), None
-        to keep nothing.
+        or False to keep nothing.
 
     Raises
     ------
@@ -295,8 +311,12 @@ def endpoint(
         raise ValueError("log_probs=True needs style='direct': a reply in free text has no distribution")
     if not isinstance(model, str) or not model.strip():
         raise ValueError(f"model must be the name that the server gives it, got {model!r}")
+    if not isinstance(version, str):
+        raise ValueError(f"version must be a text such as '2', got {version!r}")
+    if kept is False:
+        kept = None
     if kept is not None and not isinstance(kept, str | Path):
-        raise ValueError(f"kept must be a folder, '' for the cache's or None for none, got {kept!r}")
+        raise ValueError(f"kept must be a folder, '' for the cache's, None or False for none, got {kept!r}")
     if prices is not None:
         if not isinstance(prices, Sequence) or isinstance(prices, str) or len(prices) != 2:
             raise ValueError(
@@ -314,45 +334,56 @@ def endpoint(
         max_tokens=int(max_tokens),
         style=style,
         log_probs=log_probs,
+        version=version,
         name=name or model,
     )
 
 
 def first_token_distribution(
     given: dict[str, float], legal_actions: Sequence[str], temperature: float | None
-) -> tuple[np.ndarray | None, bool]:
+) -> tuple[np.ndarray | None, str]:
     """The distribution over ``legal_actions`` of a constrained decode of the first token.
 
     Parameters
     ----------
     given
-        Natural log-probabilities of first tokens at temperature 1, by text.
+        Natural log-probabilities of the likeliest first tokens, and of the one drawn, at temperature 1, by text.
 
     Returns
     -------
-    p, alike
-        Shape (A,), None where no token begins an action or one of them begins several; ``alike``: the latter.
+    p, why
+        Shape (A,), and ""; or None, and ``ALIKE`` where a token begins several actions, ``UNSEEN`` where an action that
+        no token begins may be played.
 
     >>> p, _ = first_token_distribution({"P": -0.5, "B": -1.5, "I": -2.0}, ("PASS", "BET"), 1.0)
     >>> p.round(2).tolist()
     [0.73, 0.27]
-    >>> first_token_distribution({"1": -0.1}, ("1", "10"), 1.0)
-    (None, True)
+    >>> first_token_distribution({"1": -0.1}, ("1", "10"), 1.0) == (None, ALIKE)
+    True
     """
     log_p: list[list[float]] = [[] for _ in legal_actions]
     for token, value in given.items():
         beginning = token.strip()
         of = [i for i, action in enumerate(legal_actions) if beginning and action.startswith(beginning)]
         if len(of) > 1:
-            return None, True
+            return None, ALIKE
         if of:
             log_p[of[0]].append(value)
     best = max((value for values in log_p for value in values), default=None)
     if best is None:
-        return None, False
+        return None, UNSEEN
     heat = 1.0 if temperature is None else max(temperature, 1e-6)
+    if not all(log_p) and (_most_unlisted(given) - best) / heat > math.log(NEGLIGIBLE):
+        return None, UNSEEN
     mass = np.array([sum(math.exp((value - best) / heat) for value in values) for values in log_p])
-    return mass / mass.sum(), False
+    return mass / mass.sum(), ""
+
+
+def _most_unlisted(given: dict[str, float]) -> float:
+    """The log-probability that a token which is not among those ``given`` has at most."""
+    left = max(1 - sum(map(math.exp, given.values())), 0) + ROUNDING
+    least = sorted(given.values())[1:2]  # the very least may be there since it was drawn
+    return min([math.log(left), *least])
 
 
 def _shortened(text: str) -> str:

@@ -9,6 +9,8 @@ name, its fields those of ``endpoint``::
     style = "reasoned"
     key_variable = "MY_SERVERS_KEY"  # the variable's name; the key stays in the environment
     prices = [0.15, 0.60]  # of a million prompt and of a million reply tokens
+    version = "step 200"  # of the model: another one is asked anew
+    # kept = false  # would keep no replies on disk
 """
 
 from __future__ import annotations

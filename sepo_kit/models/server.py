@@ -21,6 +21,10 @@ FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds of back-off, doubled each time
 LONGEST_ASKED_WAIT = 600.0  # seconds a server may ask to be left alone
 TOP = 20  # the most alternatives to a token that servers give
 SHOWN = 200  # characters of a server's own words that a message repeats
+# How chat templates, and servers before them, refuse a message of the system.
+NO_SYSTEM = re.compile(
+    r"\broles?\b|\bsystem (message|prompt|instruction)|\bdeveloper instruction", re.IGNORECASE
+)
 
 
 class EndpointError(OSError):
@@ -76,6 +80,7 @@ class Server:
         self.timeout = timeout
         self.retries = retries
         self.retried = 0
+        self.takes_system = True  # a message of the system, as far as is known
         self.stopping = (
             threading.Event()
         )  # set where somebody else's question failed: nobody waits any longer
@@ -105,7 +110,7 @@ class Server:
         EndpointError
             There is none.
         NotTaken
-            The server does not give log-probabilities.
+            "logprobs": the server gives no log-probabilities; "system": its model knows no role of the system.
         """
         optional = {"temperature": temperature, "seed": seed}
         while True:
@@ -120,6 +125,8 @@ class Server:
                 field = refused.field
             if field in ("logprobs", "top_logprobs"):
                 raise NotTaken("logprobs")
+            if field == "system":
+                raise NotTaken(field)
             if (
                 field == "seed"
             ):  # some servers refuse it; draws then differ, and the kept replies stay what they are
@@ -180,6 +187,8 @@ class Server:
             for field in ("top_logprobs", "logprobs", "seed", "max_tokens", "temperature"):
                 if field in fields and re.search(rf"\b{field}\b", said):
                     return None, NotTaken(field), None
+            if messages[0]["role"] == "system" and NO_SYSTEM.search(said):
+                return None, NotTaken("system"), None
         if status in AGAIN or status >= 500:
             problem = EndpointError(f"{self.url} is overloaded or broken ({status}{self._quoted(said)})")
             return None, problem, asked_wait(headers.get("retry-after"))

@@ -8,10 +8,13 @@ import math
 import re
 import socket
 import time
+import zlib
 
 import numpy as np
 import pytest
 from chat_server import cut_off, hang_up, other, serving, status
+from hypothesis import given
+from hypothesis import strategies as st
 
 import sepo_kit as sk
 from sepo_kit.engine.policy import NoDistribution, first_information
@@ -19,7 +22,8 @@ from sepo_kit.engine.policy import NoDistribution, first_information
 pytest.importorskip("openai", reason="the extra endpoints is not installed")
 
 from sepo_kit.models import server as server_module
-from sepo_kit.models.endpoint import LONGEST_KEPT
+from sepo_kit.models.endpoint import LONGEST_KEPT, first_token_distribution
+from sepo_kit.models.kept_replies import KeptReplies
 from sepo_kit.models.server import EndpointError
 
 KEY = "sk-SECRET0123456789"
@@ -187,10 +191,33 @@ def test_a_kept_file_that_is_broken_or_of_another_question_is_asked_for_again(ma
     assert [path.name for path in file.parent.iterdir()] == [file.name]  # nothing temporary is left
 
 
-def test_with_no_folder_nothing_is_kept(make, server):
+@pytest.mark.parametrize("kept", [None, False])
+def test_with_no_folder_nothing_is_kept(make, server, kept):
     for _ in range(2):
-        make(kept=None).act([first()], [0.3])
+        make(kept=kept).act([first()], [0.3])
     assert len(server.bodies) == 2
+
+
+@pytest.mark.parametrize("style", ["reasoned", "direct"])
+def test_another_version_of_a_model_is_asked_again(make, server, style):
+    server.reply = lambda body: {"P": -0.7, "B": -0.7} if body.get("logprobs") else "PASS"
+    for version, asked in (("", 1), ("step 200", 2), ("step 400", 3), ("", 3), ("step 200", 3)):
+        make(style=style, version=version).act([first()], [0.3])
+        assert len(server.bodies) == asked
+    who = {make(style=style, version=version).identity() for version in ("", "step 200", "step 400")}
+    assert len(who) == 3
+
+
+def test_what_was_kept_of_an_endpoint_without_a_version_is_found(make, server, tmp_path):
+    agent = make()
+    question = {
+        "url": server.url, "model": "tiny", "messages": agent.messages(first()), "temperature": 0.8, "max_tokens": 256,
+        "seed": zlib.crc32(np.float64(0.3).tobytes()) & 0x7FFFFFFF, "log_probs": False,
+    }  # fmt: skip
+    reply = {"text": "BET", "finish": "stop", "prompt_tokens": 1, "completion_tokens": 1, "first_token": {}}
+    KeptReplies(tmp_path / "replies").put(question, reply)
+    assert agent.act([first()], [0.3])[0].action == "BET" and not server.bodies
+    assert "version" not in agent.describe()
 
 
 def test_tokens_and_cost_are_counted(make):
@@ -297,6 +324,60 @@ def test_fields_that_a_server_does_not_take_are_left_out(make, server):
     assert "seed" not in last and "max_tokens" not in last and last["max_completion_tokens"] == 256
 
 
+NO_SYSTEM = {
+    "vLLM, Gemma 2": status(400, "System role not supported"),
+    "vLLM, Mistral": status(400, "Conversation roles must alternate user/assistant/user/assistant/..."),
+    "a schema": status(422, "[{'loc': ['body', 'messages', 0, 'role'], 'msg': \"Input should be 'user'\"}]"),
+    "hosted": status(400, "System message is not supported by this model"),
+}
+
+
+def in_one_message(game="kuhn"):
+    made = sk.get_game(game)
+    content = f"{made.system_prompt('reasoned')}\n\n{made.render(first(game))}"
+    return [{"role": "user", "content": content}]
+
+
+@pytest.mark.parametrize("refusal", NO_SYSTEM.values(), ids=NO_SYSTEM)
+def test_where_no_role_of_the_system_is_known_the_rules_stand_before_what_the_user_says(
+    make, server, refusal
+):
+    server.no_system = refusal
+    agent = make(concurrency=1)
+    assert [d.action for d in agent.act([first()] * 2, [0.1, 0.2])] == ["PASS"] * 2
+    assert [len(body["messages"]) for body in server.bodies] == [2, 1, 1]  # refused once, and remembered
+    assert server.bodies[-1]["messages"] == in_one_message()
+    server.reply = lambda body: "LOW"
+    agent.asked_by(sk.get_game("auction")).act([first("auction")], [0.1])
+    assert len(server.bodies) == 4 and server.bodies[-1]["messages"] == in_one_message("auction")
+
+
+def test_replies_without_a_role_of_the_system_are_kept_under_what_was_sent(make, server, tmp_path):
+    server.no_system = status(400, "System role not supported")
+    played = sk.play("kuhn", make(), "nash", episodes=3)
+    questions = [json.loads(path.read_text())["question"] for path in (tmp_path / "replies").rglob("*.json")]
+    assert {len(question["messages"]) for question in questions} == {1}
+    before = len(server.bodies)
+    second = make()
+    assert sk.play("kuhn", second, "nash", episodes=3) == played
+    assert len(server.bodies) == before and second.usage.asked == 0  # not even to be refused
+    assert sk.play("kuhn", second, "nash", episodes=4)[:3] == played
+    assert sum(len(body["messages"]) == 2 for body in server.bodies[before:]) <= second.asking.concurrency
+
+
+def test_log_probabilities_are_asked_for_without_a_role_of_the_system_too(make, server):
+    server.no_system = status(400, "System role not supported")
+    server.reply = lambda body: {"P": math.log(0.8), "B": math.log(0.2)}
+    (p,) = make(style="direct", temperature=1.0).distributions([first()])
+    assert p.tolist() == pytest.approx([0.8, 0.2]) and len(server.bodies) == 2
+
+
+def test_a_server_that_refuses_the_one_message_too_is_one_line(make, server):
+    server.faults = [status(400, "System role not supported")] * 2
+    assert "refuses what it is asked (400: System role not supported)" in fails(make())
+    assert len(server.bodies) == 2
+
+
 # --- keys -----------------------------------------------------------------------------------------
 
 
@@ -365,7 +446,8 @@ BAD = {
     "log_probs of a text": ({"log_probs": True}, "log_probs=True needs style='direct'"),
     "style": ({"style": "loud"}, "reply style must be one of"),
     "styles": ({"style": ["direct"]}, "reply style must be one of"),
-    "kept": ({"kept": True}, "kept must be a folder"),
+    "kept": ({"kept": True}, "kept must be a folder, .* or False for none"),
+    "version": ({"version": 2}, "version must be a text such as '2', got 2"),
     "prices": ({"prices": 3}, "prices must be two numbers"),
     "a negative price": ({"prices": (1, -1)}, "prices must be a number >= 0"),
     "model": ({"model": ""}, "model must be the name"),
@@ -491,3 +573,82 @@ def test_actions_that_begin_alike_are_asked_in_words(make, server):
     assert len([body for body in server.bodies if body.get("logprobs")]) == 1
     with pytest.raises(NoDistribution, match="do not tell"):
         agent.distributions([seen])
+
+
+FILLERS = {f"x{i}": -17.0 - i / 400 for i in range(18)}
+UNSEEN = {  # first tokens as a server lists them, and which of LOW, MEDIUM, HIGH may be played beside LOW
+    "thinks first": {"<think>": -1e-6, "L": -17.0, **FILLERS},
+    "thinks first, rounded": {"<think>": 0.0, "L": -17.0, **FILLERS},
+    "the drawn token is the least": {
+        "L": math.log(0.3),
+        **dict.fromkeys(FILLERS, math.log(0.01)),
+        "zz": -25.0,
+    },
+    "the drawn token alone": {"L": math.log(0.6)},
+    "no action": {"<think>": -0.1},
+}
+
+
+@pytest.mark.parametrize("listed", UNSEEN.values(), ids=UNSEEN)
+def test_an_action_that_is_not_listed_but_may_be_played_is_not_stated_as_impossible(make, server, listed):
+    server.reply = lambda body: listed if body.get("logprobs") else "HIGH"
+    seen, agent = first("auction"), make(game="auction", style="direct")
+    with pytest.raises(
+        NoDistribution, match=r"do not show how likely each of LOW, MEDIUM, HIGH is .*thinks first"
+    ):
+        agent.distributions([seen])
+    with pytest.raises(NoDistribution, match="do not show"):
+        sk.evaluate(agent, "auction", exact=True)
+    (decision,) = agent.act([seen], [0.1])
+    assert (decision.action, decision.log_prob) == ("HIGH", None)
+
+
+def test_actions_that_are_all_listed_are_stated_however_unlikely(make, server):
+    server.reply = lambda body: {"<think>": -1e-6, "L": -17.0, "M": -17.1, "H": -17.2}
+    (p,) = make(game="auction", style="direct").distributions([first("auction")])
+    assert p.tolist() == pytest.approx([0.376, 0.332, 0.293], abs=5e-4)
+
+
+@pytest.mark.parametrize(
+    ("listed", "temperature"),
+    [({"L": -1e-5} | {name: -20.0 for name in FILLERS}, 0.8), ({"L": -0.1} | FILLERS, 0)],
+)
+def test_an_action_that_cannot_have_any_weight_is_not_listed_and_not_missed(
+    make, server, listed, temperature
+):
+    server.reply = lambda body: listed
+    agent = make(game="auction", style="direct", temperature=temperature)
+    assert agent.distributions([first("auction")])[0].tolist() == [1.0, 0.0, 0.0]
+
+
+@given(
+    st.lists(st.floats(-30, 10), min_size=40, max_size=40),
+    st.sampled_from([0.5, 0.8, 1.0, 2.0]),
+    st.integers(0, 39),
+)
+def test_what_is_stated_of_a_part_of_the_tokens_is_what_all_of_them_give(logits, temperature, drawn):
+    names = ["L", "M", "H", *(f"x{i}" for i in range(37))]
+    log_p = dict(zip(names, (logits - np.logaddexp.reduce(logits)).tolist(), strict=True))
+    top = sorted(names, key=log_p.get, reverse=True)[:20]
+    listed = {name: log_p[name] for name in [*top, names[drawn]]}
+    p, _ = first_token_distribution(listed, ("LOW", "MEDIUM", "HIGH"), temperature)
+    whole, _ = first_token_distribution(log_p, ("LOW", "MEDIUM", "HIGH"), temperature)
+    if p is not None:
+        assert p == pytest.approx(whole, abs=2e-4)
+    assert p is not None or not {"L", "M", "H"} <= set(listed)
+
+
+@pytest.mark.parametrize(
+    ("game", "listed", "why"),
+    [
+        ("negotiation_v2", {"BO": -0.1}, "do not tell"),
+        ("auction", UNSEEN["thinks first"], "do not show"),
+        ("auction", "HIGH", "gives no log-probabilities"),
+    ],
+)
+def test_log_probs_true_is_an_error_where_they_give_no_distribution(make, server, game, listed, why):
+    server.reply = lambda body: listed
+    agent = make(game=game, style="direct", log_probs=True)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=f"{why}.*; use log_probs='auto' to ask in words there"):
+            agent.act([first(game)], [0.1])

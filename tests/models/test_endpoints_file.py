@@ -49,6 +49,15 @@ def test_a_name_is_an_agent_and_an_opponent(file, capsys, monkeypatch, cache_fol
         assert "tokens" in capsys.readouterr().err and server.bodies[-1]["temperature"] == 0
 
 
+def test_a_file_can_name_a_version_and_say_that_nothing_is_kept(file):
+    mine = '[mine]\nbase_url = "http://127.0.0.1:1/v1"\nmodel = "tiny"\n'
+    file.write_text(mine + 'version = "step 200"\nkept = false\n')
+    agent = named_endpoint("mine", "kuhn")
+    assert agent.describe()["version"] == "step 200" and agent.asking.kept.folder is None
+    file.write_text(mine)
+    assert named_endpoint("mine", "kuhn").asking.kept.folder is not None
+
+
 WRONG = {
     "broken": ("[mine", "is not TOML"),
     "no table": ('mine = "x"', "mine must be a table"),
