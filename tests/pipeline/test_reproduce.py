@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 
 import nbformat
@@ -150,6 +151,24 @@ def test_a_failing_notebook_is_named_with_its_error(tmp_path):
     with pytest.raises(NotebookFailed, match="stages must be among"):
         run_notebook("06_evaluation", {"profile": "smoke", "stages": ["best"]}, output)
     assert output.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "tries"),
+    [
+        ("Kernel died before replying to kernel_info", 2),
+        ("Kernel didn't respond in 300 seconds", 2),
+        ("Kernel died", 1),  # in a cell
+    ],
+)
+def test_a_kernel_that_never_came_up_is_started_once_more(tmp_path, monkeypatch, said, tries):
+    tried = tmp_path / "tried"
+    code = f"import pathlib; tried = pathlib.Path({str(tried)!r}); tried.open('a').write('x')\n"
+    code += f"if tried.read_text() == 'x': raise RuntimeError({said!r})"
+    monkeypatch.setattr("sepo_kit.pipeline.notebooks.command", lambda *_: [sys.executable, "-c", code])
+    with nullcontext() if tries == 2 else pytest.raises(NotebookFailed, match=said):
+        run_notebook("01_games", {}, tmp_path / "out.ipynb")
+    assert tried.read_text() == "x" * tries
 
 
 def test_no_space_is_found_out_before_anything_runs(tmp_path, monkeypatch):
