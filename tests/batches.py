@@ -74,9 +74,11 @@ def alive(words):
     return found
 
 
-def wait_for(said, seconds=60):
+def wait_for(said, *logs, seconds=300):
+    """What ``said`` returns, as soon as it is true; a failure shows those of ``logs`` that are there."""
     until = time.monotonic() + seconds
     while not (found := said()):
-        assert time.monotonic() < until, "it did not come"
+        told = (f"\n{log}:\n{log.read_text(errors='replace')}" for log in logs if log.exists())
+        assert time.monotonic() < until, f"it did not come in {seconds} s{''.join(told)}"
         time.sleep(0.05)
     return found

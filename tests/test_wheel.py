@@ -21,8 +21,10 @@ def installed(tmp_path_factory):
     """The environment of processes that find the wheel, and no checkout."""
     source, site = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("site")
     for name in BESIDE:
-        copy = shutil.copytree if (PROJECT / name).is_dir() else shutil.copyfile
-        copy(PROJECT / name, source / name)
+        if (PROJECT / name).is_dir():  # others may be compiling there
+            shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(PROJECT / name, source / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     quiet = ["--no-deps", "--no-index", "--no-build-isolation"]
     subprocess.run([*pip, "wheel", *quiet, "-w", str(source / "dist"), str(source)], check=True)

@@ -32,9 +32,10 @@ from sepo_kit.runs import RunError, locked, read_json, write_json
 from sepo_kit.runs.project import PROJECT
 
 WAIT_SECONDS = 60  # for one that was killed a moment ago to be gone
-# What a log says where a kernel or a training was killed, or never came up (two that start at once may pick the same
-# port), or where one that was stopped a moment ago still holds its run folder.
-PASSING = ("Kernel didn't respond", "Kernel died", "killed by signal", "is being written by")
+# What a log says where a kernel never came up, so that no cell ran (two that start at once may pick the same port).
+NO_KERNEL = ("Kernel didn't respond", "Kernel died before replying")
+# And where a kernel or a training was killed, or one that was stopped a moment ago still holds its run folder.
+PASSING = (*NO_KERNEL, "Kernel died", "killed by signal", "is being written by")
 ENVIRONMENT = {
     "TRL_EXPERIMENTAL_SILENCE": "1",
     "TOKENIZERS_PARALLELISM": "false",

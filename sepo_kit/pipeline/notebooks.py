@@ -14,11 +14,13 @@ from typing import Any
 
 from sepo_kit.games.base import Weights
 from sepo_kit.pipeline.children import Child, ended_by_sigterm
+from sepo_kit.pipeline.node import NO_KERNEL
 from sepo_kit.pipeline.parameters import as_yaml, parameter
 from sepo_kit.pipeline.record import NOTEBOOKS
 from sepo_kit.runs.project import PROJECT, require_project, slug
 
 LONGEST = 120  # of the name of an executed notebook, in characters
+START_SECONDS = 300  # that a kernel may take on a busy machine
 
 
 class NotebookFailed(RuntimeError):
@@ -86,7 +88,8 @@ def executed_name(notebook: str, given: Mapping[str, str]) -> str:
 
 
 def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> None:
-    """Run one notebook in the foreground; its executed copy goes to ``output``, also where it fails.
+    """Run one notebook in the foreground, once more where its kernel never came up; its executed copy goes to
+    ``output``, also where it fails.
 
     Raises
     ------
@@ -96,22 +99,30 @@ def run_notebook(notebook: str, parameters: dict[str, Any], output: Path) -> Non
         A cell ended with an error.
     """
     check_parameters(notebook, parameters)
-    log = output.with_suffix(".log")
+    line, log = command(notebook, parameters, output), output.with_suffix(".log")
     with ended_by_sigterm():
-        child = Child(command(notebook, parameters, output), log, folder=PROJECT)
-        try:
-            while child.runs(60):
-                pass
-        finally:
-            child.stop()
+        child = _ended(line, log)
+        if child.failed and any(words in child.error() for words in NO_KERNEL):
+            child = _ended(line, log)
     if child.failed:
         raise NotebookFailed(f"{notebook} failed: {child.error()}\nits log: {log}")
+
+
+def _ended(line: list[str], log: Path) -> Child:
+    child = Child(line, log, folder=PROJECT)
+    try:
+        while child.runs(60):
+            pass
+    finally:
+        child.stop()
+    return child
 
 
 def command(notebook: str, parameters: dict[str, Any], output: Path) -> list[str]:
     return [
         sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{notebook}.ipynb"), str(output),
         "--parameters_yaml", as_yaml(parameters), "--no-progress-bar", "--log-output", "--cwd", str(PROJECT),
+        "--start-timeout", str(START_SECONDS),
     ]  # fmt: skip
 
 

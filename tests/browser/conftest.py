@@ -36,10 +36,11 @@ def chromium() -> str:
 def browser():
     """Chromium without a window, with a new and empty profile."""
     path = chromium()
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import expect, sync_playwright
 
+    expect.set_options(timeout=60_000)
     with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        running = playwright.chromium.launch(executable_path=path, args=FLAGS, timeout=180_000)
         yield running
         running.close()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from browser.server import JupyterServer
 
@@ -36,6 +36,7 @@ SHOW = """async number => {
     notebook.activeCellIndex = number;
     await notebook.scrollToItem(number, 'start');
 }"""
+DECODED = "pictures => pictures.every(picture => picture.complete && picture.naturalWidth > 0)"
 
 
 class NotebookPage:
@@ -49,7 +50,8 @@ class NotebookPage:
         self.server = server
         self.context = browser.new_context(viewport={"width": width, "height": 900})
         self.page: Page = self.context.new_page()
-        self.page.set_default_timeout(15_000)
+        self.page.set_default_timeout(60_000)
+        self.page.set_default_navigation_timeout(180_000)  # JupyterLab is 17 MB
         self.dialogs: list[str] = []
         self.errors: list[str] = []
         self.page.on("dialog", self._dismiss)
@@ -71,7 +73,7 @@ class NotebookPage:
 
     def _open(self) -> None:
         self.page.goto(f"{self.server.url}/lab/tree/{self.name}?token={self.server.token}&reset")
-        self._wait("the kernel", lambda: self.page.evaluate(KERNEL) == "idle", 90)
+        self._wait("the kernel", lambda: self.page.evaluate(KERNEL) == "idle", 300)
 
     def reopen(self) -> None:
         """Save, end the kernel, and open the notebook as someone would tomorrow."""
@@ -90,7 +92,7 @@ class NotebookPage:
                 raise AssertionError(f"{self.name}: {what} was not ready in {patience:.0f} s")
             self.page.wait_for_timeout(50)
 
-    def run_all(self, patience: float = 120) -> None:
+    def run_all(self, patience: float = 900) -> None:
         """Run > Run All Cells, and wait until the last cell has run; the failing or the slow one is named."""
         self.page.get_by_role("menuitem", name="Run", exact=True).click()
         self.page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
@@ -131,12 +133,19 @@ class NotebookPage:
         """Every figure among the outputs, in order, scrolled to when its turn comes."""
         for cell in self.page.evaluate(CELLS):
             if cell["figures"]:
-                yield from self._show(cell["number"]).locator("img").all()
+                yield from self.pictures(self._show(cell["number"]).locator("img"), cell["figures"]).all()
+
+    def pictures(self, found: Locator, count: int) -> Locator:
+        """``found``, as soon as it is so many pictures, with the sizes that they have when they are decoded."""
+        expect(found).to_have_count(count)
+        self._wait("a picture", lambda: found.evaluate_all(DECODED), 60)
+        return found
 
     def screenshot(self, path: Path, of: str) -> None:
         """The window as PNG, scrolled to the code cell with ``of`` in its source."""
-        self.show(of)
-        self.page.wait_for_timeout(500)  # the page scrolls and paints
+        cell = self.show(of)
+        self._wait("a picture", lambda: cell.locator("img:visible").evaluate_all(DECODED), 60)
+        cell.element_handle().wait_for_element_state("stable")
         path.parent.mkdir(parents=True, exist_ok=True)
         self.page.screenshot(path=path)
 

@@ -13,7 +13,6 @@ from contextlib import suppress
 from functools import partial
 from http.client import HTTPResponse
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 import nbformat
@@ -93,12 +92,13 @@ class JupyterServer:
             "PYTHONPATH": os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")])),
         }
 
-    def _address(self, patience: float = 120) -> str:
+    def _address(self, patience: float = 600) -> str:
         """The server's address, once it answers: it names its port in its runtime folder before it listens there."""
         until = time.monotonic() + patience
         while time.monotonic() < until and self.process.poll() is None:
             for path in (self.folder / "runtime").glob("jpserver-*.json"):
-                with suppress(json.JSONDecodeError, URLError):  # half a file; a port where nobody listens yet
+                # Half a file, or one that has gone; a port where nobody listens yet, or who listens hangs up.
+                with suppress(json.JSONDecodeError, OSError):
                     url = f"http://127.0.0.1:{json.loads(path.read_text())['port']}"
                     with self._answer(f"{url}/api/status"):
                         return url
@@ -122,4 +122,4 @@ class JupyterServer:
             return json.load(answer)
 
     def _answer(self, url: str) -> HTTPResponse:
-        return urlopen(Request(url, headers={"Authorization": f"token {self.token}"}))
+        return urlopen(Request(url, headers={"Authorization": f"token {self.token}"}), timeout=60)

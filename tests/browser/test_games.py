@@ -19,7 +19,7 @@ def page(open_notebook, tmp_path_factory):
 
 
 def test_every_game_has_its_matrix(page):
-    assert page.show("cross_play(").locator("img").count() == 2
+    expect(page.show("cross_play(").locator("img")).to_have_count(2)
 
 
 def test_a_match_of_kuhn_poker_is_played_by_keyboard_and_mouse(page, screenshots):
@@ -73,8 +73,9 @@ def test_both_seats_and_pictures_can_be_read_in_both_themes(page):
     def readable(kept):
         table = page.show("Table(").locator(".sepo-log tbody")
         for seat in ("you", "other"):
-            found = table.locator(f".sepo-{seat}").evaluate_all(f"cells => cells.map({CONTRAST})")
-            assert len(found) == 6 and min(found) >= 4.5
+            cells = table.locator(f".sepo-{seat}")
+            expect(cells).to_have_count(6)
+            assert min(cells.evaluate_all(f"cells => cells.map({CONTRAST})")) >= 4.5
         drawn = page.show("cross_play(").locator("img").first.evaluate("i => getComputedStyle(i).filter")
         assert (drawn == "none") == kept
 

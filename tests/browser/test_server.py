@@ -29,17 +29,20 @@ def starting(tmp_path):
     return server
 
 
-def test_it_is_asked_again_where_it_named_its_port_before_it_listened(starting):
+def test_it_is_asked_again_where_it_named_its_port_before_it_listened_or_hung_up(starting):
     with HTTPServer(("127.0.0.1", 0), Answer, bind_and_activate=False) as late:
         late.server_bind()  # connections are refused until server_activate
 
         def listen():
             sleep(0.5)
             late.server_activate()
+            late.socket.accept()[0].close()
             late.handle_request()
 
-        (starting.folder / "runtime" / "jpserver-1.json").write_text('{"por')
-        (starting.folder / "runtime" / "jpserver-2.json").write_text(f'{{"port": {late.server_port}}}')
+        runtime = starting.folder / "runtime"
+        (runtime / "jpserver-1.json").symlink_to(runtime / "gone")
+        (runtime / "jpserver-2.json").write_text('{"por')
+        (runtime / "jpserver-3.json").write_text(f'{{"port": {late.server_port}}}')
         listener = Thread(target=listen)
         listener.start()
         assert starting._address() == f"http://127.0.0.1:{late.server_port}"

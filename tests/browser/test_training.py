@@ -67,9 +67,8 @@ def page(open_notebook, runs):
 
 
 def test_the_curves_are_on_the_page_and_fit_its_width(page):
-    picture = page.show("launch(").locator("img")
-    assert picture.count() == 2  # SEPO, and SEPO against best responses
-    box = picture.first.bounding_box()
+    curves = page.pictures(page.show("launch(").locator("img"), 2)  # SEPO, and SEPO against best responses
+    box = curves.first.bounding_box()
     assert 600 < box["width"] < 900 and box["height"] > 300
 
 

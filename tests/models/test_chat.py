@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import time
 
 import pytest
@@ -138,8 +139,9 @@ def test_an_expression_that_never_ends_is_stopped(tmp_path, tiny_model, monkeypa
 
 
 def test_a_block_in_time_is_not_disturbed():
-    with chat.within(0.05):
-        pass
-    time.sleep(0.1)
+    before = signal.getsignal(signal.SIGALRM)
+    with chat.within(60):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0) and signal.getsignal(signal.SIGALRM) is before
     with pytest.raises(TimeoutError), chat.within(0.05):
         time.sleep(1.0)

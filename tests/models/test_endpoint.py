@@ -9,6 +9,7 @@ import re
 import socket
 import time
 import zlib
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -82,8 +83,15 @@ def test_the_draw_decides_the_seed_and_at_temperature_0_nothing_is_drawn(make, s
 
 
 def test_a_batch_goes_out_together_and_no_further_than_it_may(make, server):
-    server.pause = 0.05
-    make(concurrency=4).act([first()] * 12, np.linspace(0, 0.9, 12))
+    server.pause = 0.05  # in which a fifth would come
+    together = Barrier(4, timeout=60)
+
+    def reply(body):
+        together.wait()
+        return "PASS"
+
+    server.reply = reply
+    make(concurrency=4, timeout=120).act([first()] * 12, np.linspace(0, 0.9, 12))
     assert len(server.bodies) == 12 and server.most_at_once == 4
 
 
@@ -284,20 +292,21 @@ def test_a_fault_that_stays_is_one_clear_line_and_nothing_is_kept(make, server, 
 
 
 def test_a_slow_server_is_given_up_after_its_time(make, server):
-    server.pause = 1.0
+    server.pause = 60
     started = time.monotonic()
     assert "did not reply within 0.1 s (2 attempts)" in fails(make(timeout=0.1, retries=1))
-    assert time.monotonic() - started < 1.0
+    assert time.monotonic() - started < 30
 
 
-def test_a_server_that_is_not_there_is_said_so_at_once(make, server):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-    agent = sk.endpoint(url, "tiny", "kuhn", kept=None)
+def test_a_server_that_is_not_there_is_said_so_at_once(monkeypatch):
+    monkeypatch.setattr(server_module, "FIRST_WAIT", 30.0)
     started = time.monotonic()
-    assert f"there is no server at {url}" in fails(agent, (0.1, 0.2, 0.3))
-    assert time.monotonic() - started < 2.0
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # and nobody listens, nor can another
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/v1"
+        agent = sk.endpoint(url, "tiny", "kuhn", kept=None)
+        assert f"there is no server at {url}" in fails(agent, (0.1, 0.2, 0.3))
+    assert time.monotonic() - started < 15
 
 
 def test_an_unknown_model_is_named_with_those_there_are(make, server):
@@ -310,7 +319,7 @@ def test_one_failure_ends_a_batch_without_waiting_for_the_others(make, server, m
     server.faults = [status(500), status(400, "no more"), *[status(500)] * 30]
     started = time.monotonic()
     fails(make(concurrency=2), (0.1, 0.2, 0.3, 0.4))
-    assert time.monotonic() - started < 10.0 and len(server.bodies) < 8
+    assert time.monotonic() - started < 15 and len(server.bodies) < 8
 
 
 def test_fields_that_a_server_does_not_take_are_left_out(make, server):

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
+import re
 import subprocess
 import sys
-import time
-import urllib.request
 
 import pytest
+from batches import wait_for
 
 import sepo_kit as sk
 from sepo_kit.models.server import EndpointError
@@ -22,31 +21,28 @@ for package in ("openai", "fastapi", "uvicorn"):
 @pytest.fixture(scope="module")
 def served(tiny_folder, tmp_path_factory):
     """The base URL of a server with the tiny model, whose name there is its folder's."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     start = "from transformers.cli.transformers import main; main()"
     log = tmp_path_factory.mktemp("serve") / "log"
     with log.open("wb") as out:
         process = subprocess.Popen(
             [sys.executable, "-c", start, "serve", str(tiny_folder), "--device", "cpu", "--host", "127.0.0.1",
-             "--port", str(port)],
+             "--port", "0"],
             env={**os.environ, "HF_HUB_OFFLINE": "1"}, stdout=out, stderr=subprocess.STDOUT,
         )  # fmt: skip
+
+    def listens():
+        assert process.poll() is None, log.read_text()
+        return re.search(r"Uvicorn running on (http://127\.0\.0\.1:\d+)", log.read_text())
+
     try:
-        for _ in range(600):
-            assert process.poll() is None, log.read_text()
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.2)
-        else:
-            pytest.fail(f"the server never answered:\n{log.read_text()}")
-        yield f"http://127.0.0.1:{port}/v1"
+        yield wait_for(listens, log, seconds=600)[1] + "/v1"
     finally:
         process.terminate()
-        process.wait(30)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def test_a_served_model_plays_and_what_it_said_is_kept(served, tiny_folder, tmp_path):

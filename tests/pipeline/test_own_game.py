@@ -93,7 +93,11 @@ def test_its_reference_policy_and_worst_cases_are_exact(commons):
 def installed(tmp_path_factory):
     """The environment of a process that finds the package of examples/lemons."""
     folder = tmp_path_factory.mktemp("target")
-    source = shutil.copytree(EXAMPLES / "lemons", tmp_path_factory.mktemp("source") / "lemons")
+    source = shutil.copytree(
+        EXAMPLES / "lemons",
+        tmp_path_factory.mktemp("source") / "lemons",
+        ignore=shutil.ignore_patterns("__pycache__"),  # others may be compiling there
+    )
     command = [
         sys.executable,
         "-m",

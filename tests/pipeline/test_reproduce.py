@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import subprocess
 import sys
-import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import nbformat
 import pandas as pd
 import pytest
-from batches import parts
+from batches import parts, wait_for
 
 from sepo_kit.evaluation import archive
 from sepo_kit.evaluation.contenders import stored
 from sepo_kit.pipeline.notebooks import NOTEBOOKS, NotebookFailed, check_parameters, run_notebook
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
-from sepo_kit.pipeline.reproduce import reproduce
+from sepo_kit.pipeline.reproduce import LOG, reproduce
 from sepo_kit.pipeline.tasks import result_files, tasks
-from sepo_kit.runs import RunError
+from sepo_kit.runs import RunError, file_hash
 from sepo_kit.runs.project import PROJECT
 from sepo_kit.widgets.lab import PenaltyLab
 from sepo_kit.widgets.table import Table
@@ -95,12 +96,18 @@ def test_executed_notebooks_keep_their_figures(smoke):
 
 def test_a_finished_reproduction_is_not_run_again(smoke, site):
     root, _ = smoke
-    began = time.time()
+
+    def written():
+        """By Snakemake, by the nodes that it starts, and by their notebooks."""
+        found = [*root.glob(LOG), *root.glob("notebooks/*.state.json"), *root.glob("notebooks/*.ipynb")]
+        return {file: (file.stat().st_mtime_ns, file_hash(file)) for file in found}
+
+    before = written()
     again = start(root, site)
     output, _ = again.communicate()
-    assert again.returncode == 0
-    assert "done in 0:00" in output
-    assert max(p.stat().st_mtime for p in (root / "notebooks").glob("*.ipynb")) < began
+    assert again.returncode == 0, output
+    assert re.search(r"done in \d+:\d\d", output)
+    assert written() == before and len(before) == 1 + 2 * len(tasks(get_profile("smoke"), root, root, root))
 
 
 def test_two_reproductions_do_not_share_a_folder(smoke):
@@ -144,6 +151,24 @@ def test_a_failing_notebook_is_named_with_its_error(tmp_path):
     with pytest.raises(NotebookFailed, match="stages must be among"):
         run_notebook("06_evaluation", {"profile": "smoke", "stages": ["best"]}, output)
     assert output.exists()
+
+
+@pytest.mark.parametrize(
+    ("said", "tries"),
+    [
+        ("Kernel died before replying to kernel_info", 2),
+        ("Kernel didn't respond in 300 seconds", 2),
+        ("Kernel died", 1),  # in a cell
+    ],
+)
+def test_a_kernel_that_never_came_up_is_started_once_more(tmp_path, monkeypatch, said, tries):
+    tried = tmp_path / "tried"
+    code = f"import pathlib; tried = pathlib.Path({str(tried)!r}); tried.open('a').write('x')\n"
+    code += f"if tried.read_text() == 'x': raise RuntimeError({said!r})"
+    monkeypatch.setattr("sepo_kit.pipeline.notebooks.command", lambda *_: [sys.executable, "-c", code])
+    with nullcontext() if tries == 2 else pytest.raises(NotebookFailed, match=said):
+        run_notebook("01_games", {}, tmp_path / "out.ipynb")
+    assert tried.read_text() == "x" * tries
 
 
 def test_no_space_is_found_out_before_anything_runs(tmp_path, monkeypatch):
@@ -212,10 +237,11 @@ def test_a_terminated_notebook_takes_papermill_and_its_kernel_along(tmp_path):
     """As ``timeout``, CI and containers stop it."""
     line = [sys.executable, "-m", "sepo_kit", "notebook", "01_games", "-p", "runs", str(tmp_path / "marked")]
     parent = subprocess.Popen(
-        [*line, "--output", str(tmp_path / "out.ipynb")], cwd=PROJECT, stderr=subprocess.PIPE
+        [*line, "--output", str(tmp_path / "out.ipynb")], cwd=PROJECT, stderr=subprocess.DEVNULL
     )
 
-    def below() -> dict[int, str]:
+    def living() -> dict[int, int]:
+        """The parent of every process that has not ended."""
         found = {}
         for pid in filter(str.isdigit, os.listdir("/proc")):
             try:
@@ -225,18 +251,18 @@ def test_a_terminated_notebook_takes_papermill_and_its_kernel_along(tmp_path):
                 continue
             if state != "Z":
                 found[int(pid)] = int(above)
-        mine = {parent.pid}
+        return found
+
+    def below() -> set[int]:
+        found, mine = living(), {parent.pid}
         while more := {pid for pid, above in found.items() if above in mine} - mine:
             mine |= more
         return mine - {parent.pid}
 
-    until = time.monotonic() + 120
-    while len(children := below()) < 2 and time.monotonic() < until:  # papermill, then its kernel
-        time.sleep(0.1)
-    assert len(children) >= 2
-    parent.send_signal(signal.SIGTERM)
-    assert parent.wait(60) == 130
-    until = time.monotonic() + 30
-    while any(os.path.exists(f"/proc/{pid}") for pid in children) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not [pid for pid in children if os.path.exists(f"/proc/{pid}")]
+    try:
+        children = wait_for(lambda: len(found := below()) >= 2 and found)  # papermill, then its kernel
+        parent.send_signal(signal.SIGTERM)
+        assert parent.wait(300) == 130
+    finally:
+        parent.kill()
+    wait_for(lambda: not children & living().keys())

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import getpass
 import os
+import random
 import shutil
 import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -23,37 +25,43 @@ from sepo_kit.runs import read_json
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "srun")
 HERE = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin"])
 MISSING = [name for name in PROGRAMS if not shutil.which(name, path=HERE)]
-STEPS = 80
-# Does its steps in order and says where it does them; whoever works beside it is found out.
+NODES = ("n0", "n1")
+STEPS = 20
+# Does its steps in order, one at least, until the test has seen enough, and says where it does them; whoever works
+# beside it is found out.
 WORK = """
 import fcntl, os, time
-file, node = pathlib.Path({file!r}), os.environ["SLURMD_NODENAME"]
+file, enough, node = pathlib.Path({file!r}), pathlib.Path({enough!r}), os.environ["SLURMD_NODENAME"]
 with open(str(file) + ".lock", "a") as lock:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.with_suffix(".twice").touch()
-    for step in range(len(file.read_text().splitlines()) if file.exists() else 0, {steps}):
+    step = len(file.read_text().splitlines()) if file.exists() else 0
+    going_on = True
+    while going_on:
         with open(file, "a") as steps:
             steps.write(f"{{step}} {{node}}\\n")
+        step += 1
         time.sleep(0.2)
+        going_on = step < {steps} or not enough.exists()
 """
 
 
 class Slurm:
-    """munge, a controller and two nodes of one core, in a folder of their own."""
+    """munge, a controller and two nodes of one core, in a folder of their own, from ``begin`` to ``stop``."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.daemons: dict[str, subprocess.Popen] = {}
-        ports = [free_port() for _ in range(3)]
+        ports = free_ports(1 + len(NODES))
         (folder / "munge.key").write_bytes(os.urandom(128))
         (folder / "munge.key").chmod(0o400)
         (folder / "state").mkdir()
         me, host = getpass.getuser(), socket.gethostname()
         nodes = "\n".join(
-            f"NodeName=n{i} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=2000"
-            for i, port in enumerate(ports[1:])
+            f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=1 RealMemory=2000"
+            for name, port in zip(NODES, ports[1:], strict=True)
         )
         self.conf = folder / "slurm.conf"
         self.conf.write_text(f"""
@@ -82,7 +90,7 @@ SlurmdTimeout=20
 KillWait=2
 MinJobAge=300
 {nodes}
-PartitionName=all Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP
+PartitionName=all Nodes={",".join(NODES)} Default=YES MaxTime=INFINITE State=UP
 """)
         # The variables of SLURM do not reach what is run inside its jobs, the PATH does.
         srun = folder / "bin" / "srun"
@@ -91,16 +99,19 @@ PartitionName=all Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP
         srun.chmod(0o755)
         path = os.pathsep.join([str(srun.parent), HERE])
         self.environment = {**os.environ, "PATH": path, "SLURM_CONF": str(self.conf)}
+
+    def begin(self) -> None:
         files = [
-            f"--{option}={folder}/munge.{option.removesuffix('-file')}"
+            f"--{option}={self.folder}/munge.{option.removesuffix('-file')}"
             for option in ("key-file", "log-file", "pid-file", "seed-file", "socket")
         ]
         self.start("munged", "--foreground", "--force", *files)
-        wait_for((folder / "munge.socket").exists)
+        wait_for((self.folder / "munge.socket").exists, self.folder / "munge.log")
         self.start("slurmctld", "-D", "-f", str(self.conf))
-        for name in ("n0", "n1"):
+        for name in NODES:
             self.node(name)
-        wait_for(lambda: self.ask("sinfo", "-h", "-N", "-o", "%t").split() == ["idle", "idle"])
+        logs = [self.folder / f"{name}.log" for name in ("slurmctld", *NODES)]
+        wait_for(lambda: self.ask("sinfo", "-h", "-N", "-o", "%t").split() == ["idle"] * len(NODES), *logs)
 
     def start(self, *line: str, name: str = "") -> None:
         self.daemons[name or line[0]] = subprocess.Popen(
@@ -119,23 +130,28 @@ PartitionName=all Nodes=n0,n1 Default=YES MaxTime=INFINITE State=UP
         self.daemons[name].kill()
         self.daemons[name].wait()
         for pid in in_environment(f"SLURMD_NODENAME={name}"):
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
     def ask(self, *line: str) -> str:
         return subprocess.run(line, env=self.environment, capture_output=True, text=True).stdout
 
     def stop(self) -> None:
-        for name in ("n0", "n1"):
+        for name in self.daemons.keys() & NODES:
             self.fail(name)
         for daemon in self.daemons.values():
             daemon.kill()
             daemon.wait()
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
+def free_ports(count: int) -> list[int]:
+    """Of those below the ones that Linux gives to whoever asks for any."""
+    found = []
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            found.append(port)
+    return found[:count]
 
 
 def in_environment(words: str) -> list[int]:
@@ -159,8 +175,11 @@ def slurm(tmp_path):
     folder = tmp_path / "slurm"
     folder.mkdir()
     running = Slurm(folder)
-    yield running
-    running.stop()
+    try:
+        running.begin()
+        yield running
+    finally:
+        running.stop()
 
 
 def test_driver_and_node_are_killed_and_nothing_is_lost_or_run_twice(slurm, tmp_path):
@@ -174,8 +193,11 @@ def test_driver_and_node_are_killed_and_nothing_is_lost_or_run_twice(slurm, tmp_
         "latency-wait": 5,
     }
     (configs / "config.yaml").write_text(yaml.safe_dump(settings))
-    files = {name: tmp_path / f"{name}.steps" for name in "ab"}
-    listed = [(name, (), WORK.format(file=str(file), steps=STEPS)) for name, file in files.items()]
+    files, enough = {name: tmp_path / f"{name}.steps" for name in "ab"}, tmp_path / "enough"
+    listed = [
+        (name, (), WORK.format(file=str(file), enough=str(enough), steps=STEPS))
+        for name, file in files.items()
+    ]
     line = driver(root, listed, "How(4, on='slurm')", configs.parent)
 
     def drive():
@@ -191,29 +213,36 @@ def test_driver_and_node_are_killed_and_nothing_is_lost_or_run_twice(slurm, tmp_
         stands = [standing(task, root) for task in todo_of(listed)]
         return {read_json(file)["batch"] if file.exists() else None for file in stands}
 
+    log = root / "batch.log"
     going = drive()
-    wait_for(lambda: min(done()) >= 2, 120)
-    going.kill()
-    going.wait()
+    try:
+        wait_for(lambda: min(done()) >= 2, log, seconds=600)
+    finally:
+        going.kill()
+        going.wait()
     first, before = batches(), done()
     going = drive()  # the jobs still work: they are cancelled first
-    wait_for(
-        lambda: batches() not in (first, {None}) and len(batches()) == 1 and min(done()) > max(before), 120
-    )
-    slurm.fail("n1")
-    time.sleep(1)
-    slurm.node("n1")
-    said, _ = going.communicate(timeout=240)
-    assert going.returncode == 0, said + (root / "batch.log").read_text()
+    try:
+        wait_for(
+            lambda: batches() not in (first, {None}) and len(batches()) == 1 and min(done()) > max(before),
+            log,
+            seconds=600,
+        )
+        slurm.fail("n1")
+        time.sleep(1)
+        slurm.node("n1")
+        enough.touch()
+        said, _ = going.communicate(timeout=900)
+    finally:
+        going.kill()
+    assert going.returncode == 0, said + log.read_text()
     assert "2 jobs of an earlier batch were in the queue and have been cancelled" in said
     for file in files.values():
         lines = file.read_text().splitlines()
-        assert [int(line.split()[0]) for line in lines] == list(range(STEPS))
+        assert [int(line.split()[0]) for line in lines] == list(range(len(lines))) and len(lines) >= STEPS
         assert not file.with_suffix(".twice").exists()
-    assert {line.split()[1] for file in files.values() for line in file.read_text().splitlines()} == {
-        "n0",
-        "n1",
-    }
+    places = {line.split()[1] for file in files.values() for line in file.read_text().splitlines()}
+    assert places == set(NODES)
     assert not reasons(todo_of(listed), root)
     attempts = sorted(read_json(standing(task, root))["attempt"] for task in todo_of(listed))
     assert attempts == [1, 2], "the node that failed had one of them"

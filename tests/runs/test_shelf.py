@@ -212,10 +212,12 @@ def churning(tmp_path):
     writer = threading.Thread(target=write)
     trained(tmp_path / "runs" / "sft")
     writer.start()
-    writes.wait()
-    yield tmp_path / "runs"
-    stop.set()
-    writer.join()
+    try:
+        assert writes.wait(60)
+        yield tmp_path / "runs"
+    finally:
+        stop.set()
+        writer.join()
 
 
 def test_runs_are_read_while_others_are_written_and_deleted(churning):

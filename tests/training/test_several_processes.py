@@ -6,7 +6,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import forked
@@ -14,6 +15,7 @@ import psutil
 import pytest
 import several
 import yaml
+from batches import alive, wait_for
 from safetensors.torch import load_file
 
 from sepo_kit.games import get_game
@@ -26,24 +28,38 @@ CONFIGS = PROJECT / "configs" / "accelerate"
 STAGES = ("train-sft", "train-sepo")
 
 
-def launch(*arguments: object) -> subprocess.Popen:
-    """``several.py`` in two processes; standard error is kept."""
+@contextmanager
+def launched(model: Path, runs: Path, steps: int) -> Iterator[tuple[subprocess.Popen, Path]]:
+    """``several.py`` in two processes, and where they write their errors, which a failure shows; none of them is alive
+    after the block."""
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIGS / "cpu-2.yaml"]
     paths = [str(PROJECT), str(PROJECT / "tests"), os.environ.get("PYTHONPATH", "")]
-    return subprocess.Popen(
-        [*map(str, command), str(Path(several.__file__)), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+    log = runs / "errors.log"
+    with open(log, "w") as errors:
+        process = subprocess.Popen(
+            [*map(str, command), str(Path(several.__file__)), str(model), str(runs), str(steps)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            stdout=subprocess.PIPE, stderr=errors, text=True,
+        )  # fmt: skip
+    try:
+        yield process, log
+    except Exception as failure:
+        failure.add_note(log.read_text())
+        raise
+    finally:
+        for pid in alive(str(runs)):  # each worker has a session of its own
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
 
 
 @pytest.fixture(scope="module")
 def two(tiny_folder, tmp_path_factory):
     """Both stages in two processes: folder of the runs, and what was printed."""
     runs = tmp_path_factory.mktemp("two")
-    process = launch(tiny_folder, runs, several.SEPO.steps)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    with launched(tiny_folder, runs, several.SEPO.steps) as (process, _):
+        out, _ = process.communicate(timeout=900)
+        assert process.returncode == 0
     return runs, out
 
 
@@ -52,7 +68,7 @@ def one(tiny_folder, tmp_path_factory):
     """The same in one process, which no test before has left anything in, such as accelerate's state."""
     runs = tmp_path_factory.mktemp("one")
     program = forked.Program(several.train, tiny_folder, runs, log=runs / "one.log")
-    assert program.wait(300) == 0, (runs / "one.log").read_text()
+    assert program.wait(900) == 0, (runs / "one.log").read_text()
     return runs
 
 
@@ -91,19 +107,21 @@ def test_one_of_them_writes_and_speaks(two):
 
 
 def test_a_killed_worker_ends_the_run_with_its_cause(tiny_folder, tmp_path):
-    process = launch(tiny_folder, tmp_path, 10_000)
     told = tmp_path / "train-sepo" / "progress.json"
-    deadline = time.time() + 240
-    while not told.exists() or read_json(told)["step"] < 2:
-        assert process.poll() is None and time.time() < deadline
-        time.sleep(0.2)
-    workers = psutil.Process(process.pid).children()
-    assert len(workers) == 2
-    workers[-1].send_signal(signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode not in (0, None)
-    assert "Signal 9 (SIGKILL)" in err
-    assert not any(worker.is_running() for worker in workers)
+    with launched(tiny_folder, tmp_path, 10_000) as (process, log):
+
+        def trains():
+            assert process.poll() is None
+            return told.exists() and read_json(told)["step"] >= 2
+
+        wait_for(trains, seconds=900)
+        workers = psutil.Process(process.pid).children()
+        assert len(workers) == 2
+        workers[-1].send_signal(signal.SIGKILL)
+        process.communicate(timeout=300)
+        assert process.returncode not in (0, None)
+        assert "Signal 9 (SIGKILL)" in log.read_text()
+        assert not any(worker.is_running() for worker in workers)
     assert (tmp_path / "train-sepo" / "checkpoints").is_dir()
     assert read_manifest(tmp_path / "train-sepo")["status"] == "started"
 
