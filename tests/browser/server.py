@@ -116,10 +116,5 @@ class JupyterServer:
         nbformat.write(notebook, self.notebooks / folder / f"{name}.ipynb")
         return f"{folder}/{name}.ipynb"
 
-    def kernels(self) -> list[dict]:
-        """The kernels that run now."""
-        with self._answer(f"{self.url}/api/kernels") as answer:
-            return json.load(answer)
-
     def _answer(self, url: str) -> HTTPResponse:
         return urlopen(Request(url, headers={"Authorization": f"token {self.token}"}), timeout=60)
