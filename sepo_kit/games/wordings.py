@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from sepo_kit.games.base import Game, Harms, InformationState, Outcome, State, Wording, answer_rule
@@ -77,7 +78,11 @@ class WordedGame(Game):
         return f"{self._named(self.wording.rules)}\n{answer_rule(style)}"
 
     def render(self, seen: WordedInformation) -> str:
-        return self._named(_replaced(self.game.render(seen.seen), self.wording.phrases))
+        return self.said(self.game.render(seen.seen))
+
+    def said(self, text: str) -> str:
+        """What the game says of a situation, in these words."""
+        return self._named(_replaced(text, self.wording.phrases))
 
     def parse(self, reply: str, legal_actions: Sequence[str]) -> str | None:
         # A name of the game itself means nothing here.
@@ -102,8 +107,11 @@ def _replaced(text: str, replacements: Mapping[str, str], *, words: bool = False
     case where ``flags`` say so and the replaced are in capitals."""
     if not replacements:
         return text
-    pattern = "|".join(map(re.escape, sorted(replacements, key=len, reverse=True)))
-    pattern = rf"\b(?:{pattern})\b" if words else pattern
-    return re.sub(
-        pattern, lambda found: replacements[found[0].upper() if flags else found[0]], text, flags=flags
-    )
+    pattern = _any_of(tuple(replacements), words, flags)
+    return pattern.sub(lambda found: replacements[found[0].upper() if flags else found[0]], text)
+
+
+@lru_cache(maxsize=256)
+def _any_of(texts: tuple[str, ...], words: bool, flags: int) -> re.Pattern[str]:
+    pattern = "|".join(map(re.escape, sorted(texts, key=len, reverse=True)))
+    return re.compile(rf"\b(?:{pattern})\b" if words else pattern, flags)

@@ -8,18 +8,18 @@ allowed, what to mend. Under a second a game.
 from __future__ import annotations
 
 from sepo_kit.games.base import Game
-from sepo_kit.games.check.episodes import EpisodeChecks
 from sepo_kit.games.check.frame import GameError
 from sepo_kit.games.check.hidden import HiddenChecks
 from sepo_kit.games.check.independence import IndependenceChecks
 from sepo_kit.games.check.kit import KitChecks
 from sepo_kit.games.check.labels import LabelChecks
 from sepo_kit.games.check.spec import SpecChecks
+from sepo_kit.games.check.wordings import WordingChecks
 
 EPISODES = 30
 
 
-class GameChecks(SpecChecks, EpisodeChecks, HiddenChecks, IndependenceChecks, LabelChecks, KitChecks):
+class GameChecks(SpecChecks, WordingChecks, HiddenChecks, IndependenceChecks, LabelChecks, KitChecks):
     """All checks of one game."""
 
 
@@ -64,6 +64,7 @@ def check_game(game: Game, seed: int = 0) -> None:
     check.rows()
     for episode in episodes:
         check.label_suffices(episode)
+    check.wordings()
 
 
 __all__ = ["GameError", "check_game"]
