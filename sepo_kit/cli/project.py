@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sepo_kit.cli.options import InAll
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands about a project to the commands of a parser."""
@@ -17,7 +19,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     data = commands.add_parser("data", help="write the demonstrations corpus")
     data.add_argument("--folder", type=Path, help="default: data/sft")
     data.add_argument(
-        "--games", nargs="+", default=(), metavar="GAME", help="default: all that have demonstrations"
+        "--games",
+        nargs="+",
+        action=InAll,
+        default=(),
+        metavar="GAME",
+        help="default: all that have demonstrations",
     )
     data.set_defaults(run=_data)
 

@@ -1,5 +1,6 @@
 """The command line: what it prints, and one clear line for every mistake."""
 
+import argparse
 import re
 import shlex
 import shutil
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from sepo_kit.cli import main, parser, training
+from sepo_kit.cli.options import InAll
 from sepo_kit.pipeline import notebooks
 from sepo_kit.pipeline.profiles import PROFILES
 from sepo_kit.runs.project import PROJECT
@@ -239,6 +241,33 @@ def test_make_hands_a_profile_over_as_one_word():
 def test_games_lists_games_and_pools(capsys):
     assert main(["games"]) == 0
     assert "grim-trigger" in capsys.readouterr().out
+
+
+def options_of(command, name=""):
+    """The options of a command and of those below it, with the command's name."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, below in action.choices.items():
+                yield from options_of(below, f"{name} {word}")
+        elif action.option_strings:
+            yield name, action
+
+
+def test_a_list_that_is_given_in_two_goes_is_the_whole_of_both():
+    def games(*words):
+        return parser().parse_args(words).games
+
+    assert games("reproduce", "--games", "kuhn", "ipd", "--games", "auction") == ["kuhn", "ipd", "auction"]
+    assert games("study", "pico", "--games", "auction", "--games", "kuhn") == ["auction", "kuhn"]
+    assert games("study", "pico") == ["ipd", "kuhn"] == games("study", "pico")
+    assert not games("data") and parser().parse_args(["trace", "x"]).row == []
+    lists = [(name, each) for name, each in options_of(parser()) if each.nargs == "+"]
+    assert len(lists) > 15
+    assert not [
+        (name, each.option_strings)
+        for name, each in lists
+        if not isinstance(each, InAll | argparse._AppendAction)
+    ]
 
 
 def test_a_study_of_exploiters_writes_its_tables_and_says_where(tmp_path, capsys):
