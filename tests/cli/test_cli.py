@@ -11,6 +11,7 @@ import pytest
 
 from sepo_kit.cli import main, parser, training
 from sepo_kit.cli.options import InAll
+from sepo_kit.games import GAMES
 from sepo_kit.pipeline import notebooks
 from sepo_kit.pipeline.profiles import PROFILES
 from sepo_kit.runs.project import PROJECT
@@ -241,6 +242,14 @@ def test_make_hands_a_profile_over_as_one_word():
 def test_games_lists_games_and_pools(capsys):
     assert main(["games"]) == 0
     assert "grim-trigger" in capsys.readouterr().out
+
+
+def test_games_says_how_many_actions_it_leaves_out(capsys):
+    assert main(["games"]) == 0
+    said = {line.partition(":")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert said["kuhn"] == "kuhn: Kuhn poker, 6 hands, PASS, BET, FOLD, CALL"
+    many, count = said["negotiation_v2"], len(GAMES["negotiation_v2"].spec.actions)
+    assert many.count("BOOKS=") == 9 and many.endswith(f"BALLS=3, ... and {count - 9} more")
 
 
 def options_of(command, name=""):
