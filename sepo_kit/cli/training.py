@@ -144,7 +144,11 @@ def _train(options: argparse.Namespace) -> None:
     else:
         plan = _plan(options, game)
         settings = plan.sft if options.stage == "train-sft" else plan.sepo
-    settings = changed(settings, split_pairs(options.p))
+    given = split_pairs(options.p)
+    for name in ("weights", "report_to"):  # which have options of their own
+        if name in given and getattr(options, name, None):
+            raise ValueError(f"-p {name} and --{name.replace('_', '-')} say the same; leave one of them out")
+    settings = changed(settings, given)
     if getattr(options, "weights", None):
         settings = replace(settings, weights=sk.Weights(*options.weights))
     if options.report_to:

@@ -152,6 +152,45 @@ MISTAKES = {
         "--figures and --results must be two folders, both are out",
     ),
     "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--jobs must be >= 1"),
+    "a setting twice": (
+        ["train-sepo", "pico", "kuhn", "nowhere", "-p", "steps", "60", "-p", "steps=70"],
+        "-p steps is given twice, as '60' and as '70'; leave one of them out",
+    ),
+    "a notebook's parameter twice": (
+        ["notebook", "06", "-p", "game=kuhn", "-p", "game=kuhn"],
+        "-p game is given twice",
+    ),
+    "weights twice": (
+        [
+            *["train-sepo", "pico", "kuhn", "nowhere", "--weights", "1", "1", "1"],
+            *["-p", "weights", '{"exploit": 9, "collusion": 1, "externality": 1}'],
+        ],
+        "-p weights and --weights say the same; leave one of them out",
+    ),
+    "trackers twice": (
+        ["train-sft", "pico", "kuhn", "nowhere", "-p", "report_to=trackio", "--report-to", "wandb"],
+        "-p report_to and --report-to say the same; leave one of them out",
+    ),
+    "a report of nothing": (
+        ["reproduce", "--profile", "smoke", "--dry-run", "--report", "page.html"],
+        "a dry run has nothing to report; leave out --report, or --dry-run",
+    ),
+    "a change of a profile twice": (
+        ["reproduce", "--profile", "quick,seeds=5", "--seeds", "3", "--dry-run"],
+        "profile 'quick,seeds=5,seeds=3': seeds is there twice; leave one of them out",
+    ),
+    "a column twice": (
+        ["trace", str(PROJECT / "data" / "results" / "quick.csv"), "--row", "seed=0", "seed=1"],
+        "--row names seed twice, as '0' and as '1'; leave one of them out",
+    ),
+    "rows of a run": (
+        ["trace", str(next((PROJECT / "data" / "results").glob("*/*/*/*-seed-0"))), "--row", "seed=1"],
+        "is of a run and has no rows; leave out --row",
+    ),
+    "a source of a run": (
+        ["trace", str(next((PROJECT / "data" / "results").glob("*/*/*/*-seed-0"))), "--source", "nowhere"],
+        "is of a run, which says itself what it was made from; leave out --source",
+    ),
 }
 
 
