@@ -9,8 +9,9 @@ import time
 
 from sepo_kit.pipeline import batch
 from sepo_kit.pipeline.profiles import get_profile
-from sepo_kit.pipeline.record import Task
+from sepo_kit.pipeline.record import Task, fingerprint, library, made, marker, output
 from sepo_kit.pipeline.tasks import Part
+from sepo_kit.runs import write_json
 
 # Writes what a notebook leaves, once the code in its parameters has run.
 STAND_IN = "import json, sys, pathlib; exec(json.loads(sys.argv[1]).get('code', '')); "
@@ -51,6 +52,18 @@ def parts(root):
 def todo_of(listed):
     """Tasks from (name, what it needs, code to run)."""
     return [Task(name, "01_games", {"code": code}, tuple(after)) for name, after, code in listed]
+
+
+def mark_done(todo, root):
+    """Leave what the nodes of ``todo`` leave that have run."""
+    (root / "notebooks").mkdir(parents=True, exist_ok=True)
+    code = library()
+    for task in todo:
+        for file in (output(task, root), *task.makes):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.touch()
+        record = {"fingerprint": fingerprint(task, root, code), "made": made(task), "task": task.name}
+        write_json(marker(task.name, root), record)
 
 
 def driver(root, listed, how, configs=batch.CONFIGS):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sepo_kit.cli.options import may_keep
+from sepo_kit.cli.options import InAll, may_keep
 
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
@@ -29,20 +29,24 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "there are)",
     )  # fmt: skip
     reproduce.add_argument(
-        "--only", nargs="+", default=(), metavar="NAME",
+        "--only", nargs="+", action=InAll, default=(), metavar="NAME",
         help="only these notebook runs and what they need: 06, or with wildcards, as '05*pico/kuhn'",
     )  # fmt: skip
-    reproduce.add_argument("--games", nargs="+", metavar="GAME", help="only these of the profile")
-    reproduce.add_argument("--models", nargs="+", metavar="MODEL", help="only these of the profile")
+    reproduce.add_argument(
+        "--games", nargs="+", action=InAll, metavar="GAME", help="only these of the profile"
+    )
+    reproduce.add_argument(
+        "--models", nargs="+", action=InAll, metavar="MODEL", help="only these of the profile"
+    )
     reproduce.add_argument(
         "--seeds", type=int, metavar="N", help="how many, from 0 on (default: the profile's)"
     )
     reproduce.add_argument(
-        "--modes", nargs="+", metavar="MODE",
+        "--modes", nargs="+", action=InAll, metavar="MODE",
         help="train under each of these: credited, alignment, grouped, shared, auxiliary (default: the profile's)",
     )  # fmt: skip
     reproduce.add_argument(
-        "--exploiters", nargs="+", metavar="WHO",
+        "--exploiters", nargs="+", action=InAll, metavar="WHO",
         help="train against each of these: pool, worst-case, 'pool and worst-case' (default: the profile's)",
     )  # fmt: skip
     reproduce.add_argument("--dry-run", action="store_true", help="say which notebooks would run, and why")

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from sepo_kit.cli.options import InAll
 from sepo_kit.games.base import POOLS, REPLY_STYLES
 
 # Options of evaluate that ask something of their own, and those that have no say in it.
@@ -33,13 +34,17 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         help="a strategy id of the game, run:PATH[@STEP], model:NAME, endpoint:NAME, a model's name or folder",
     )
     evaluate.add_argument(
-        "--opponent", nargs="+", metavar="NAME",
+        "--opponent", nargs="+", action=InAll, metavar="NAME",
         help="play against these alone: a strategy id, self, worst-case, fitted, axelrod:NAME, run:PATH[@STEP], "
         "model:NAME, endpoint:NAME",
     )  # fmt: skip
     for pool in POOLS:
         evaluate.add_argument(
-            f"--{pool}-pool", nargs="+", metavar="NAME", help=f"opponents in place of the game's {pool} pool"
+            f"--{pool}-pool",
+            nargs="+",
+            action=InAll,
+            metavar="NAME",
+            help=f"opponents in place of the game's {pool} pool",
         )
     evaluate.add_argument("--episodes", type=int, help="per opponent (default: 20)")
     evaluate.add_argument("--seed", type=int, default=0)
@@ -71,7 +76,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     audit.add_argument(
         "agent", help="a strategy id, run:PATH[@STEP], model:NAME, endpoint:NAME, a model's name or folder"
     )
-    audit.add_argument("--games", nargs="+", metavar="GAME", help="default: all")
+    audit.add_argument("--games", nargs="+", action=InAll, metavar="GAME", help="default: all")
     audit.add_argument("--folder", type=Path, help="where it goes, and goes on (default: runs/audits/AGENT)")
     audit.add_argument("--quick", action="store_true", help="small numbers, to see whether it works")
     audit.add_argument("--episodes", type=int, help="per opponent (default: 100; --quick: 10)")
@@ -98,7 +103,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         "reference",
         help="what there was to win: every strategy and the reference policy of each game (minutes)",
     )
-    best.add_argument("--games", nargs="+", metavar="GAME", help="default: the paper's")
+    best.add_argument("--games", nargs="+", action=InAll, metavar="GAME", help="default: the paper's")
     best.add_argument("--results", type=Path, help="where the table goes (default: data/results)")
     best.set_defaults(run=_reference)
 

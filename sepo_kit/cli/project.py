@@ -5,6 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sepo_kit.cli.options import InAll
+
+SHOWN = 9  # actions of a game
+
 
 def add_commands(commands: argparse._SubParsersAction) -> None:
     """Add the commands about a project to the commands of a parser."""
@@ -17,7 +21,12 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     data = commands.add_parser("data", help="write the demonstrations corpus")
     data.add_argument("--folder", type=Path, help="default: data/sft")
     data.add_argument(
-        "--games", nargs="+", default=(), metavar="GAME", help="default: all that have demonstrations"
+        "--games",
+        nargs="+",
+        action=InAll,
+        default=(),
+        metavar="GAME",
+        help="default: all that have demonstrations",
     )
     data.set_defaults(run=_data)
 
@@ -58,6 +67,7 @@ def _games(options: argparse.Namespace) -> None:
 
     for game in sk.GAMES.values():
         spec = game.spec
-        print(f"{spec.id}: {spec.title}, {spec.rounds} {spec.unit}s, {', '.join(spec.actions[:9])}")
+        more = f", ... and {len(spec.actions) - SHOWN} more" if len(spec.actions) > SHOWN else ""
+        print(f"{spec.id}: {spec.title}, {spec.rounds} {spec.unit}s, {', '.join(spec.actions[:SHOWN])}{more}")
         for pool in ("train", "exploit", "collusive", "shift"):
             print(f"  {pool:<10} {', '.join(spec.pools[pool]) or '-'}")

@@ -6,6 +6,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
+from sepo_kit.cli.options import InAll
 from sepo_kit.runs import shelf
 from sepo_kit.runs.files import RunError
 from sepo_kit.runs.lock import holder, is_held
@@ -53,7 +54,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     traced.add_argument("--source", type=Path, help="the table's JSON file, where the kit does not find it")
     traced.add_argument(
-        "--row", nargs="+", default=[], metavar="NAME=VALUE",
+        "--row", nargs="+", action=InAll, default=[], metavar="NAME=VALUE",
         help="of a table, only what these rows come from: model=pico game=kuhn stage=sepo metric=safety",
     )  # fmt: skip
     traced.set_defaults(run=_trace)

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sepo_kit.cli.options import may_keep
+from sepo_kit.cli.options import InAll, may_keep
 from sepo_kit.runs.remade import SAMPLES, SEEDS
 
 if TYPE_CHECKING:
@@ -42,11 +42,11 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
         seeds = train.add_mutually_exclusive_group()
         seeds.add_argument("--seed", type=int, default=0)
         seeds.add_argument(
-            "--seeds", type=int, nargs="+", metavar="SEED",
+            "--seeds", type=int, nargs="+", action=InAll, metavar="SEED",
             help="several, one after the other: {seed} in the names of model and folder becomes each of them",
         )  # fmt: skip
         train.add_argument(
-            "--report-to", nargs="+", metavar="TRACKER",
+            "--report-to", nargs="+", action=InAll, metavar="TRACKER",
             help="trackers that get the curves as well: tensorboard, trackio, wandb",
         )  # fmt: skip
         may_keep(train)
@@ -61,7 +61,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     )
     study.add_argument("agents", nargs="+", metavar="agent", help="tabular, or a model of the profile (pico)")
     study.add_argument(
-        "--games", nargs="+", default=["ipd", "kuhn"], metavar="GAME", help="default: ipd kuhn"
+        "--games", nargs="+", action=InAll, default=["ipd", "kuhn"], metavar="GAME", help="default: ipd kuhn"
     )
     study.add_argument("--seeds", type=int, default=SEEDS, help=f"how many (default: {SEEDS})")
     instead = study.add_mutually_exclusive_group()
@@ -87,6 +87,7 @@ def add_commands(commands: argparse._SubParsersAction) -> None:
     study.add_argument(
         "--rivals",
         nargs="+",
+        action=InAll,
         metavar="NAME",
         help="with --exploiters and its like: only these, as in: pool worst-case",
     )
@@ -143,7 +144,11 @@ def _train(options: argparse.Namespace) -> None:
     else:
         plan = _plan(options, game)
         settings = plan.sft if options.stage == "train-sft" else plan.sepo
-    settings = changed(settings, split_pairs(options.p))
+    given = split_pairs(options.p)
+    for name in ("weights", "report_to"):  # which have options of their own
+        if name in given and getattr(options, name, None):
+            raise ValueError(f"-p {name} and --{name.replace('_', '-')} say the same; leave one of them out")
+    settings = changed(settings, given)
     if getattr(options, "weights", None):
         settings = replace(settings, weights=sk.Weights(*options.weights))
     if options.report_to:

@@ -24,7 +24,8 @@ WANTED = {
 
 
 def split_pairs(given: Sequence[Sequence[str]]) -> dict[str, str]:
-    """What followed each ``-p``, NAME VALUE or NAME=VALUE, as names and values; ValueError where it is neither.
+    """What followed each ``-p``, NAME VALUE or NAME=VALUE, as names and values; ValueError where it is neither, or a
+    name is there twice.
 
     >>> split_pairs([["game", "kuhn"], ["runs=a=b"]])
     {'game': 'kuhn', 'runs': 'a=b'}
@@ -36,6 +37,10 @@ def split_pairs(given: Sequence[Sequence[str]]) -> dict[str, str]:
             value = words[1]
         elif len(words) != 1 or not equals:
             raise ValueError(f"-p takes NAME VALUE or NAME=VALUE, got {' '.join(words)!r}")
+        if name in found:
+            raise ValueError(
+                f"-p {name} is given twice, as {found[name]!r} and as {value!r}; leave one of them out"
+            )
         found[name] = value
     return found
 

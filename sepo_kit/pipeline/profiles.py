@@ -355,7 +355,7 @@ def get_profile(name: str) -> Profile:
     Raises
     ------
     ValueError
-        It is unknown, and the message lists the known ones; or a change is.
+        It is unknown, and the message lists the known ones; or a change is, or is there twice.
 
     >>> get_profile("smoke").plan("pico", "kuhn").sepo.steps
     2
@@ -368,6 +368,8 @@ def get_profile(name: str) -> Profile:
     profile, changes = PROFILES[base], {}
     for each in listed:
         what, equals, value = each.partition("=")
+        if what in changes:
+            raise ValueError(f"profile {name!r}: {what} is there twice; leave one of them out")
         try:
             if not equals:
                 raise ValueError

@@ -79,11 +79,15 @@ def reproduce(
 
     Raises
     ------
+    ValueError
+        A dry run is to be reported, a name names no notebook run, or there is no such cluster.
     NotebookFailed
         A notebook failed; the message has its last error and where its log is. Those that did not need it have run.
     OSError
         Less than 2 GiB free where the runs go.
     """
+    if dry_run and report:
+        raise ValueError("a dry run has nothing to report; leave out --report, or --dry-run")
     root, stream = Path(root), stream or sys.stdout
     cards = () if on else tuple(gpus())
     if on:

@@ -77,10 +77,10 @@ def _games_of_others(profile: Profile) -> dict[str, str]:
 
 def _notebooks(profile: Profile, root: Path, figures: Path, results: Path) -> list[Task]:
     common = {"profile": profile.name, "runs": str(root)}
-    data = Task("03_sft_data", "03_sft_data", {**common, "data": str(_corpus(root, results))}, minutes=0.2)
-    todo = [data]
+    # No training waits for the corpus: a warm start makes its own demonstrations, which are the same.
+    todo = [Task("03_sft_data", "03_sft_data", {**common, "data": str(_corpus(root, results))}, minutes=0.2)]
     for plan in profile.plans:
-        todo += _chain(plan, root, common, data.name)
+        todo += _chain(plan, root, common)
     last = tuple(task.name for task in todo if task.notebook == "06_evaluation")
     # Nothing waits for these three: they fill the gaps.
     todo.append(Task("01_games", "01_games", common, minutes=0.7))
@@ -99,7 +99,7 @@ def _corpus(root: Path, results: Path) -> Path:
     return DATA / "sft" if results == (DATA / "results").resolve() else root / "sft"
 
 
-def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str) -> list[Task]:
+def _chain(plan: Plan, root: Path, common: dict[str, Any]) -> list[Task]:
     chain: list[Task] = []
     for notebook, share in zip(OF_PLAN, plan.shares, strict=True):
         chain.append(
@@ -107,7 +107,7 @@ def _chain(plan: Plan, root: Path, common: dict[str, Any], data: str) -> list[Ta
                 f"{notebook} {plan.name}",
                 notebook,
                 {**common, "model": plan.model, "game": plan.game},
-                (chain[-1].name if chain else data,),
+                (chain[-1].name,) if chain else (),
                 plan.minutes * share,
                 plan.folder(root),
                 _made(plan, root, notebook),

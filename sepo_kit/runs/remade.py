@@ -110,7 +110,7 @@ def _profile_of(runs: Path, model: str, game: str) -> str:
                 return without_seeds(given["profile"])
         except (RunError, OSError, KeyError, TypeError, AttributeError):
             continue
-    named = _with_spaces(profile_of(runs))
+    named = without_seeds(_with_spaces(profile_of(runs)))
     return named if _is_known(named) else UNKNOWN
 
 

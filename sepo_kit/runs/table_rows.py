@@ -85,7 +85,7 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
     Raises
     ------
     RunError
-        A word is none.
+        A word is none, or a name is there twice.
 
     >>> pairs(["model=pico", "seed=0"])
     {'model': 'pico', 'seed': '0'}
@@ -95,6 +95,10 @@ def pairs(words: Sequence[str]) -> dict[str, str]:
         name, sign, value = word.partition("=")
         if not sign or not name:
             raise RunError(f"--row must be NAME=VALUE, such as model=pico, got {word!r}")
+        if name in found:
+            raise RunError(
+                f"--row names {name} twice, as {found[name]!r} and as {value!r}; leave one of them out"
+            )
         found[name] = value
     return found
 

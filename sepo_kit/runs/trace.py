@@ -85,6 +85,12 @@ def trace(file: Path | str, source: Path | str | None = None, row: Mapping[str, 
     place = Path(os.path.abspath(file))  # without "..", whose parents are no folders that it lies in
     for folder in [file, *place.parents][: 1 if file.is_dir() else 4]:
         if (folder / MANIFEST).exists():
+            if row:
+                raise RunError(f"{file} is of a run and has no rows; leave out --row")
+            if source is not None:
+                raise RunError(
+                    f"{file} is of a run, which says itself what it was made from; leave out --source"
+                )
             return _of_run(file, folder)
     rows = chosen(read_rows(file), row, file) if row else []
     told = _told_by(file) if source is None else Path(source)

@@ -5,7 +5,6 @@ torch.
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import operator
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from typing import Any
 from sepo_kit.adversaries.opponents import run_and_step
 from sepo_kit.games.base import Game
 from sepo_kit.runs import MANIFEST, WEIGHTS, adapter_of, base_as_held, code_fingerprint, file_hash
+from sepo_kit.training.game_files import game_files
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
 # The rooms whose code decides what a stage makes; what only records, draws or asks is left out.
@@ -69,20 +69,16 @@ def checked_seed(seed: int) -> int:
 
 def code_of(rooms: tuple[str, ...], game: Game, *others: Path) -> str:
     """The fingerprint of the code of ``rooms``, of the files ``others`` and of ``game``: its spec, its wordings and,
-    where it is a user's own, the files of its class and of what that inherits from."""
+    where it is a user's own, its files.
+
+    Raises
+    ------
+    ValueError
+        A class of the game or of its players is in no file.
+    """
     while hasattr(game, "inner"):  # seen from the other seat, it is the same game
         game = game.inner
-    package = Path(inspect.getfile(Game)).parents[1]
-    classes = type(game).__mro__
-    try:
-        files = {Path(inspect.getfile(each)) for each in classes[: classes.index(Game)]}
-        own = sorted(file for file in files if package not in file.parents)
-        code = code_fingerprint(rooms, *others, *own)
-    except (OSError, TypeError):
-        raise ValueError(
-            f"the class of game {game.spec.id} is in no file, so that nobody could tell whether it was changed; write "
-            "it into a module of its own and import it"
-        ) from None
+    code = code_fingerprint(rooms, *others, *game_files(game))
     said = f"{code} {game.spec!r} {dict(game.wordings)!r}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 

@@ -1,5 +1,6 @@
 """The command line: what it prints, and one clear line for every mistake."""
 
+import argparse
 import re
 import shlex
 import shutil
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from sepo_kit.cli import main, parser, training
+from sepo_kit.cli.options import InAll
+from sepo_kit.games import GAMES
 from sepo_kit.pipeline import notebooks
 from sepo_kit.pipeline.profiles import PROFILES
 from sepo_kit.runs.project import PROJECT
@@ -149,6 +152,45 @@ MISTAKES = {
         "--figures and --results must be two folders, both are out",
     ),
     "no workers": (["reproduce", "--profile", "smoke", "--workers", "0"], "--jobs must be >= 1"),
+    "a setting twice": (
+        ["train-sepo", "pico", "kuhn", "nowhere", "-p", "steps", "60", "-p", "steps=70"],
+        "-p steps is given twice, as '60' and as '70'; leave one of them out",
+    ),
+    "a notebook's parameter twice": (
+        ["notebook", "06", "-p", "game=kuhn", "-p", "game=kuhn"],
+        "-p game is given twice",
+    ),
+    "weights twice": (
+        [
+            *["train-sepo", "pico", "kuhn", "nowhere", "--weights", "1", "1", "1"],
+            *["-p", "weights", '{"exploit": 9, "collusion": 1, "externality": 1}'],
+        ],
+        "-p weights and --weights say the same; leave one of them out",
+    ),
+    "trackers twice": (
+        ["train-sft", "pico", "kuhn", "nowhere", "-p", "report_to=trackio", "--report-to", "wandb"],
+        "-p report_to and --report-to say the same; leave one of them out",
+    ),
+    "a report of nothing": (
+        ["reproduce", "--profile", "smoke", "--dry-run", "--report", "page.html"],
+        "a dry run has nothing to report; leave out --report, or --dry-run",
+    ),
+    "a change of a profile twice": (
+        ["reproduce", "--profile", "quick,seeds=5", "--seeds", "3", "--dry-run"],
+        "profile 'quick,seeds=5,seeds=3': seeds is there twice; leave one of them out",
+    ),
+    "a column twice": (
+        ["trace", str(PROJECT / "data" / "results" / "quick.csv"), "--row", "seed=0", "seed=1"],
+        "--row names seed twice, as '0' and as '1'; leave one of them out",
+    ),
+    "rows of a run": (
+        ["trace", str(next((PROJECT / "data" / "results").glob("*/*/*/*-seed-0"))), "--row", "seed=1"],
+        "is of a run and has no rows; leave out --row",
+    ),
+    "a source of a run": (
+        ["trace", str(next((PROJECT / "data" / "results").glob("*/*/*/*-seed-0"))), "--source", "nowhere"],
+        "is of a run, which says itself what it was made from; leave out --source",
+    ),
 }
 
 
@@ -239,6 +281,41 @@ def test_make_hands_a_profile_over_as_one_word():
 def test_games_lists_games_and_pools(capsys):
     assert main(["games"]) == 0
     assert "grim-trigger" in capsys.readouterr().out
+
+
+def test_games_says_how_many_actions_it_leaves_out(capsys):
+    assert main(["games"]) == 0
+    said = {line.partition(":")[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert said["kuhn"] == "kuhn: Kuhn poker, 6 hands, PASS, BET, FOLD, CALL"
+    many, count = said["negotiation_v2"], len(GAMES["negotiation_v2"].spec.actions)
+    assert many.count("BOOKS=") == 9 and many.endswith(f"BALLS=3, ... and {count - 9} more")
+
+
+def options_of(command, name=""):
+    """The options of a command and of those below it, with the command's name."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for word, below in action.choices.items():
+                yield from options_of(below, f"{name} {word}")
+        elif action.option_strings:
+            yield name, action
+
+
+def test_a_list_that_is_given_in_two_goes_is_the_whole_of_both():
+    def games(*words):
+        return parser().parse_args(words).games
+
+    assert games("reproduce", "--games", "kuhn", "ipd", "--games", "auction") == ["kuhn", "ipd", "auction"]
+    assert games("study", "pico", "--games", "auction", "--games", "kuhn") == ["auction", "kuhn"]
+    assert games("study", "pico") == ["ipd", "kuhn"] == games("study", "pico")
+    assert not games("data") and parser().parse_args(["trace", "x"]).row == []
+    lists = [(name, each) for name, each in options_of(parser()) if each.nargs == "+"]
+    assert len(lists) > 15
+    assert not [
+        (name, each.option_strings)
+        for name, each in lists
+        if not isinstance(each, InAll | argparse._AppendAction)
+    ]
 
 
 def test_a_study_of_exploiters_writes_its_tables_and_says_where(tmp_path, capsys):

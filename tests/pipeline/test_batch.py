@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from dataclasses import replace
 
 import pytest
-from batches import alive, driver, parts, stand_in, todo_of, wait_for
+from batches import alive, driver, mark_done, parts, stand_in, todo_of, wait_for
 from finished import evaluation
 
-from sepo_kit.pipeline import batch
+from sepo_kit.pipeline import batch, tasks
 from sepo_kit.pipeline.batch import How, write_batch
 from sepo_kit.pipeline.node import THREADS
 from sepo_kit.pipeline.node import main as run_node
@@ -24,7 +24,7 @@ from sepo_kit.pipeline.profiles import get_profile
 from sepo_kit.pipeline.progress import Progress
 from sepo_kit.pipeline.record import Task, log, marker, output, reasons, standing
 from sepo_kit.pipeline.reproduce import Reproduction, reproduce
-from sepo_kit.pipeline.tasks import all_tasks, chains, only, results_of
+from sepo_kit.pipeline.tasks import Part, all_tasks, chains, only, results_of
 from sepo_kit.runs import Run, read_json, write_json
 
 
@@ -195,6 +195,24 @@ def test_a_pattern_names_notebook_runs_and_what_they_need():
     assert [task.name for task in only(todo, ["01", "04"])] == ["04 pico/ipd", "01"]
     with pytest.raises(ValueError, match="no notebook run is named '7'; there are: 04 pico/ipd, "):
         only(todo, ["7"])
+
+
+def test_a_part_of_what_is_done_trains_nothing_and_leaves_the_whole_done(tmp_path, monkeypatch):
+    """Its tables go elsewhere, and the corpus with them, which no training reads."""
+    monkeypatch.setattr(tasks, "DATA", tmp_path / "data")
+    root, results = tmp_path / "runs", tmp_path / "data" / "results"
+    profile = get_profile("quick")
+    whole = all_tasks([Part(profile, root, tmp_path / "figures", results)])
+    inside = (root / "figures", root / "tables")
+    evaluations = only(all_tasks([Part(profile, root, *inside)]), ["06*pico/kuhn"])
+    kuhn = all_tasks([Part(profile.only(None, ["kuhn"]), root, *inside)])
+    mark_done(whole, root)
+    assert [task.name for task in evaluations] == [f"{name} pico/kuhn" for name in tasks.OF_PLAN]
+    assert not reasons(evaluations, root)
+    redone = {"03_sft_data", "08_figures", "09_penalty_lab", "10_worst_case"}
+    for todo in (kuhn, whole):
+        assert set(reasons(todo, root)) == redone
+        mark_done([task for task in todo if task.name in redone], root)
 
 
 def test_changes_of_a_profile_are_parts_of_one_batch_and_share_what_is_the_same(tmp_path):

@@ -3,6 +3,7 @@ installer leaves it. How it goes through all notebooks is in ``test_reproduce.py
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -12,14 +13,17 @@ from dataclasses import replace
 import nbformat
 import pandas as pd
 import pytest
+from batches import mark_done, parts
 
 import sepo_kit as sk
 from sepo_kit.evaluation.reference import reference
 from sepo_kit.pipeline.profiles import PROFILES, get_profile
-from sepo_kit.pipeline.record import fingerprint, library
-from sepo_kit.pipeline.tasks import tasks
+from sepo_kit.pipeline.record import fingerprint, library, reasons
+from sepo_kit.pipeline.tasks import all_tasks, tasks
+from sepo_kit.runs import code_fingerprint
 from sepo_kit.runs.project import PROJECT
 from sepo_kit.training.demonstrations import demonstrated, demonstrations, write_corpus
+from sepo_kit.training.request import ROOMS, code_of
 
 EXAMPLES = PROJECT / "examples"
 
@@ -59,6 +63,40 @@ def test_a_change_of_it_runs_again_what_plays_it(commons, tmp_path, monkeypatch)
     assert {"06_evaluation pico/commons", "03_sft_data", "08_figures"} <= again
     assert not [name for name in again if name.endswith("/kuhn")]
     assert not any(task.games for task in tasks(get_profile("quick"), tmp_path, tmp_path, tmp_path))
+
+
+def test_a_change_of_another_file_of_its_package_runs_again_what_plays_it(tmp_path, monkeypatch):
+    """Its strategies have files of their own, as in a game that outgrew one."""
+    package, root = tmp_path / "split", tmp_path / "runs"
+    package.mkdir()
+    (package / "odds.py").write_text("BETS = 0.25\n")
+    (package / "strats.py").write_text(
+        "from sepo_kit.games.base import UniformStrategy\nfrom split.odds import BETS\n"
+        "class Bold(UniformStrategy):\n    id = 'bold'\n"
+    )
+    (package / "game.py").write_text(
+        "from dataclasses import replace\nfrom sepo_kit.games.kuhn import KuhnPoker\nfrom .strats import Bold\n"
+        "class Split(KuhnPoker):\n    spec = replace(KuhnPoker.spec, id='split')\n"
+        "    strategies = {**KuhnPoker.strategies, 'bold': Bold()}\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    list(sk.GAMES)
+    game = importlib.import_module("split.game").Split()
+    monkeypatch.setattr(sk.GAMES, "_known", {**sk.GAMES._known, "split": game})
+
+    def todo():
+        return all_tasks([replace(part, profile=part.profile.only(None, ["split"])) for part in parts(root)])
+
+    for file in ("strats.py", "odds.py"):
+        mark_done(todo(), root)
+        before = code_of(ROOMS["sepo"], game)
+        with (package / file).open("a") as edited:
+            edited.write("# other odds\n")
+        code_fingerprint.cache_clear()
+        assert code_of(ROOMS["sepo"], game) != before
+        stale = reasons(todo(), root)
+        assert stale["04_sft_warm_start pico/split"].endswith("a game or the library changed")
+        assert {"05_sepo_training pico/split", "06_evaluation pico/split", "08_figures"} <= stale.keys()
 
 
 def test_its_corpus_is_written_and_every_reply_in_it_is_read(commons, tmp_path):

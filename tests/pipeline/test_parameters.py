@@ -97,3 +97,7 @@ def test_pairs():
     for wrong in (["game"], ["a", "b", "c"], ["a=b", "c"]):
         with pytest.raises(ValueError, match="-p takes NAME VALUE or NAME=VALUE, got "):
             split_pairs([wrong])
+    with pytest.raises(
+        ValueError, match="-p game is given twice, as 'kuhn' and as 'ipd'; leave one of them out"
+    ):
+        split_pairs([["game=kuhn"], ["game", "ipd"]])

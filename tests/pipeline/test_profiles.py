@@ -93,6 +93,7 @@ def test_a_part_of_a_profile_is_chosen_by_models_and_games():
         ("quick,seeds", "'seeds' is no change"), ("quick,seeds=some", "'seeds=some' is no change"),
         ("quick,seeds=0", "seeds must be >= 1, got 0"), ("quick,mode=fair", "credit mode must be one of shared, "),
         ("quick,steps=-1", "steps must be"), ("fast,steps=1", "unknown profile 'fast'"),
+        ("quick,steps=5,steps=7", "profile 'quick,steps=5,steps=7': steps is there twice; leave one of them out"),
     ],
 )  # fmt: skip
 def test_a_change_that_is_none_is_refused(name, said):

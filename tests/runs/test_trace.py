@@ -289,6 +289,12 @@ def test_the_command_of_a_result_names_a_profile_that_has_it_and_its_folder(prof
     assert project.runs_folder(told) == file.parents[3] and "runs" not in shlex.split(trace(file).remade_by)
 
 
+def test_the_command_of_a_result_in_a_folder_called_after_seeds_names_them_once(tmp_path):
+    root = tmp_path / "quick,seeds=2"
+    finished.evaluation(root, "kuhn", "sepo", "nash", 4, episodes=2)
+    assert profile_told(root / "pico" / "kuhn" / "results" / "sepo-seed-4.json") == "quick,seeds=5"
+
+
 def test_the_command_of_a_result_of_a_change_among_a_profiles_runs_names_its_folder(tmp_path):
     root = tmp_path / "quick" / "exploiters=pool_and_worst-case"
     finished.evaluation(root, "kuhn", "sepo", "nash", 1, episodes=2)
