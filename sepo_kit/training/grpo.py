@@ -29,6 +29,8 @@ All departures from TRL's GRPO:
   penalty those of advantage 0) are left out of the forward pass, where the loss has one of its own.
 - Where TRL scores padded rows in micro-batches, every decision slot has a row, also those that no episode reached;
   equal ones go through the forward pass once.
+- Mixtures of experts are trained without their routers' auxiliary loss, which TRL adds where a model knows one: it is
+  no part of J, and rows that stand for several decisions would be weighed as one.
 - Where memory runs out, the rows are scored in pieces that are computed again for the backward pass.
 - With several processes, each plays its share of the episodes and all know all of them, so that credit is that
   of the whole batch; gradients are averaged once an update.
@@ -171,6 +173,7 @@ def sepo_trainer(
             scale_rewards="none",
             shuffle_dataset=False,
             gradient_checkpointing=settings.gradient_checkpointing,
+            router_aux_loss_coef=0.0,
             save_steps=settings.save_every * settings.updates,
             **quiet_arguments(settings.updates),
             **tracker_arguments(run),

@@ -242,6 +242,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             max_length=settings.max_length,
             completion_only_loss=True,
             gradient_checkpointing=settings.gradient_checkpointing,
+            router_aux_loss_coef=0.0,  # token trees show a router every token once, however often it was said
             save_steps=settings.save_every,
             include_num_input_tokens_seen="non_padding",  # counted on where a stopped run goes on
             **quiet_arguments(),
