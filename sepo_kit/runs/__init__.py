@@ -18,6 +18,7 @@ from sepo_kit.runs.files import (
     sweep,
     to_disk,
     twelve_digits,
+    weights_hash,
     write_csv,
     write_json,
 )
@@ -104,6 +105,7 @@ __all__ = [
     "sweep",
     "to_disk",
     "twelve_digits",
+    "weights_hash",
     "write_csv",
     "write_json",
     "write_sealed",

@@ -33,7 +33,9 @@ MADE_FROM = {
     "base_sha256": "from another base",
     "opponents_sha256": "against other opponents",
     "pools_sha256": "against other runs",
+    "models_sha256": "against other models",
 }
+HASHED = ("base_sha256", "pools_sha256", "models_sha256")  # of what may not be there to be hashed
 STOPPED = "stopped without saying why (killed, or out of memory?)"
 KEEP = "SEPO_KIT_KEEP"  # environment variable: "1" takes old runs as they are
 
@@ -296,7 +298,7 @@ def _differences(path: Path, was: dict[str, Any], now: dict[str, Any]) -> set[st
     names = {n for n in {*was, *now} if was.get(n) != now.get(n)}
     if "base" in names and {"base"} <= was.keys() & now.keys() and _places(path, was) & _places(path, now):
         names.discard("base")
-    return names - {n for n in ("base_sha256", "pools_sha256") if None in (was.get(n), now.get(n))}
+    return names - {n for n in HASHED if None in (was.get(n), now.get(n))}
 
 
 def _said(name: str, was: Any, now: Any) -> str:

@@ -69,7 +69,11 @@ def run_stage(
     returned unfinished.
     """
     game = checked_game(game)
-    request = {**request_of(stage, base, game, run_folder, settings, seed), **made_from}
+
+    def asked() -> dict[str, Any]:
+        return {**request_of(stage, base, game, run_folder, settings, seed), **made_from}
+
+    request = asked()
     processes = world()
     run = None
     try:
@@ -82,6 +86,7 @@ def run_stage(
                     _require_finite(loaded)
                     require_trackers(settings.report_to)
                     check(loaded, game)
+                    request = asked()  # by now all that a hub had to send is there
                 run = Run(run_folder, request, writes=processes.is_main_process)
                 if run.done:
                     if processes.is_main_process:
@@ -89,6 +94,8 @@ def run_stage(
                         remove_checkpoints(run)
                     return run
                 loaded = loaded or load_model(base)
+                if old := outdated(run.path, asked()):  # a hub has sent another model than the one before
+                    raise RunError(f"{old}; the same call puts it aside and trains anew")
                 chain = _chain(base, loaded, run)
             with lost_processes_named(), full_disks_named(run.path), quiet():
                 trainer = build(loaded, game, run)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -119,6 +120,25 @@ def test_file_hash(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
     assert file_hash(tmp_path / "abc") == known
+
+
+def test_weights_that_stay_as_they_are_are_read_once(tmp_path, monkeypatch):
+    """Others are told apart however alike they are, also where no clock had time to move on."""
+    for text in ("one", "two"):
+        (tmp_path / "a.safetensors").write_text(text)
+        assert (
+            runs.weights_hash(tmp_path)
+            == hashlib.sha256(file_hash(tmp_path / "a.safetensors").encode()).hexdigest()
+        )
+    assert runs.weights_hash(tmp_path / "none") is None
+    read = []
+    monkeypatch.setattr(runs.files, "file_hash", lambda path: read.append(path) or file_hash(path))
+    monkeypatch.setattr(runs.files, "SETTLED", 0)
+    assert runs.weights_hash(tmp_path) == runs.weights_hash(tmp_path) and len(read) == 1
+    (tmp_path / "b.safetensors").write_text("three")
+    before = runs.weights_hash(tmp_path)
+    os.utime(tmp_path / "b.safetensors", ns=(0, 0))
+    assert runs.weights_hash(tmp_path) == before and len(read) == 3
 
 
 def test_require_space(tmp_path):

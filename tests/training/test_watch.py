@@ -4,11 +4,13 @@ line what is wrong with a folder, leaving nothing half-written."""
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from math import inf, nan
@@ -38,6 +40,7 @@ from sepo_kit.runs import (
     seal,
 )
 from sepo_kit.training import grpo, sft
+from sepo_kit.training import stage as stage_module
 from sepo_kit.training.demonstrations import demonstrations
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 from sepo_kit.training.watch import CHECKPOINTS, Watch, resume_point
@@ -256,13 +259,18 @@ def test_runs_move_and_each_can_be_copied_alone(second, tmp_path, tiny_folder):
     assert not list(moved.glob("*.old-*"))
 
 
-def test_a_run_whose_base_model_is_another_now_is_refused(second, tmp_path, tiny_folder):
-    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
-    run = STAGES[1](base, tmp_path / "run", steps=1)
+def exchange(base: Path) -> None:
+    """Other weights in the folder of a model."""
     other = load_model(base)
     with torch.no_grad():
         other.model.model.norm.weight += 1
     other.model.save_pretrained(base)
+
+
+def test_a_run_whose_base_model_is_another_now_is_refused(second, tmp_path, tiny_folder):
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    run = STAGES[1](base, tmp_path / "run", steps=1)
+    exchange(base)
     with pytest.raises(RunError, match=r"was trained on another .*base than there is now") as error:
         load_model(run.path)
     message(error)
@@ -423,6 +431,63 @@ def test_a_run_of_other_code_is_trained_anew(stage, whole, tiny_folder, tmp_path
     assert "run was finished by other code (" in capsys.readouterr().err
     assert names(tmp_path) == {"run", "run.old-1"} and run.manifest["request"]["code"] == "0123"
     assert_same_weights(run, whole[stage.name])
+
+
+@pytest.mark.parametrize("state", ["finished", "begun"])
+def test_a_run_whose_base_was_exchanged_is_trained_anew(stage, tiny_folder, tmp_path, capsys, state):
+    """Neither is the old adapter trained on upon other weights, nor the old run taken for what these become."""
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    with nullcontext() if state == "finished" else stopped_after(2):
+        stage(base, tmp_path / "run")
+    exchange(base)
+    run = stage(base, tmp_path / "run")
+    assert f"run was {state} from another base (" in capsys.readouterr().err
+    assert names(tmp_path) == {"base", "run", "run.old-1"}
+    assert run.manifest["request"]["base_sha256"] == run.manifest["chain"][0]["sha256"]
+    assert_same_weights(run, stage(base, tmp_path / "alone"))
+
+
+def send(cache: Path, folder: Path, weights: str, revision: str) -> None:
+    """The model in ``folder`` into the hub's cache, its newest revision; ``weights``: the hash they are called by."""
+    place = cache / "models--owner--name"
+    kept = place / "snapshots" / revision
+    shutil.copytree(folder, kept)
+    for name in ("blobs", "refs"):
+        (place / name).mkdir(exist_ok=True)
+    (kept / "model.safetensors").replace(place / "blobs" / weights)
+    (kept / "model.safetensors").symlink_to(place / "blobs" / weights)
+    (place / "refs" / "main").write_text(revision)
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file in owner/name")
+def test_a_run_on_a_hubs_model_knows_its_weights(tiny_folder, tmp_path, monkeypatch, capsys):
+    """Those it is trained on, where the hub sends others while it begins or goes on. Others of its files are no other
+    model."""
+    monkeypatch.setattr(sft, "demonstrations", few)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    real, sent = stage_module.load_model, iter(["1", "1", "2"])
+    revisions = iter(["a" * 40, "b" * 40, "c" * 40])
+
+    def load_new(name):
+        if weights := next(sent, None):
+            send(tmp_path / "hub", tiny_folder, weights * 64, next(revisions))
+        return real(name)
+
+    monkeypatch.setattr(stage_module, "load_model", load_new)
+    one, two = (hashlib.sha256((weights * 64).encode()).hexdigest() for weights in "12")
+    for step in (2, 4):
+        with stopped_after(step):
+            STAGES[0]("owner/name", tmp_path / "run")
+        assert read_manifest(tmp_path / "run")["request"]["base_sha256"] == one
+    changed = rf"was begun from another base \({one[:8]}, now {two[:8]}\)"
+    with pytest.raises(RunError, match=f"{changed}; the same call puts it aside and trains anew") as error:
+        STAGES[0]("owner/name", tmp_path / "run")
+    message(error)
+    assert names(tmp_path) == {"hub", "run"}
+    run = STAGES[0]("owner/name", tmp_path / "run")
+    assert re.search(changed, capsys.readouterr().err)
+    assert run.manifest["request"]["base_sha256"] == two
+    assert STAGES[0]("owner/name", tmp_path / "run").done and names(tmp_path) == {"hub", "run", "run.old-1"}
 
 
 def test_a_seed_may_be_numpys(tiny_folder, tmp_path, monkeypatch):
