@@ -487,6 +487,14 @@ def test_a_run_on_a_hubs_model_knows_its_weights(tiny_folder, tmp_path, monkeypa
     run = STAGES[0]("owner/name", tmp_path / "run")
     assert re.search(changed, capsys.readouterr().err)
     assert run.manifest["request"]["base_sha256"] == two
+    first = run.manifest["chain"][0]
+    assert (first["model"], first["revision"], first["sha256"]) == ("owner/name", "c" * 40, two)
+    send(tmp_path / "hub", tiny_folder, "2" * 64, "d" * 40)
+    assert load_model(run.path).chain[0] == first
+    send(tmp_path / "hub", tiny_folder, "1" * 64, "e" * 40)
+    with pytest.raises(RunError, match="was trained on another owner/name than there is now"):
+        load_model(run.path)
+    send(tmp_path / "hub", tiny_folder, "2" * 64, "f" * 40)
     assert STAGES[0]("owner/name", tmp_path / "run").done and names(tmp_path) == {"hub", "run", "run.old-1"}
 
 
