@@ -25,6 +25,7 @@ from sepo_kit.models.quiet import quiet
 from sepo_kit.runs import (
     ADAPTER,
     MANIFEST,
+    PARTS,
     WEIGHTS,
     Run,
     RunError,
@@ -179,8 +180,9 @@ def _chain(base: str | Path, loaded: LoadedModel, run: Run) -> list[dict[str, An
     first = dict(before[0])
     if Path(first["model"]).is_dir():
         first["beside"] = os.path.relpath(Path(first["model"]).absolute(), run.path.absolute())
-    own = {name: run.request[name] for name in ("stage", "game", "seed", "code")}
-    return [first, *before[1:], {**own, "commit": run.manifest["commit"]}]
+    own = {name: run.manifest["request"].get(name) for name in ("stage", "game", "seed", "code")}
+    made = {name: run.manifest[name] for name in ("commit", PARTS) if name in run.manifest}
+    return [first, *before[1:], {**own, **made}]
 
 
 def _raw_base(base: str | Path, loaded: LoadedModel) -> dict[str, Any]:

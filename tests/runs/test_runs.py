@@ -300,6 +300,17 @@ def test_of_settings_only_those_that_differ_are_named(tmp_path):
         Run(tmp_path, {**REQUEST, "settings": {**REQUEST["settings"], "steps": 4}})
 
 
+@pytest.mark.parametrize("parts", [{}, ["1"], [{"commit": 1}], [[]]])
+def test_a_manifest_or_a_chain_with_odd_parts_is_refused(tmp_path, parts):
+    Run(tmp_path, REQUEST, writes=True).release()
+    manifest = read_manifest(tmp_path)
+    chain = [{"model": "pico"}, {"went_on_with": parts}]
+    for odd, named in (({"went_on_with": parts}, "went_on_with"), ({"chain": chain}, "chain")):
+        write_json(tmp_path / MANIFEST, {**manifest, **odd})
+        with pytest.raises(RunError, match=rf"is not of this version \(see {named}\)"):
+            read_manifest(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "null", '{"format": 1}', '{"format": 0, "status": "done", "request": {}}',
@@ -418,6 +429,23 @@ def test_a_run_of_other_code_is_kept_on_demand(tmp_path, monkeypatch, capsys):
     kept = Run(tmp_path / "run", {**REQUEST, "code": "bbbb"}, writes=True)
     assert kept.done and kept.manifest["request"]["code"] == "aaaa" and not capsys.readouterr().err
     assert files(tmp_path) == {"run", f"run/{MANIFEST}"}
+
+
+def test_a_kept_run_says_what_it_was_gone_on_with(tmp_path, monkeypatch):
+    """Each time that it was something else, and not what took a finished run or only looked."""
+    monkeypatch.setenv(runs.KEEP, "1")
+    commits = iter("abcdefg")
+    monkeypatch.setattr(folder, "commit", lambda: next(commits))
+    request = {**REQUEST, "code": "1", "base_sha256": "x"}
+    for changes in ({}, {"code": "2"}, {"code": "3", "base_sha256": "y"}, {}):
+        with Run(tmp_path, {**request, **changes}, writes=True) as run:
+            Run(tmp_path, {**request, "code": "4"})
+    later = [{"code": "2", "commit": "a"}, {"code": "3", "base_sha256": "y", "commit": "b"}]
+    assert read_manifest(tmp_path)["went_on_with"] == run.manifest["went_on_with"] == later
+    monkeypatch.setattr(folder, "commit", lambda: "b")
+    Run(tmp_path, {**request, "code": "3", "base_sha256": "y"}, writes=True).finish()
+    Run(tmp_path, {**request, "code": "5"}, writes=True)
+    assert read_manifest(tmp_path)["went_on_with"] == later and not runs.problems(tmp_path / MANIFEST)
 
 
 def test_a_run_that_another_process_made_anew_in_the_meantime_is_not_put_aside(tmp_path, monkeypatch, capsys):

@@ -28,6 +28,7 @@ from sepo_kit.games import get_game
 from sepo_kit.models.loading import load_model
 from sepo_kit.runs import (
     EPISODES,
+    KEEP,
     METRICS,
     SCORES,
     Run,
@@ -39,6 +40,7 @@ from sepo_kit.runs import (
     read_manifest,
     seal,
 )
+from sepo_kit.runs.trace import trace
 from sepo_kit.training import grpo, sft
 from sepo_kit.training import stage as stage_module
 from sepo_kit.training.demonstrations import demonstrations
@@ -445,6 +447,26 @@ def test_a_run_whose_base_was_exchanged_is_trained_anew(stage, tiny_folder, tmp_
     assert names(tmp_path) == {"base", "run", "run.old-1"}
     assert run.manifest["request"]["base_sha256"] == run.manifest["chain"][0]["sha256"]
     assert_same_weights(run, stage(base, tmp_path / "alone"))
+
+
+def test_a_run_that_is_kept_says_what_code_began_it_and_what_went_on(
+    stage, tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sepo_kit.training.request.code_of", lambda *_: "0123")
+    with stopped_after(2):
+        stage(tiny_folder, tmp_path / "run")
+    begun = read_manifest(tmp_path / "run")
+    monkeypatch.setattr("sepo_kit.training.request.code_of", lambda *_: "4567")
+    monkeypatch.setattr("sepo_kit.runs.folder.commit", lambda: "89ab")
+    monkeypatch.setenv(KEEP, "1")
+    run = stage(tiny_folder, tmp_path / "run")
+    own, later = run.manifest["chain"][-1], [{"code": "4567", "commit": "89ab"}]
+    assert (own["code"], own["commit"]) == ("0123", begun["commit"])
+    assert own["went_on_with"] == run.manifest["went_on_with"] == later
+    assert run.manifest["request"] == begun["request"]
+    found = trace(run.path)
+    assert found.commits == sorted({begun["commit"], "89ab"})
+    assert f"commit {begun['commit']}, went on with 89ab  adapter " in "\n".join(found.lines())
 
 
 def send(cache: Path, folder: Path, weights: str, revision: str) -> None:
