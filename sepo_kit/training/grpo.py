@@ -49,6 +49,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
+from sepo_kit.adversaries.opponents import require_there
 from sepo_kit.engine.policy import Policy, identities
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
@@ -116,7 +117,7 @@ def train_sepo(
         "worst-case" if settings.best_responses else "sepo", base, game, run_folder, settings, seed,
         lambda loaded, game, run: sepo_trainer(loaded, game, run, settings, seed, opponents),
         callbacks=callbacks,
-        check=lambda loaded, game: _check(game, settings, seed, opponents),
+        check=lambda loaded, game: _check(loaded, game, settings, seed, opponents),
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
         kept=lambda run: best_step(run.path) if settings.keep == "best" else None,
@@ -136,15 +137,7 @@ def sepo_trainer(
     device = next(loaded.model.parameters()).device
     loaded.model.to(training_dtype(device))
     torch.manual_seed(seed)
-    player = LanguageModel(
-        loaded.model,
-        loaded.tokenizer,
-        game,
-        temperature=settings.temperature,
-        style=settings.style,
-        max_new_tokens=settings.max_new_tokens,
-    )
-    rollouts = Rollouts(game, player, settings, seed, opponents)
+    rollouts = Rollouts(game, _player(loaded, game, settings), settings, seed, opponents)
     rows = rollouts.rows // rollouts.of  # of this process
     micro = rollouts.style.micro_rows(rows)
     if rollouts.folds:  # TRL asks for as few rows as it can, and is given what is laid out
@@ -198,9 +191,28 @@ def sepo_trainer(
     return trainer
 
 
-def _check(game: Game, settings: SEPOSettings, seed: int, opponents: Mapping[str, Policy] | None) -> None:
+def _player(loaded: LoadedModel, game: Game, settings: SEPOSettings) -> LanguageModel:
+    return LanguageModel(
+        loaded.model,
+        loaded.tokenizer,
+        game,
+        temperature=settings.temperature,
+        style=settings.style,
+        max_new_tokens=settings.max_new_tokens,
+    )
+
+
+def _check(
+    loaded: LoadedModel,
+    game: Game,
+    settings: SEPOSettings,
+    seed: int,
+    opponents: Mapping[str, Policy] | None,
+) -> None:
     """Raise what a training would, before anything is written."""
-    Rollouts(game, None, settings, seed, opponents)
+    rollouts = Rollouts(game, _player(loaded, game, settings), settings, seed, opponents)
+    for name in rollouts.others:
+        require_there(game, name)
     if sharded() and settings.keep == "best":
         raise ValueError(
             "under FSDP there is no adapter of a single step to keep, so keep must be 'last', got 'best'; or train "

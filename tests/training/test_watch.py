@@ -423,6 +423,17 @@ def test_bad_input_is_refused_before_anything_is_written(stage, tiny_folder, tmp
     assert not folder.exists()
 
 
+def test_a_base_without_a_chat_template_is_refused_before_anything_is_written(stage, tiny_folder, tmp_path):
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(
+        ValueError, match="the tokenizer has no chat template; use an instruct model"
+    ) as error:
+        stage(base, tmp_path / "run")
+    message(error)
+    assert names(tmp_path) == {"base"}
+
+
 def test_a_run_of_other_code_is_trained_anew(stage, whole, tiny_folder, tmp_path, monkeypatch, capsys):
     before = Path(shutil.copytree(whole[stage.name].path, tmp_path / "run"))
     monkeypatch.setattr("sepo_kit.training.request.code_of", lambda *_: "0123")
