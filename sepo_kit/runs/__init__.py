@@ -4,6 +4,7 @@ from sepo_kit.runs.checkpoints import WHOLE, is_whole, last_checkpoint, seal
 from sepo_kit.runs.files import (
     RunError,
     append_line,
+    by_name,
     file_hash,
     file_hashes,
     first_line,
@@ -74,6 +75,7 @@ __all__ = [
     "append_line",
     "base_as_held",
     "base_of",
+    "by_name",
     "code_fingerprint",
     "commit",
     "commits_of",

@@ -82,6 +82,13 @@ def hidden_folder(path: Path) -> Path:
     return Path(tempfile.mkdtemp(OURS, f".{path.name}.", path.parent))
 
 
+def by_name(path: Path | str) -> Path:
+    """``path``, which ends in a name: that of the folder, where it ends in "." or ".." and would follow that folder
+    wherever it is moved."""
+    path = Path(path)
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
+
+
 def to_disk(path: Path | str) -> None:
     """Wait until a file, or the names in a folder, have reached the disk."""
     handle = os.open(path, os.O_RDONLY)

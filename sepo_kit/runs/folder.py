@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import RunError, read_json, sweep, write_json
+from sepo_kit.runs.files import RunError, by_name, read_json, sweep, write_json
 from sepo_kit.runs.lock import LOCK, Lock
 from sepo_kit.runs.origin import commit, provenance
 from sepo_kit.runs.seals import hashes_of, sealed
@@ -66,7 +66,7 @@ class Run:
     """
 
     def __init__(self, path: Path | str, request: dict[str, Any], writes: bool = False) -> None:
-        self.path = Path(path)
+        self.path = by_name(path)
         self.request = json.loads(json.dumps(request))
         self.started = time.time()
         self._clock = time.monotonic()
@@ -295,6 +295,7 @@ def outdated(path: Path | str, request: dict[str, Any]) -> str | None:
 
 def put_aside(path: Path) -> Path:
     """Rename the folder of an old run; its new name ends in ``.old-N``."""
+    path = by_name(path)
     others = [f.name for f in path.parent.iterdir() if f.name.startswith(f"{path.name}.")]
     taken = [int(name.rsplit("-", 1)[1]) for name in others if is_aside(name)]
     aside = path.with_name(f"{path.name}.old-{max(taken, default=0) + 1}")

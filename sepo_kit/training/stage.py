@@ -29,6 +29,7 @@ from sepo_kit.runs import (
     WEIGHTS,
     Run,
     RunError,
+    by_name,
     file_hash,
     first_line,
     full_disks_named,
@@ -69,7 +70,7 @@ def run_stage(
     base. Where a callback stopped the training, the run is
     returned unfinished.
     """
-    game = checked_game(game)
+    game, run_folder = checked_game(game), by_name(run_folder)
 
     def asked() -> dict[str, Any]:
         return {**request_of(stage, base, game, run_folder, settings, seed), **made_from}

@@ -410,6 +410,20 @@ def test_a_run_of_other_code_is_said_so_put_aside_and_begun_anew(tmp_path, capsy
     assert Run(path, {**REQUEST, "code": "cccc"}).done is finished and not capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", [".", "..", "../../run"])
+def test_a_run_that_one_stands_in_is_put_aside_too(tmp_path, monkeypatch, place):
+    """One stands in the old one then; the new one lies where it lay."""
+    run = tmp_path / "run"
+    (run if place == "." else run / "adapter").mkdir(parents=True)
+    write_json(run / MANIFEST, {"format": 1, "status": "done", "request": {**REQUEST, "code": "aaaa"}})
+    monkeypatch.chdir(run if place == "." else run / "adapter")
+    with Run(place, {**REQUEST, "code": "bbbb"}, writes=True) as made:
+        made.progress(1, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run.old-1"}
+    assert read_manifest(tmp_path / "run.old-1")["request"]["code"] == "aaaa"
+    assert read_manifest(run)["request"]["code"] == "bbbb" and (run / PROGRESS).exists()
+
+
 def test_a_reader_makes_no_run_and_puts_none_aside(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"is not a run folder: it has no manifest\.json"):
         Run(tmp_path / "run", REQUEST)
