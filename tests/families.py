@@ -1,5 +1,5 @@
-"""Tiny models of the paper's families, with random weights: the language model inside its multimodal wrapper, as
-the hub's checkpoints hold it, and their chat templates."""
+"""Tiny models of the paper's families and a mixture of experts, with random weights: those with eyes as the hub's
+checkpoints hold them, the language model inside its multimodal wrapper; and their chat templates."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from transformers import (
     Gemma4ForConditionalGeneration,
     Qwen3_5Config,
     Qwen3_5ForConditionalGeneration,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 
 SHAPE = {
@@ -26,8 +28,9 @@ SHAPE = {
     "initializer_range": 0.1,
 }
 # The checkpoints' own templates come with TRL.
-TEMPLATES = {"gemma4": "gemma4_v5.jinja", "qwen3_5": "qwen3_5_think.jinja"}
-WORDS = {"gemma4": ["<|turn>", "<turn|>", "<|think|>"], "qwen3_5": ["<think>", "</think>"]}
+TEMPLATES = {"gemma4": "gemma4_v5.jinja", "qwen3_5": "qwen3_5_think.jinja", "qwen3_moe": "qwen3.jinja"}
+THOUGHT = ["<think>", "</think>"]
+WORDS = {"gemma4": ["<|turn>", "<turn|>", "<|think|>"], "qwen3_5": THOUGHT, "qwen3_moe": THOUGHT}
 
 
 def tokenizer_of(family: str, tokenizer):
@@ -93,7 +96,16 @@ def qwen3_5(tokenizer) -> Qwen3_5ForConditionalGeneration:
     )  # fmt: skip
 
 
-FAMILIES = {"gemma4": gemma4, "qwen3_5": qwen3_5}
+def qwen3_moe(tokenizer) -> Qwen3MoeForCausalLM:
+    """Every token read by two of four experts."""
+    return Qwen3MoeForCausalLM(
+        Qwen3MoeConfig(
+            **SHAPE, **_tokens(tokenizer)["text"], num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
+        )
+    )  # fmt: skip
+
+
+FAMILIES = {"gemma4": gemma4, "qwen3_5": qwen3_5, "qwen3_moe": qwen3_moe}
 
 
 def save(family: str, tokenizer, folder: Path) -> Path:

@@ -27,7 +27,9 @@ from sepo_kit import exact
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
-from sepo_kit.runs import RunError
+from sepo_kit.models import PICO, SMOLLM2
+from sepo_kit.models.hub import downloaded
+from sepo_kit.runs import MANIFEST, WEIGHTS, RunError, adapter_of, read_manifest
 
 ALLOWED = "self, worst-case, fitted, axelrod:NAME, run:PATH[@STEP], model:NAME, endpoint:NAME"
 
@@ -67,12 +69,21 @@ def resolve(game: Game | str, name: str, agent: Policy | None = None, **how) -> 
 
 
 def require_known(game: Game, name: str) -> None:
-    """ValueError unless ``name`` is one of the grammar; whether what it names is there is seen when it is found."""
+    """ValueError unless ``name`` is one of the grammar; whether what it names is there, ``require_there`` says."""
     prefix, _, rest = name.partition(":")
     if name not in game.strategies and name not in WORDS and not (rest and prefix in PREFIXES):
         raise ValueError(
             f"unknown strategy {name!r} in {game.spec.id}; known: {', '.join(game.strategies)}; or {ALLOWED}"
         )
+
+
+def require_there(game: Game, name: str) -> None:
+    """Raise what ``resolve`` would where nothing is there that ``name`` stands for. Of models that lie on this machine
+    no weights are loaded."""
+    require_known(game, name)
+    prefix, _, rest = name.partition(":")
+    if name not in game.strategies and prefix in PREFIXES and not _lies_here(prefix, rest):
+        PREFIXES[prefix](game, rest, {})
 
 
 def resolve_all(
@@ -125,6 +136,28 @@ def file_label(name: str) -> str:
     """
     plain = re.sub(r"[^\w.-]+", "-", name).strip("-.")
     return plain if plain == name else f"{plain}-{zlib.crc32(name.encode()) & 0xFFFF:04x}"
+
+
+def _lies_here(prefix: str, rest: str) -> bool:
+    """Whether a name stands for a finished run, a saved step or a model, with all that it is made of."""
+    if prefix == "run":
+        return _is_run(*run_and_step(rest))
+    return prefix == "model" and _is_model(rest)
+
+
+def _is_run(path: str, step: int | None) -> bool:
+    from sepo_kit.models.loading import raw_model
+
+    if not (Path(path) / MANIFEST).exists():
+        return False
+    ended = step is not None or read_manifest(path)["status"] == "done"
+    return ended and (adapter_of(path, step) / WEIGHTS).exists() and _is_model(raw_model(Path(path)))
+
+
+def _is_model(name: str) -> bool:
+    if name in (PICO, SMOLLM2) or (Path(name) / "config.json").exists():
+        return True
+    return _is_run(name, None) if Path(name).is_dir() else downloaded(name) is not None
 
 
 # --- the kinds ------------------------------------------------------------------------------------

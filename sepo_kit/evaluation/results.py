@@ -21,6 +21,7 @@ from sepo_kit.evaluation.statistics import over_seeds, reach
 from sepo_kit.games.base import Game
 from sepo_kit.runs import (
     RunError,
+    commits_of,
     is_chain,
     provenance,
     read_json,
@@ -326,10 +327,10 @@ def write_table(
     settings = {f"{r['label']['model']} on {r['label']['game']}": r["settings"] for r in made}
     chains = {_words(r["label"]): r.get("chain", []) for r in made}
     evaluated = [r["provenance"] for r in made]
-    commits = {p.get("commit") for p in [*evaluated, *(link for chain in chains.values() for link in chain)]}
+    links = [*evaluated, *(link for chain in chains.values() for link in chain)]
     made_with = {
         "provenance": [p for n, p in enumerate(evaluated) if p not in evaluated[:n]],
-        "commits": sorted(commits - {None}),
+        "commits": sorted({commit for link in links for commit in commits_of(link)}),
         "chains": chains,
         "settings": settings,
     }

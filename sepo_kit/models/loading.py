@@ -6,7 +6,6 @@ with the adapters of its stages merged in, in order.
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import warnings
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from sepo_kit.games.base import Game
 from sepo_kit.models import PICO, SMOLLM2
 from sepo_kit.models.adapters import put_on
 from sepo_kit.models.chat import end_of_reply, require_template
+from sepo_kit.models.hub import downloaded, downloaded_hash
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.quiet import quiet
 from sepo_kit.models.shipped import SMOLLM2_SHA256, pico_folder, smollm2_folder, write_model
@@ -40,6 +40,7 @@ from sepo_kit.runs import (
     lineage,
     read_manifest,
     require_new_folder,
+    weights_hash,
 )
 
 DEFAULTS = {"style": "direct", "temperature": 0.8, "max_new_tokens": 256}
@@ -244,7 +245,8 @@ def _load_run(path: Path, device: torch.device, step: int | None = None) -> Load
     below = raw_model(path)  # follows the runs below to their end, and says where there is none
     base = _load(below if raw else base_of(path, manifest["request"]), device)
     if chain and (now := identity(base)) != chain[0]:
-        known = {k: v for k, v in chain[0].items() if k in ("sha256", "revision") and v and now.get(k) != v}
+        told = "sha256" if chain[0].get("sha256") else "revision"  # which a README alone may change
+        known = {k: v for k, v in chain[0].items() if k == told and v and now.get(k) != v}
         if known and chain[0]["model"] == PICO:  # its last bits are the machine's that built it
             warnings.warn(f"{path} was trained on a pico that another machine or version built", stacklevel=4)
         elif known:
@@ -300,11 +302,9 @@ def identity(base: LoadedModel) -> dict[str, Any]:
     if base.name == SMOLLM2:
         return link | {"sha256": SMOLLM2_SHA256}
     if not Path(base.source).is_dir():
-        return link | {"revision": getattr(base.model.config, "_commit_hash", None)}
-    digest = hashlib.sha256()
-    for file in sorted(Path(base.source).glob("*.safetensors")):
-        digest.update(file_hash(file).encode())
-    return link | {"sha256": digest.hexdigest()}
+        place = downloaded(base.source)
+        return link | {"revision": place and place.name, "sha256": downloaded_hash(base.source)}
+    return link | {"sha256": weights_hash(base.source)}
 
 
 def origin(model: LoadedModel) -> tuple[dict[str, Any], ...]:

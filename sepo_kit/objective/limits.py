@@ -48,7 +48,11 @@ class DualAscent:
     """
 
     def __init__(self, limits: Mapping[str, float], start: Weights, rate: float = 0.5) -> None:
-        unknown = sorted(set(limits) - set(LIMITED))
+        if not isinstance(limits, Mapping):
+            raise ValueError(
+                f"limits must be numbers by name, on some of {', '.join(LIMITED)}, or {{}} for none, got {limits!r}"
+            )
+        unknown = sorted(set(limits) - set(LIMITED), key=str)
         if unknown:
             raise ValueError(f"limits must be on {', '.join(LIMITED)}, got {', '.join(map(repr, unknown))}")
         if {"exploit", "worst_case"} <= set(limits):

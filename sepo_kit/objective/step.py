@@ -38,6 +38,12 @@ def check_numbers(settings: object, positive: Sequence[str], not_negative: Seque
             raise ValueError(f"{name} must be a whole number, got {value!r}")
 
 
+def check_flag(settings: object, name: str) -> None:
+    """ValueError unless the named field is true or false."""
+    if not isinstance(value := getattr(settings, name), bool):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
 def check_schedule(schedule: str) -> None:
     """ValueError unless ``schedule`` names one of the learning rate."""
     if schedule not in SCHEDULES:
@@ -117,16 +123,13 @@ class StepSettings:
         check_mode(self.mode, self.horizon)
         if self.exploiters not in EXPLOITERS:
             raise ValueError(f"exploiters must be one of {', '.join(EXPLOITERS)}, got {self.exploiters!r}")
+        start = self.weights or Weights(0.0, 0.0, 0.0)
+        DualAscent(self.limits, start, self.dual_rate)  # checks its arguments
         if "worst_case" in self.limits and not self.best_responses:
             raise ValueError(
                 "limits on worst_case need exploiters='worst-case' or 'pool and worst-case', got exploiters='pool'"
             )
-        if not isinstance(self.common_random_numbers, bool):
-            raise ValueError(
-                f"common_random_numbers must be True or False, got {self.common_random_numbers!r}"
-            )
-        start = self.weights or Weights(0.0, 0.0, 0.0)
-        DualAscent(self.limits, start, self.dual_rate)  # checks its arguments
+        check_flag(self, "common_random_numbers")
 
     @property
     def best_responses(self) -> tuple[str, ...]:

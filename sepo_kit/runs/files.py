@@ -10,9 +10,11 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from fnmatch import filter as fnfilter
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ class RunError(ValueError):
 # What ``replacing`` and ``replacing_folder`` call their temporary files; a process that is killed leaves one.
 LEFTOVER = re.compile(r"\..+\.[a-z0-9_]{8}(\.[A-Za-z0-9]+)?")
 OURS = ".sepokit"  # at the end of what folders are called that are not there yet
+SETTLED = 2 * 10**9  # nanoseconds: longer than any file system's clock stands still
 # Those that nobody else's files are called like: a file's ending stands twice.
 SURELY_LEFT = re.compile(r"\..*(\.[A-Za-z0-9]+)\.[a-z0-9_]{8}\1|\..+\.[a-z0-9_]{8}" + re.escape(OURS))
 
@@ -84,6 +87,13 @@ def require_new_folder(folder: Path | str) -> None:
 def hidden_folder(path: Path) -> Path:
     """A new folder beside ``path`` for what is not there yet, or no longer."""
     return Path(tempfile.mkdtemp(OURS, f".{path.name}.", path.parent))
+
+
+def by_name(path: Path | str) -> Path:
+    """``path``, which ends in a name: that of the folder, where it ends in "." or ".." and would follow that folder
+    wherever it is moved."""
+    path = Path(path)
+    return path if path.name not in ("", "..") else Path(os.path.abspath(path))
 
 
 def to_disk(path: Path | str) -> None:
@@ -270,6 +280,29 @@ def file_hashes(folder: Path | str) -> dict[str, str]:
             with suppress(FileNotFoundError):
                 found[name.as_posix()] = file_hash(path)
     return found
+
+
+def weights_hash(folder: Path | str) -> str | None:
+    """SHA-256 of the SHA-256 of all safetensors files of a model's folder, in order; None where it has none. What has
+    not been changed since is not read again."""
+    files = sorted(Path(folder).glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(_remembered_hash(file).encode())
+    return digest.hexdigest() if files else None
+
+
+def _remembered_hash(file: Path) -> str:
+    seen = file.stat()
+    state = seen.st_ino, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns
+    if time.time_ns() - max(seen.st_mtime_ns, seen.st_ctime_ns) < SETTLED:
+        return file_hash(file)  # changed once more, it might have the same times
+    return _hash_of(os.path.abspath(file), state)
+
+
+@lru_cache
+def _hash_of(path: str, state: tuple[int, ...]) -> str:
+    return file_hash(path)
 
 
 def require_space(path: Path | str, needed: int) -> None:

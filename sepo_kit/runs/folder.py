@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sepo_kit.runs.files import RunError, read_json, sweep, write_json
+from sepo_kit.runs.files import RunError, by_name, read_json, sweep, write_json
 from sepo_kit.runs.lock import LOCK, Lock
-from sepo_kit.runs.origin import provenance
+from sepo_kit.runs.origin import commit, provenance
 from sepo_kit.runs.seals import hashes_of, sealed
 
 MANIFEST, PROGRESS, METRICS = "manifest.json", "progress.json", "metrics.jsonl"
@@ -33,7 +33,12 @@ MADE_FROM = {
     "base_sha256": "from another base",
     "opponents_sha256": "against other opponents",
     "pools_sha256": "against other runs",
+    "models_sha256": "against other models",
 }
+HASHED = ("base_sha256", "pools_sha256", "models_sha256")  # of what may not be there to be hashed
+PARTS = (
+    "went_on_with"  # of a manifest and its link of a chain: by what a kept run was made that did not begin it
+)
 STOPPED = "stopped without saying why (killed, or out of memory?)"
 KEEP = "SEPO_KIT_KEEP"  # environment variable: "1" takes old runs as they are
 
@@ -61,7 +66,7 @@ class Run:
     """
 
     def __init__(self, path: Path | str, request: dict[str, Any], writes: bool = False) -> None:
-        self.path = Path(path)
+        self.path = by_name(path)
         self.request = json.loads(json.dumps(request))
         self.started = time.time()
         self._clock = time.monotonic()
@@ -116,6 +121,7 @@ class Run:
             self._hold(writes)
             self.manifest = self._own_manifest()  # as the holder before left it
             self._seconds_before = _seconds_of(self.path) if self._lock else 0.0
+            self._say_part()
             if self._lock and self._lock.follows_dead and not self.done:
                 print(f"{self.path} {died(self.path)}; it goes on from its last checkpoint", file=sys.stderr)
 
@@ -160,6 +166,17 @@ class Run:
                 )
             )
         return manifest
+
+    def _say_part(self) -> None:
+        """Write into the manifest of a kept run what it is gone on with that it was not begun with."""
+        names = _differences(self.path, self.manifest["request"], self.request)
+        if not names or self.done or not self._lock:
+            return
+        part = {name: self.request.get(name) for name in MADE_FROM if name in names} | {"commit": commit()}
+        before = self.manifest.get(PARTS, [])
+        if part not in before[-1:]:
+            self.manifest[PARTS] = [*before, part]
+            write_json(self.path / MANIFEST, sealed(self.manifest))
 
     @property
     def done(self) -> bool:
@@ -278,6 +295,7 @@ def outdated(path: Path | str, request: dict[str, Any]) -> str | None:
 
 def put_aside(path: Path) -> Path:
     """Rename the folder of an old run; its new name ends in ``.old-N``."""
+    path = by_name(path)
     others = [f.name for f in path.parent.iterdir() if f.name.startswith(f"{path.name}.")]
     taken = [int(name.rsplit("-", 1)[1]) for name in others if is_aside(name)]
     aside = path.with_name(f"{path.name}.old-{max(taken, default=0) + 1}")
@@ -296,7 +314,7 @@ def _differences(path: Path, was: dict[str, Any], now: dict[str, Any]) -> set[st
     names = {n for n in {*was, *now} if was.get(n) != now.get(n)}
     if "base" in names and {"base"} <= was.keys() & now.keys() and _places(path, was) & _places(path, now):
         names.discard("base")
-    return names - {n for n in ("base_sha256", "pools_sha256") if None in (was.get(n), now.get(n))}
+    return names - {n for n in HASHED if None in (was.get(n), now.get(n))}
 
 
 def _said(name: str, was: Any, now: Any) -> str:
@@ -341,6 +359,8 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     ]
     if not isinstance(manifest.get("wall_seconds", 0.0), int | float):
         odd.append("wall_seconds")
+    if not _are_parts(manifest.get(PARTS, [])):
+        odd.append(PARTS)
     if not is_chain(manifest.get("chain", [])):
         odd.append("chain")
     if odd:
@@ -369,6 +389,19 @@ def is_chain(value: object) -> bool:
     them a model; an empty one where nothing is known."""
     links = value if isinstance(value, list) else [None]
     return all(
-        isinstance(link, dict) and all(isinstance(link.get(name), kind | None) for name, kind in LINK.items())
+        isinstance(link, dict)
+        and all(isinstance(link.get(name), kind | None) for name, kind in LINK.items())
+        and _are_parts(link.get(PARTS, []))
         for link in links
     ) and all(isinstance(link.get("model"), str) for link in links[:1])
+
+
+def _are_parts(value: object) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(part, dict) and isinstance(part.get("commit"), str | None) for part in value
+    )
+
+
+def commits_of(link: dict[str, Any]) -> list[str]:
+    """The commits that a link of a chain was made by, the one that began it first."""
+    return [part["commit"] for part in (link, *link.get(PARTS, ())) if part.get("commit")]

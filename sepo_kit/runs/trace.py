@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sepo_kit.runs.files import RunError, file_hash, read_json
-from sepo_kit.runs.folder import MANIFEST, base_of, is_chain, lineage, read_manifest
+from sepo_kit.runs.folder import MANIFEST, PARTS, base_of, commits_of, is_chain, lineage, read_manifest
 from sepo_kit.runs.remade import (
     KINDS,
     STUDIES,
@@ -61,11 +61,11 @@ def _words(link: dict[str, Any]) -> str:
     if "model" in link:
         known = link.get("sha256") or link.get("revision")
         return f"base   {link['model']}" + (f"  sha256 {str(known)[:12]}" if known else "")
+    begun, *later = commits_of(link) or ["unknown"]
+    made = f"{begun}, went on with {', '.join(later)}" if later else begun
     adapter = f"  adapter {str(link['adapter_sha256'])[:12]}" if link.get("adapter_sha256") else ""
-    return (
-        f"{link.get('stage', '?'):<6} {link.get('game', '?')}, seed {link.get('seed', '?')}, commit "
-        f"{link.get('commit', 'unknown')}{adapter}"
-    )
+    who = f"{link.get('stage', '?'):<6} {link.get('game', '?')}, seed {link.get('seed', '?')}"
+    return f"{who}, commit {made}{adapter}"
 
 
 def trace(file: Path | str, source: Path | str | None = None, row: Mapping[str, str] | None = None) -> Trace:
@@ -264,7 +264,7 @@ def _links(folder: Path) -> list[dict[str, Any]]:
     runs = list(lineage(folder))
     links = [
         {name: manifest["request"].get(name) for name in ("stage", "game", "seed")}
-        | {"commit": manifest.get("commit")}
+        | {name: manifest[name] for name in ("commit", PARTS) if name in manifest}
         for _, manifest in reversed(runs)
     ]
     first, manifest = runs[-1]
@@ -329,4 +329,4 @@ def _changed(file: Path, value: dict[str, Any]) -> str:
 
 
 def _commits(chains) -> list[str]:
-    return sorted({link["commit"] for chain in chains for link in chain if link.get("commit")})
+    return sorted({commit for chain in chains for link in chain for commit in commits_of(link)})

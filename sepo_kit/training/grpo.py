@@ -29,6 +29,8 @@ All departures from TRL's GRPO:
   penalty those of advantage 0) are left out of the forward pass, where the loss has one of its own.
 - Where TRL scores padded rows in micro-batches, every decision slot has a row, also those that no episode reached;
   equal ones go through the forward pass once.
+- Mixtures of experts are trained without their routers' auxiliary loss, which TRL adds where a model knows one: it is
+  no part of J, and rows that stand for several decisions would be weighed as one.
 - Where memory runs out, the rows are scored in pieces that are computed again for the backward pass.
 - With several processes, each plays its share of the episodes and all know all of them, so that credit is that
   of the whole batch; gradients are averaged once an update.
@@ -47,6 +49,7 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import GRPOConfig
 
+from sepo_kit.adversaries.opponents import require_there
 from sepo_kit.engine.policy import Policy, identities
 from sepo_kit.games.base import Game
 from sepo_kit.models.language_model import LanguageModel
@@ -114,7 +117,7 @@ def train_sepo(
         "worst-case" if settings.best_responses else "sepo", base, game, run_folder, settings, seed,
         lambda loaded, game, run: sepo_trainer(loaded, game, run, settings, seed, opponents),
         callbacks=callbacks,
-        check=lambda loaded, game: _check(game, settings, seed, opponents),
+        check=lambda loaded, game: _check(loaded, game, settings, seed, opponents),
         resume=lambda trainer, checkpoint: trainer.rollouts.go_on_with(read_json(checkpoint / STATE)),
         results=lambda trainer: {"steps": trainer.state.global_step // settings.updates},
         kept=lambda run: best_step(run.path) if settings.keep == "best" else None,
@@ -134,15 +137,7 @@ def sepo_trainer(
     device = next(loaded.model.parameters()).device
     loaded.model.to(training_dtype(device))
     torch.manual_seed(seed)
-    player = LanguageModel(
-        loaded.model,
-        loaded.tokenizer,
-        game,
-        temperature=settings.temperature,
-        style=settings.style,
-        max_new_tokens=settings.max_new_tokens,
-    )
-    rollouts = Rollouts(game, player, settings, seed, opponents)
+    rollouts = Rollouts(game, _player(loaded, game, settings), settings, seed, opponents)
     rows = rollouts.rows // rollouts.of  # of this process
     micro = rollouts.style.micro_rows(rows)
     if rollouts.folds:  # TRL asks for as few rows as it can, and is given what is laid out
@@ -171,6 +166,7 @@ def sepo_trainer(
             scale_rewards="none",
             shuffle_dataset=False,
             gradient_checkpointing=settings.gradient_checkpointing,
+            router_aux_loss_coef=0.0,
             save_steps=settings.save_every * settings.updates,
             **quiet_arguments(settings.updates),
             **tracker_arguments(run),
@@ -195,9 +191,28 @@ def sepo_trainer(
     return trainer
 
 
-def _check(game: Game, settings: SEPOSettings, seed: int, opponents: Mapping[str, Policy] | None) -> None:
+def _player(loaded: LoadedModel, game: Game, settings: SEPOSettings) -> LanguageModel:
+    return LanguageModel(
+        loaded.model,
+        loaded.tokenizer,
+        game,
+        temperature=settings.temperature,
+        style=settings.style,
+        max_new_tokens=settings.max_new_tokens,
+    )
+
+
+def _check(
+    loaded: LoadedModel,
+    game: Game,
+    settings: SEPOSettings,
+    seed: int,
+    opponents: Mapping[str, Policy] | None,
+) -> None:
     """Raise what a training would, before anything is written."""
-    Rollouts(game, None, settings, seed, opponents)
+    rollouts = Rollouts(game, _player(loaded, game, settings), settings, seed, opponents)
+    for name in rollouts.others:
+        require_there(game, name)
     if sharded() and settings.keep == "best":
         raise ValueError(
             "under FSDP there is no adapter of a single step to keep, so keep must be 'last', got 'best'; or train "

@@ -1,4 +1,4 @@
-"""What a run says was asked of it, and what it was made from: the code, and the base and opponents that are runs. No
+"""What a run says was asked of it, and what it was made from: the code, the base, and opponents that are models. No
 torch.
 """
 
@@ -13,7 +13,17 @@ from typing import Any
 
 from sepo_kit.adversaries.opponents import run_and_step
 from sepo_kit.games.base import Game
-from sepo_kit.runs import MANIFEST, WEIGHTS, adapter_of, base_as_held, code_fingerprint, file_hash
+from sepo_kit.models import PICO, SMOLLM2
+from sepo_kit.models.hub import downloaded_hash
+from sepo_kit.runs import (
+    MANIFEST,
+    WEIGHTS,
+    adapter_of,
+    base_as_held,
+    code_fingerprint,
+    file_hash,
+    weights_hash,
+)
 from sepo_kit.training.game_files import game_files
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
@@ -24,6 +34,7 @@ ROOMS = {
 }
 ROOMS["worst-case"] = ROOMS["sepo"]  # SEPO against best responses
 ROOMS["table"] = ("games", "engine", "objective", "exact", "adversaries", "study")
+SHIPPED = (PICO, SMOLLM2)  # whose weights the kit holds to their hashes, or builds
 LARGEST_SEED = 2**32 - 1  # NumPy's
 
 
@@ -35,8 +46,8 @@ def request_of(
     settings: SFTSettings | SEPOSettings,
     seed: int,
 ) -> dict[str, Any]:
-    """What the manifest of such a run says was asked, and what it is made from: the code, and the base and the
-    opponents that are runs.
+    """What the manifest of such a run says was asked, and what it is made from: the code, the base, and the opponents
+    that are models.
 
     Raises
     ------
@@ -46,7 +57,7 @@ def request_of(
     request = {
         "stage": stage,
         "base": base_as_held(run_folder, base),
-        "base_sha256": adapter_hash(base),
+        "base_sha256": model_hash(base),
         **_opponents(settings),
         "game": game.spec.id,
         "seed": checked_seed(seed),
@@ -84,18 +95,34 @@ def code_of(rooms: tuple[str, ...], game: Game, *others: Path) -> str:
 
 
 def _opponents(settings: SFTSettings | SEPOSettings) -> dict[str, str | None]:
-    """What the request says of the runs that the pools of ``settings`` name; None where one is not there."""
+    """What the request says of the runs and the models that the pools of ``settings`` name; None where one is not
+    there. Those of the kit are what its code says."""
     pools = getattr(settings, "pools", None)
-    named = {name for pool in asdict(pools).values() for name in pool} if pools else ()
-    runs = sorted(name.removeprefix("run:") for name in named if name.startswith("run:"))
-    if not runs:
-        return {}
-    hashes = [adapter_hash(*run_and_step(run)) for run in runs]
-    known = None if None in hashes else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-    return {"pools_sha256": known}
+    named = {name.partition(":")[::2] for pool in asdict(pools).values() for name in pool} if pools else ()
+    runs = [run_and_step(rest) for kind, rest in sorted(named) if kind == "run"]
+    models = [rest for kind, rest in sorted(named) if kind == "model" and rest not in SHIPPED]
+    told = {
+        "pools_sha256": [adapter_hash(*run) for run in runs],
+        "models_sha256": [model_hash(model) for model in models],
+    }
+    return {name: _of_all(hashes) for name, hashes in told.items() if hashes}
 
 
-def adapter_hash(base: str | Path, step: int | None = None) -> str | None:
-    """SHA-256 of the adapter of a run, or of that of a step it saved; None for other models."""
-    file = adapter_of(base, step) / WEIGHTS
-    return file_hash(file) if (Path(base) / MANIFEST).exists() and file.exists() else None
+def _of_all(hashes: list[str | None]) -> str | None:
+    return None if None in hashes else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def model_hash(name: str | Path) -> str | None:
+    """What tells a model from others of its ``name``: of a run the hash of its adapter, of a folder and of a model of a
+    hub that of the weights. None for those of the kit, and for what is not there."""
+    if str(name) in SHIPPED:
+        return None
+    if (Path(name) / MANIFEST).exists():
+        return adapter_hash(name)
+    return weights_hash(name) if Path(name).is_dir() else downloaded_hash(str(name))
+
+
+def adapter_hash(run: str | Path, step: int | None = None) -> str | None:
+    """SHA-256 of the adapter of a run, or of that of a step it saved; None where it is not there."""
+    file = adapter_of(run, step) / WEIGHTS
+    return file_hash(file) if (Path(run) / MANIFEST).exists() and file.exists() else None

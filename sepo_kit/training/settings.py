@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from sepo_kit.games.base import answer_rule
-from sepo_kit.objective.step import StepSettings, check_numbers, check_renewal, check_schedule
+from sepo_kit.objective.step import StepSettings, check_flag, check_numbers, check_renewal, check_schedule
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
 KEEP = ("last", "best")  # which saved step becomes a SEPO run's model
@@ -60,6 +60,7 @@ class SFTSettings:
         )
         _check_shares(self)
         _check_bounds(self)
+        check_flag(self, "gradient_checkpointing")
         answer_rule(self.style)
 
     def as_request(self) -> dict:
@@ -139,6 +140,7 @@ class SEPOSettings(StepSettings):
         )  # fmt: skip
         _check_shares(self)
         _check_bounds(self)
+        check_flag(self, "gradient_checkpointing")
         check_renewal(self.renew_reference_every, self.beta)
         check_schedule(self.schedule)
         if self.keep not in KEEP:
@@ -166,7 +168,7 @@ def _asked(settings: SFTSettings | SEPOSettings) -> dict:
 def _check_trackers(settings: SFTSettings | SEPOSettings) -> None:
     """ValueError where a name in ``report_to`` is no tracker; a list, as files have it, becomes a tuple."""
     names = settings.report_to
-    if isinstance(names, str) or any(name not in TRACKERS for name in names):
+    if not isinstance(names, list | tuple) or any(name not in TRACKERS for name in names):
         raise ValueError(f"report_to must be a list with some of {', '.join(TRACKERS)}, got {names!r}")
     object.__setattr__(settings, "report_to", tuple(names))
 

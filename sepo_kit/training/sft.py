@@ -20,6 +20,7 @@ from trl import SFTConfig, SFTTrainer
 
 from sepo_kit.games.base import Game
 from sepo_kit.models.chat import opening, thinking_off
+from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel
 from sepo_kit.models.lora import lora, training_dtype
 from sepo_kit.models.scoring import score_replies, scores_on_trees
@@ -114,6 +115,7 @@ def _asked(loaded: LoadedModel, rows: list[dict]) -> list[dict]:
 
 
 def _check(loaded: LoadedModel, game: Game, settings: SFTSettings, seed: int) -> None:
+    LanguageModel(loaded.model, loaded.tokenizer, game, style=settings.style)  # says what it lacks
     _require_room(loaded, _asked(loaded, _rows(game, settings, seed)), settings.max_length)
     _shared(settings, world().num_processes)
 
@@ -242,6 +244,7 @@ def _trainer(loaded: LoadedModel, game: Game, run: Run, settings: SFTSettings, s
             max_length=settings.max_length,
             completion_only_loss=True,
             gradient_checkpointing=settings.gradient_checkpointing,
+            router_aux_loss_coef=0.0,  # token trees show a router every token once, however often it was said
             save_steps=settings.save_every,
             include_num_input_tokens_seen="non_padding",  # counted on where a stopped run goes on
             **quiet_arguments(),

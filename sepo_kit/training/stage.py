@@ -25,9 +25,11 @@ from sepo_kit.models.quiet import quiet
 from sepo_kit.runs import (
     ADAPTER,
     MANIFEST,
+    PARTS,
     WEIGHTS,
     Run,
     RunError,
+    by_name,
     file_hash,
     first_line,
     full_disks_named,
@@ -68,8 +70,12 @@ def run_stage(
     base. Where a callback stopped the training, the run is
     returned unfinished.
     """
-    game = checked_game(game)
-    request = {**request_of(stage, base, game, run_folder, settings, seed), **made_from}
+    game, run_folder = checked_game(game), by_name(run_folder)
+
+    def asked() -> dict[str, Any]:
+        return {**request_of(stage, base, game, run_folder, settings, seed), **made_from}
+
+    request = asked()
     processes = world()
     run = None
     try:
@@ -82,6 +88,7 @@ def run_stage(
                     _require_finite(loaded)
                     require_trackers(settings.report_to)
                     check(loaded, game)
+                    request = asked()  # by now all that a hub had to send is there
                 run = Run(run_folder, request, writes=processes.is_main_process)
                 if run.done:
                     if processes.is_main_process:
@@ -89,6 +96,8 @@ def run_stage(
                         remove_checkpoints(run)
                     return run
                 loaded = loaded or load_model(base)
+                if old := outdated(run.path, asked()):  # a hub has sent another model than the one before
+                    raise RunError(f"{old}; the same call puts it aside and trains anew")
                 chain = _chain(base, loaded, run)
             with lost_processes_named(), full_disks_named(run.path), quiet():
                 trainer = build(loaded, game, run)
@@ -172,8 +181,9 @@ def _chain(base: str | Path, loaded: LoadedModel, run: Run) -> list[dict[str, An
     first = dict(before[0])
     if Path(first["model"]).is_dir():
         first["beside"] = os.path.relpath(Path(first["model"]).absolute(), run.path.absolute())
-    own = {name: run.request[name] for name in ("stage", "game", "seed", "code")}
-    return [first, *before[1:], {**own, "commit": run.manifest["commit"]}]
+    own = {name: run.manifest["request"].get(name) for name in ("stage", "game", "seed", "code")}
+    made = {name: run.manifest[name] for name in ("commit", PARTS) if name in run.manifest}
+    return [first, *before[1:], {**own, **made}]
 
 
 def _raw_base(base: str | Path, loaded: LoadedModel) -> dict[str, Any]:

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 import sepo_kit as sk
-from sepo_kit.adversaries.opponents import ALLOWED, file_label, resolve, resolve_agent, resolve_all
+from sepo_kit.adversaries.opponents import (
+    ALLOWED,
+    file_label,
+    require_there,
+    resolve,
+    resolve_agent,
+    resolve_all,
+)
 from sepo_kit.engine.policy import NoDistribution, Policy
 from sepo_kit.engine.rollout import play_matches
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.objective.credit import assign_credit, training_matches
+from sepo_kit.runs import MANIFEST, read_json, write_json
 from sepo_kit.training.grpo import train_sepo
 from sepo_kit.training.settings import SEPOSettings
 
@@ -148,6 +158,42 @@ def test_each_name_is_found_once(run, monkeypatch):
     names = ["nash", f"run:{run}", "self", f"run:{run}", "nash"]
     found = resolve_all("kuhn", names, sk.uniform("kuhn"))
     assert list(found) == ["nash", f"run:{run}", "self"] and len(loaded) == 1
+
+
+@pytest.mark.parametrize("kind", ["run:{}", "run:{}@2", "model:{}"])
+def test_what_lies_here_is_known_to_without_being_loaded(run, tiny_folder, tmp_path, monkeypatch, kind):
+    """And what is not, or rests on what is not, is refused as it is where it is to play."""
+    name = kind.format(run)
+    monkeypatch.setattr("sepo_kit.models.loading._load_pretrained", lambda *_: pytest.fail("loaded"))
+    for there in (name, f"model:{tiny_folder}", "model:pico", "self", "nash"):
+        require_there(sk.get_game("kuhn"), there)
+    require_there(sk.get_game("ipd"), "axelrod:Gradual")
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    manifest = read_json(copied / MANIFEST)
+    manifest["chain"][0]["model"] = str(tmp_path / "gone")
+    manifest["chain"][0].pop("beside")
+    write_json(copied / MANIFEST, manifest)
+    with pytest.raises(ValueError, match=r"unknown model '.*gone'"):
+        require_there(sk.get_game("kuhn"), kind.format(copied))
+
+
+@pytest.mark.parametrize(
+    ("game", "name", "says"),
+    [
+        ("kuhn", "run:{}@7", "keeps no adapter of step 7; kept: 1, 2, 3"),
+        ("kuhn", "run:{}x", "there is no run"),
+        ("kuhn", "run:.", "holds no model .* and no run"),
+        ("kuhn", "model:/nope", "unknown model '/nope'"),
+        ("kuhn", "axelrod:Gradual", "plays ipd, not kuhn"),
+        ("ipd", "axelrod:Nope", "has no strategy 'Nope'"),
+        ("ipd", "endpoint:nope", "no endpoint 'nope'"),
+        ("ipd", "nsh", "unknown strategy 'nsh'"),
+    ],
+)
+def test_what_is_not_there_is_refused_before_it_plays(run, game, name, says):
+    for ask in (require_there, resolve):
+        with pytest.raises(ValueError, match=says):
+            ask(sk.get_game(game), name.format(run))
 
 
 def test_labels_of_files_stay_apart():

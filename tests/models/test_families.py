@@ -1,4 +1,5 @@
-"""The paper's model families, tiny and with random weights, through every stage as the hub's checkpoints would go."""
+"""The paper's model families and a mixture of experts, tiny and with random weights, through every stage as the hub's
+checkpoints would go."""
 
 from __future__ import annotations
 
@@ -31,11 +32,12 @@ STYLES = {
     "reasoned": SEPOSettings(**SEPO, temperature=3.0, style="reasoned", max_new_tokens=2, micro_rows=60),
 }
 SEEN = [KuhnInformation("K", ("BET",)), KuhnInformation("J", ()), KuhnInformation("Q", ("PASS", "BET"))]
-# Gemma's second half of layers takes keys and values from the first; three of Qwen's four are linear attention.
+# Gemma's second half of layers takes keys and values from the first; three of Qwen 3.5's four are linear attention.
 ADAPTED = {
     "gemma4": {f"model.language_model.layers.{n}.self_attn.{p}_proj" for n in range(4) for p in "qkvo"
                if n < 2 or p in "qo"},
     "qwen3_5": {f"model.layers.3.self_attn.{p}_proj" for p in "qkvo"},
+    "qwen3_moe": {f"model.layers.{n}.self_attn.{p}_proj" for n in range(4) for p in "qkvo"},
 }  # fmt: skip
 
 
@@ -69,9 +71,11 @@ def loaded(family):
 def test_a_checkpoint_with_eyes_loads_as_a_model_of_language(family, loaded):
     """Gemma comes with its towers, Qwen without; the words of both are spelled by one token each."""
     names = safe_open(family.base / "model.safetensors", "pt").keys()
-    assert any("visual" in name or "vision_tower" in name for name in names)
+    eyes = any("visual" in name or "vision_tower" in name for name in names)
+    assert eyes is (family.name != "qwen3_moe")
     assert type(loaded.model).__name__ == {
-        "gemma4": "Gemma4ForConditionalGeneration", "qwen3_5": "Qwen3_5ForCausalLM"
+        "gemma4": "Gemma4ForConditionalGeneration", "qwen3_5": "Qwen3_5ForCausalLM",
+        "qwen3_moe": "Qwen3MoeForCausalLM",
     }[family.name]  # fmt: skip
 
 
@@ -97,7 +101,8 @@ def test_adapters_merge_and_come_back(family):
 
 def test_it_does_not_think_before_it_replies(family, loaded):
     agent = language_model(loaded, "kuhn")
-    opening = {"gemma4": "<|turn>model\n", "qwen3_5": "<|im_start|>assistant\n<think>\n\n</think>\n\n"}
+    thought = "<|im_start|>assistant\n<think>\n\n</think>\n\n"
+    opening = {"gemma4": "<|turn>model\n", "qwen3_5": thought, "qwen3_moe": thought}
     text = loaded.tokenizer.decode(agent.prompts.ids(SEEN[0]))
     assert text.endswith(opening[family.name]) and "<|think|>" not in text
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -119,6 +120,25 @@ def test_file_hash(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"  # FIPS 180-2
     assert file_hash(tmp_path / "abc") == known
+
+
+def test_weights_that_stay_as_they_are_are_read_once(tmp_path, monkeypatch):
+    """Others are told apart however alike they are, also where no clock had time to move on."""
+    for text in ("one", "two"):
+        (tmp_path / "a.safetensors").write_text(text)
+        assert (
+            runs.weights_hash(tmp_path)
+            == hashlib.sha256(file_hash(tmp_path / "a.safetensors").encode()).hexdigest()
+        )
+    assert runs.weights_hash(tmp_path / "none") is None
+    read = []
+    monkeypatch.setattr(runs.files, "file_hash", lambda path: read.append(path) or file_hash(path))
+    monkeypatch.setattr(runs.files, "SETTLED", 0)
+    assert runs.weights_hash(tmp_path) == runs.weights_hash(tmp_path) and len(read) == 1
+    (tmp_path / "b.safetensors").write_text("three")
+    before = runs.weights_hash(tmp_path)
+    os.utime(tmp_path / "b.safetensors", ns=(0, 0))
+    assert runs.weights_hash(tmp_path) == before and len(read) == 3
 
 
 def test_require_space(tmp_path):
@@ -280,6 +300,17 @@ def test_of_settings_only_those_that_differ_are_named(tmp_path):
         Run(tmp_path, {**REQUEST, "settings": {**REQUEST["settings"], "steps": 4}})
 
 
+@pytest.mark.parametrize("parts", [{}, ["1"], [{"commit": 1}], [[]]])
+def test_a_manifest_or_a_chain_with_odd_parts_is_refused(tmp_path, parts):
+    Run(tmp_path, REQUEST, writes=True).release()
+    manifest = read_manifest(tmp_path)
+    chain = [{"model": "pico"}, {"went_on_with": parts}]
+    for odd, named in (({"went_on_with": parts}, "went_on_with"), ({"chain": chain}, "chain")):
+        write_json(tmp_path / MANIFEST, {**manifest, **odd})
+        with pytest.raises(RunError, match=rf"is not of this version \(see {named}\)"):
+            read_manifest(tmp_path)
+
+
 @pytest.mark.parametrize(
     "content",
     ["", "{", "[]", "null", '{"format": 1}', '{"format": 0, "status": "done", "request": {}}',
@@ -379,6 +410,20 @@ def test_a_run_of_other_code_is_said_so_put_aside_and_begun_anew(tmp_path, capsy
     assert Run(path, {**REQUEST, "code": "cccc"}).done is finished and not capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", [".", "..", "../../run"])
+def test_a_run_that_one_stands_in_is_put_aside_too(tmp_path, monkeypatch, place):
+    """One stands in the old one then; the new one lies where it lay."""
+    run = tmp_path / "run"
+    (run if place == "." else run / "adapter").mkdir(parents=True)
+    write_json(run / MANIFEST, {"format": 1, "status": "done", "request": {**REQUEST, "code": "aaaa"}})
+    monkeypatch.chdir(run if place == "." else run / "adapter")
+    with Run(place, {**REQUEST, "code": "bbbb"}, writes=True) as made:
+        made.progress(1, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run.old-1"}
+    assert read_manifest(tmp_path / "run.old-1")["request"]["code"] == "aaaa"
+    assert read_manifest(run)["request"]["code"] == "bbbb" and (run / PROGRESS).exists()
+
+
 def test_a_reader_makes_no_run_and_puts_none_aside(tmp_path, monkeypatch):
     with pytest.raises(RunError, match=r"is not a run folder: it has no manifest\.json"):
         Run(tmp_path / "run", REQUEST)
@@ -398,6 +443,23 @@ def test_a_run_of_other_code_is_kept_on_demand(tmp_path, monkeypatch, capsys):
     kept = Run(tmp_path / "run", {**REQUEST, "code": "bbbb"}, writes=True)
     assert kept.done and kept.manifest["request"]["code"] == "aaaa" and not capsys.readouterr().err
     assert files(tmp_path) == {"run", f"run/{MANIFEST}"}
+
+
+def test_a_kept_run_says_what_it_was_gone_on_with(tmp_path, monkeypatch):
+    """Each time that it was something else, and not what took a finished run or only looked."""
+    monkeypatch.setenv(runs.KEEP, "1")
+    commits = iter("abcdefg")
+    monkeypatch.setattr(folder, "commit", lambda: next(commits))
+    request = {**REQUEST, "code": "1", "base_sha256": "x"}
+    for changes in ({}, {"code": "2"}, {"code": "3", "base_sha256": "y"}, {}):
+        with Run(tmp_path, {**request, **changes}, writes=True) as run:
+            Run(tmp_path, {**request, "code": "4"})
+    later = [{"code": "2", "commit": "a"}, {"code": "3", "base_sha256": "y", "commit": "b"}]
+    assert read_manifest(tmp_path)["went_on_with"] == run.manifest["went_on_with"] == later
+    monkeypatch.setattr(folder, "commit", lambda: "b")
+    Run(tmp_path, {**request, "code": "3", "base_sha256": "y"}, writes=True).finish()
+    Run(tmp_path, {**request, "code": "5"}, writes=True)
+    assert read_manifest(tmp_path)["went_on_with"] == later and not runs.problems(tmp_path / MANIFEST)
 
 
 def test_a_run_that_another_process_made_anew_in_the_meantime_is_not_put_aside(tmp_path, monkeypatch, capsys):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from messages import message
 from safetensors.torch import load_file
 from transformers import OPTConfig, OPTForCausalLM, TrainerCallback
 
@@ -842,6 +843,25 @@ def test_under_fsdp_there_is_no_best_step_and_nothing_is_written(monkeypatch, ti
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     with pytest.raises(ValueError, match="keep must be 'last', got 'best'; or train with configs/accelerate"):
         train_sepo(tiny_folder, "kuhn", tmp_path / "run", replace(SETTINGS, keep="best"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("opponent", "says"),
+    [
+        ("run:/nope", "there is no run /nope; name a run folder as run:PATH"),
+        ("axelrod:Nope", "axelrod has no strategy 'Nope'"),
+        ("endpoint:nope", "no endpoint 'nope' in "),
+        ("model:/nope", "unknown model '/nope'; allowed: "),
+    ],
+)
+def test_an_opponent_that_is_not_there_is_refused_before_anything_is_written(
+    tiny_folder, tmp_path, opponent, says
+):
+    pools = replace(get_game("ipd").spec.pools, train=("tit-for-tat", opponent))
+    with pytest.raises(ValueError, match=says) as error:
+        train_sepo(tiny_folder, "ipd", tmp_path / "run", replace(SETTINGS, pools=pools))
+    message(error)
     assert not (tmp_path / "run").exists()
 
 

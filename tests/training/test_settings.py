@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
+from messages import message
 
 from sepo_kit.games.base import Weights
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
@@ -51,6 +52,30 @@ def test_what_may_be_zero(settings, name):
 def test_counts_are_whole_numbers(settings, name):
     with pytest.raises(ValueError, match=rf"^{name} must be a whole number, got 2\.5$"):
         replace(settings, **{name: 2.5})
+
+
+EVERY = [(settings, field.name) for settings in (SFT, SEPO) for field in fields(settings)]
+# What is no mistake: what stands for the game's own, and what names nothing.
+ALLOWED = {"horizon": [None], "weights": [None], "pools": [None], "limits": [{}], "report_to": [[]],
+           "gradient_checkpointing": [True], "common_random_numbers": [True]}  # fmt: skip
+ODD = [None, "", "x", True, [], ["x"], [None], {}, {"x": 1}, {1: 1, "x": 1}, object, b"x", float("nan")]
+
+
+@pytest.mark.parametrize(("settings", "name"), EVERY, ids=lambda each: each if isinstance(each, str) else "")
+@pytest.mark.parametrize("value", ODD, ids=repr)
+def test_every_setting_is_checked(settings, name, value):
+    """Whatever its kind: one line that names the setting and says what it got."""
+    if value in ALLOWED.get(name, []):
+        replace(settings, **{name: value})
+        return
+    with pytest.raises(ValueError, match=rf"{name}.* must be .*, got .+") as error:
+        replace(settings, **{name: value})
+    message(error)
+
+
+@pytest.mark.parametrize("settings", [SFT, SEPO])
+def test_trackers_may_be_a_list_as_in_files(settings):
+    assert replace(settings, report_to=["trackio"]).report_to == ("trackio",)
 
 
 @pytest.mark.parametrize(

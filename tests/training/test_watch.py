@@ -4,11 +4,13 @@ line what is wrong with a folder, leaving nothing half-written."""
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cache
 from math import inf, nan
@@ -26,6 +28,7 @@ from sepo_kit.games import get_game
 from sepo_kit.models.loading import load_model
 from sepo_kit.runs import (
     EPISODES,
+    KEEP,
     METRICS,
     SCORES,
     Run,
@@ -37,7 +40,9 @@ from sepo_kit.runs import (
     read_manifest,
     seal,
 )
+from sepo_kit.runs.trace import trace
 from sepo_kit.training import grpo, sft
+from sepo_kit.training import stage as stage_module
 from sepo_kit.training.demonstrations import demonstrations
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 from sepo_kit.training.watch import CHECKPOINTS, Watch, resume_point
@@ -256,13 +261,18 @@ def test_runs_move_and_each_can_be_copied_alone(second, tmp_path, tiny_folder):
     assert not list(moved.glob("*.old-*"))
 
 
-def test_a_run_whose_base_model_is_another_now_is_refused(second, tmp_path, tiny_folder):
-    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
-    run = STAGES[1](base, tmp_path / "run", steps=1)
+def exchange(base: Path) -> None:
+    """Other weights in the folder of a model."""
     other = load_model(base)
     with torch.no_grad():
         other.model.model.norm.weight += 1
     other.model.save_pretrained(base)
+
+
+def test_a_run_whose_base_model_is_another_now_is_refused(second, tmp_path, tiny_folder):
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    run = STAGES[1](base, tmp_path / "run", steps=1)
+    exchange(base)
     with pytest.raises(RunError, match=r"was trained on another .*base than there is now") as error:
         load_model(run.path)
     message(error)
@@ -413,6 +423,17 @@ def test_bad_input_is_refused_before_anything_is_written(stage, tiny_folder, tmp
     assert not folder.exists()
 
 
+def test_a_base_without_a_chat_template_is_refused_before_anything_is_written(stage, tiny_folder, tmp_path):
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    (base / "chat_template.jinja").unlink()
+    with pytest.raises(
+        ValueError, match="the tokenizer has no chat template; use an instruct model"
+    ) as error:
+        stage(base, tmp_path / "run")
+    message(error)
+    assert names(tmp_path) == {"base"}
+
+
 def test_a_run_of_other_code_is_trained_anew(stage, whole, tiny_folder, tmp_path, monkeypatch, capsys):
     before = Path(shutil.copytree(whole[stage.name].path, tmp_path / "run"))
     monkeypatch.setattr("sepo_kit.training.request.code_of", lambda *_: "0123")
@@ -423,6 +444,91 @@ def test_a_run_of_other_code_is_trained_anew(stage, whole, tiny_folder, tmp_path
     assert "run was finished by other code (" in capsys.readouterr().err
     assert names(tmp_path) == {"run", "run.old-1"} and run.manifest["request"]["code"] == "0123"
     assert_same_weights(run, whole[stage.name])
+
+
+@pytest.mark.parametrize("state", ["finished", "begun"])
+def test_a_run_whose_base_was_exchanged_is_trained_anew(stage, tiny_folder, tmp_path, capsys, state):
+    """Neither is the old adapter trained on upon other weights, nor the old run taken for what these become."""
+    base = Path(shutil.copytree(tiny_folder, tmp_path / "base"))
+    with nullcontext() if state == "finished" else stopped_after(2):
+        stage(base, tmp_path / "run")
+    exchange(base)
+    run = stage(base, tmp_path / "run")
+    assert f"run was {state} from another base (" in capsys.readouterr().err
+    assert names(tmp_path) == {"base", "run", "run.old-1"}
+    assert run.manifest["request"]["base_sha256"] == run.manifest["chain"][0]["sha256"]
+    assert_same_weights(run, stage(base, tmp_path / "alone"))
+
+
+def test_a_run_that_is_kept_says_what_code_began_it_and_what_went_on(
+    stage, tiny_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("sepo_kit.training.request.code_of", lambda *_: "0123")
+    with stopped_after(2):
+        stage(tiny_folder, tmp_path / "run")
+    begun = read_manifest(tmp_path / "run")
+    monkeypatch.setattr("sepo_kit.training.request.code_of", lambda *_: "4567")
+    monkeypatch.setattr("sepo_kit.runs.folder.commit", lambda: "89ab")
+    monkeypatch.setenv(KEEP, "1")
+    run = stage(tiny_folder, tmp_path / "run")
+    own, later = run.manifest["chain"][-1], [{"code": "4567", "commit": "89ab"}]
+    assert (own["code"], own["commit"]) == ("0123", begun["commit"])
+    assert own["went_on_with"] == run.manifest["went_on_with"] == later
+    assert run.manifest["request"] == begun["request"]
+    found = trace(run.path)
+    assert found.commits == sorted({begun["commit"], "89ab"})
+    assert f"commit {begun['commit']}, went on with 89ab  adapter " in "\n".join(found.lines())
+
+
+def send(cache: Path, folder: Path, weights: str, revision: str) -> None:
+    """The model in ``folder`` into the hub's cache, its newest revision; ``weights``: the hash they are called by."""
+    place = cache / "models--owner--name"
+    kept = place / "snapshots" / revision
+    shutil.copytree(folder, kept)
+    for name in ("blobs", "refs"):
+        (place / name).mkdir(exist_ok=True)
+    (kept / "model.safetensors").replace(place / "blobs" / weights)
+    (kept / "model.safetensors").symlink_to(place / "blobs" / weights)
+    (place / "refs" / "main").write_text(revision)
+
+
+@pytest.mark.filterwarnings("ignore:Could not find a config file in owner/name")
+def test_a_run_on_a_hubs_model_knows_its_weights(tiny_folder, tmp_path, monkeypatch, capsys):
+    """Those it is trained on, where the hub sends others while it begins or goes on. Others of its files are no other
+    model."""
+    monkeypatch.setattr(sft, "demonstrations", few)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    real, sent = stage_module.load_model, iter(["1", "1", "2"])
+    revisions = iter(["a" * 40, "b" * 40, "c" * 40])
+
+    def load_new(name):
+        if weights := next(sent, None):
+            send(tmp_path / "hub", tiny_folder, weights * 64, next(revisions))
+        return real(name)
+
+    monkeypatch.setattr(stage_module, "load_model", load_new)
+    one, two = (hashlib.sha256((weights * 64).encode()).hexdigest() for weights in "12")
+    for step in (2, 4):
+        with stopped_after(step):
+            STAGES[0]("owner/name", tmp_path / "run")
+        assert read_manifest(tmp_path / "run")["request"]["base_sha256"] == one
+    changed = rf"was begun from another base \({one[:8]}, now {two[:8]}\)"
+    with pytest.raises(RunError, match=f"{changed}; the same call puts it aside and trains anew") as error:
+        STAGES[0]("owner/name", tmp_path / "run")
+    message(error)
+    assert names(tmp_path) == {"hub", "run"}
+    run = STAGES[0]("owner/name", tmp_path / "run")
+    assert re.search(changed, capsys.readouterr().err)
+    assert run.manifest["request"]["base_sha256"] == two
+    first = run.manifest["chain"][0]
+    assert (first["model"], first["revision"], first["sha256"]) == ("owner/name", "c" * 40, two)
+    send(tmp_path / "hub", tiny_folder, "2" * 64, "d" * 40)
+    assert load_model(run.path).chain[0] == first
+    send(tmp_path / "hub", tiny_folder, "1" * 64, "e" * 40)
+    with pytest.raises(RunError, match="was trained on another owner/name than there is now"):
+        load_model(run.path)
+    send(tmp_path / "hub", tiny_folder, "2" * 64, "f" * 40)
+    assert STAGES[0]("owner/name", tmp_path / "run").done and names(tmp_path) == {"hub", "run", "run.old-1"}
 
 
 def test_a_seed_may_be_numpys(tiny_folder, tmp_path, monkeypatch):
