@@ -97,10 +97,11 @@ def qwen3_5(tokenizer) -> Qwen3_5ForConditionalGeneration:
 
 
 def qwen3_moe(tokenizer) -> Qwen3MoeForCausalLM:
-    """Every token read by two of four experts."""
+    """Every token read by two of four experts, of a checkpoint that asks for what its routers say."""
     return Qwen3MoeForCausalLM(
         Qwen3MoeConfig(
             **SHAPE, **_tokens(tokenizer)["text"], num_experts=4, num_experts_per_tok=2, moe_intermediate_size=16,
+            output_router_logits=True,
         )
     )  # fmt: skip
 

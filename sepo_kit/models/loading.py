@@ -183,6 +183,7 @@ def _load_pretrained(source: str, name: str, device: torch.device) -> LoadedMode
                 source, dtype=dtype, use_safetensors=True, trust_remote_code=False, output_loading_info=True
             )
             tokenizer = _agreed(tokenizer, model)
+            _quiet_routers(model)
     except Exception as error:  # the libraries raise many kinds here, safetensors its own
         raise OSError(f"model {name!r} cannot be loaded: {first_line(error)}") from error
     # What transformers knows to be tied or of another task is in neither list.
@@ -212,6 +213,13 @@ def _agreed(tokenizer, model: PreTrainedModel):
     for config in (model.config.get_text_config(), model.config, model.generation_config):
         config.eos_token_id, config.pad_token_id = tokenizer.eos_token_id, tokenizer.pad_token_id
     return tokenizer
+
+
+def _quiet_routers(model: PreTrainedModel) -> None:
+    """Routers of experts say nothing: their auxiliary loss, which nobody asks for, cannot read a token tree's mask."""
+    for config in (model.config.get_text_config(), model.config):
+        if hasattr(config, "output_router_logits"):
+            config.output_router_logits = False
 
 
 # --- run folders ----------------------------------------------------------------------------------
