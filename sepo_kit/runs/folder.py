@@ -36,9 +36,8 @@ MADE_FROM = {
     "models_sha256": "against other models",
 }
 HASHED = ("base_sha256", "pools_sha256", "models_sha256")  # of what may not be there to be hashed
-PARTS = (
-    "went_on_with"  # of a manifest and its link of a chain: by what a kept run was made that did not begin it
-)
+# Of a manifest and its link of a chain: by what a kept run was made that did not begin it.
+PARTS = "went_on_with"
 STOPPED = "stopped without saying why (killed, or out of memory?)"
 KEEP = "SEPO_KIT_KEEP"  # environment variable: "1" takes old runs as they are
 
