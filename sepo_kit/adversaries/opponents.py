@@ -27,7 +27,7 @@ from sepo_kit import exact
 from sepo_kit.engine.policy import NoDistribution, Policy, scripted
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
-from sepo_kit.models import PICO, SMOLLM2
+from sepo_kit.models import SHIPPED
 from sepo_kit.models.hub import downloaded
 from sepo_kit.runs import MANIFEST, WEIGHTS, RunError, adapter_of, read_manifest
 
@@ -155,7 +155,7 @@ def _is_run(path: str, step: int | None) -> bool:
 
 
 def _is_model(name: str) -> bool:
-    if name in (PICO, SMOLLM2) or (Path(name) / "config.json").exists():
+    if name in SHIPPED or (Path(name) / "config.json").exists():
         return True
     return _is_run(name, None) if Path(name).is_dir() else downloaded(name) is not None
 

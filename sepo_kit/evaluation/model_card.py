@@ -12,7 +12,7 @@ from sepo_kit.evaluation.evaluate import METRICS, Report, evaluate
 from sepo_kit.evaluation.results import HEADINGS
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game
-from sepo_kit.models import PICO, SMOLLM2
+from sepo_kit.models import SHIPPED
 from sepo_kit.models.language_model import LanguageModel
 from sepo_kit.models.loading import LoadedModel, language_model, origin
 from sepo_kit.runs import read_manifest, replacing
@@ -107,7 +107,7 @@ def base_name(loaded: LoadedModel) -> str:
 def _hub_id(base: dict[str, Any]) -> str | None:
     """The base model as a hub knows it; None of the kit's own models and of folders."""
     model = base["model"]
-    return None if model in (PICO, SMOLLM2) or Path(model).is_dir() else model
+    return None if model in SHIPPED or Path(model).is_dir() else model
 
 
 def _identity(base: dict[str, Any]) -> str:

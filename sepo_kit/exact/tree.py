@@ -22,9 +22,10 @@ import numpy as np
 from sepo_kit.engine.policy import Policy, StrategyPolicy, distributions_of
 from sepo_kit.exact.answers import Answers, Seen
 from sepo_kit.games.base import Game, GameSpec, InformationState, Outcome, State, Strategy
+from sepo_kit.games.check.kit import POSITIONS
 
 AGENT, OPPONENT = 0, 1
-MAX_STATES = 200_000
+MAX_STATES = POSITIONS  # as many as check_game allows where a game's states are called few
 MOVES_PER_STATE = 10  # a tree is too large as well where a layer has more moves than this times max_states
 KEPT = 400_000  # a tree of more nodes is not kept for the next question
 GAINS = ("own", "their", "collusion", "externality")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from pathlib import Path
 
-from sepo_kit.runs import file_hash
+from sepo_kit.runs import file_hash, joint_hash
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -28,8 +27,5 @@ def downloaded_hash(name: str) -> str | None:
     hashes. A revision that changes other files alone is the same model."""
     folder = downloaded(name)
     files = sorted(folder.glob("model*.safetensors")) if folder else []
-    digest = hashlib.sha256()
-    for file in files:
-        called = file.resolve().name
-        digest.update((called if SHA256.fullmatch(called) else file_hash(file)).encode())
-    return digest.hexdigest() if files else None
+    called = [(file, file.resolve().name) for file in files]
+    return joint_hash(name if SHA256.fullmatch(name) else file_hash(file) for file, name in called)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sepo_kit.evaluation.results import EvaluationSettings
 from sepo_kit.games import get_game
-from sepo_kit.models import PICO, SMOLLM2
+from sepo_kit.models import SHIPPED
 from sepo_kit.training.settings import SEPOSettings, SFTSettings
 
 MOST_THREADS = 2  # of a plan's notebooks
@@ -95,7 +95,7 @@ class Plan:
         Ours: one for what a CPU trains, pico and SmolLM2: with two, SmolLM2's notebooks would need both cores of a
         small machine at once and wait until all others are done. Two for larger models, whose CPU feeds a GPU.
         """
-        return 1 if self.model in (PICO, SMOLLM2) else MOST_THREADS
+        return 1 if self.model in SHIPPED else MOST_THREADS
 
     @property
     def name(self) -> str:

@@ -285,11 +285,13 @@ def file_hashes(folder: Path | str) -> dict[str, str]:
 def weights_hash(folder: Path | str) -> str | None:
     """SHA-256 of the SHA-256 of all safetensors files of a model's folder, in order; None where it has none. What has
     not been changed since is not read again."""
-    files = sorted(Path(folder).glob("*.safetensors"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(_remembered_hash(file).encode())
-    return digest.hexdigest() if files else None
+    return joint_hash(_remembered_hash(file) for file in sorted(Path(folder).glob("*.safetensors")))
+
+
+def joint_hash(hashes: Iterable[str]) -> str | None:
+    """SHA-256 of ``hashes``, one after the other; None where there are none."""
+    told = "".join(hashes)
+    return hashlib.sha256(told.encode()).hexdigest() if told else None
 
 
 def _remembered_hash(file: Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sepo_kit.adversaries.opponents import run_and_step
 from sepo_kit.games.base import Game
-from sepo_kit.models import PICO, SMOLLM2
+from sepo_kit.models import SHIPPED
 from sepo_kit.models.hub import downloaded_hash
 from sepo_kit.runs import (
     MANIFEST,
@@ -34,7 +34,6 @@ ROOMS = {
 }
 ROOMS["worst-case"] = ROOMS["sepo"]  # SEPO against best responses
 ROOMS["table"] = ("games", "engine", "objective", "exact", "adversaries", "study")
-SHIPPED = (PICO, SMOLLM2)  # whose weights the kit holds to their hashes, or builds
 LARGEST_SEED = 2**32 - 1  # NumPy's
 
 

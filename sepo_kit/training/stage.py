@@ -95,9 +95,10 @@ def run_stage(
                         # Which the process that finished the run may not have come to.
                         remove_checkpoints(run)
                     return run
-                loaded = loaded or load_model(base)
-                if old := outdated(run.path, asked()):  # a hub has sent another model than the one before
-                    raise RunError(f"{old}; the same call puts it aside and trains anew")
+                if loaded is None:
+                    loaded = load_model(base)
+                    if old := outdated(run.path, asked()):  # a hub has sent another model than the one before
+                        raise RunError(f"{old}; the same call puts it aside and trains anew")
                 chain = _chain(base, loaded, run)
             with lost_processes_named(), full_disks_named(run.path), quiet():
                 trainer = build(loaded, game, run)

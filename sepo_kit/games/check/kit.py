@@ -10,7 +10,7 @@ from sepo_kit.games.check.frame import TOLERANCE, finite, short
 from sepo_kit.games.check.states import StateChecks
 
 FEW = 2000  # information states at which a language model can still be asked one by one
-POSITIONS = 200_000  # of a tree that is enumerated, exact.MAX_STATES
+POSITIONS = 200_000  # of a tree that is enumerated
 RECORDS = 100  # fewer demonstrations are too few to be split
 
 
