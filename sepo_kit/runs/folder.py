@@ -38,6 +38,7 @@ MADE_FROM = {
 HASHED = ("base_sha256", "pools_sha256", "models_sha256")  # of what may not be there to be hashed
 # Of a manifest and its link of a chain: by what a kept run was made that did not begin it.
 PARTS = "went_on_with"
+STEPS_BEFORE = "steps_before"  # of a manifest: how many steps were asked of the run earlier
 STOPPED = "stopped without saying why (killed, or out of memory?)"
 KEEP = "SEPO_KIT_KEEP"  # environment variable: "1" takes old runs as they are
 
@@ -52,7 +53,8 @@ class Run:
     request
         What is asked: plain JSON values. A folder made for another request is refused. One made for the same request
         from other code, or from another base, a writer puts aside, which is said in one line, and the run begins anew;
-        it is kept as it is where the environment variable ``SEPO_KIT_KEEP`` is 1.
+        it is kept as it is where the environment variable ``SEPO_KIT_KEEP`` is 1. An unfinished one whose learning
+        rate does not depend on how many steps there are may be asked for fewer or more (``take_steps``).
     writes
         Whether this process will write there: it then holds the folder, unless the run is done, until ``release`` or
         ``finish``, and what killed processes left half-written is swept away. A reader changes nothing.
@@ -151,7 +153,7 @@ class Run:
 
     def _own_manifest(self) -> dict[str, Any]:
         manifest = read_manifest(self.path)
-        if names := _differences(self.path, manifest["request"], self.request) - MADE_FROM.keys():
+        if names := _differences(self.path, manifest, self.request) - MADE_FROM.keys():
             said = "; ".join(
                 _said(name, manifest["request"].get(name), self.request.get(name)) for name in sorted(names)
             )
@@ -168,13 +170,22 @@ class Run:
 
     def _say_part(self) -> None:
         """Write into the manifest of a kept run what it is gone on with that it was not begun with."""
-        names = _differences(self.path, self.manifest["request"], self.request)
+        names = _differences(self.path, self.manifest, self.request)
         if not names or self.done or not self._lock:
             return
         part = {name: self.request.get(name) for name in MADE_FROM if name in names} | {"commit": commit()}
         before = self.manifest.get(PARTS, [])
         if part not in before[-1:]:
             self.manifest[PARTS] = [*before, part]
+            write_json(self.path / MANIFEST, sealed(self.manifest))
+
+    def take_steps(self) -> None:
+        """Write into the manifest of an unfinished run how many steps are asked of it now, and how many were before."""
+        asked = self.manifest["request"].get("settings", {})
+        now = self.request.get("settings", {}).get("steps")
+        if asked.get("steps") != now and self._lock and not self.done:
+            self.manifest.setdefault(STEPS_BEFORE, []).append(asked["steps"])
+            asked["steps"] = now
             write_json(self.path / MANIFEST, sealed(self.manifest))
 
     @property
@@ -279,7 +290,7 @@ def outdated(path: Path | str, request: dict[str, Any]) -> str | None:
     if os.environ.get(KEEP) == "1" or not (path / MANIFEST).exists():
         return None
     manifest = read_manifest(path)
-    names = _differences(path, manifest["request"], request)
+    names = _differences(path, manifest, request)
     if not names or names - MADE_FROM.keys():
         return None
     asked = manifest["request"]
@@ -307,13 +318,29 @@ def is_aside(name: str) -> bool:
     return re.search(r"\.old-\d+$", name) is not None
 
 
-def _differences(path: Path, was: dict[str, Any], now: dict[str, Any]) -> set[str]:
-    """The names in which two requests for a run at ``path`` differ. A base is the same however it is written, and a
-    base or an opponent that is not there to be hashed is taken for what it was."""
+def _differences(path: Path, manifest: dict[str, Any], now: dict[str, Any]) -> set[str]:
+    """The names in which the request of ``manifest``, of a run at ``path``, and another differ. A base is the same
+    however it is written, a base or an opponent that is not there to be hashed is taken for what it was, and steps
+    that are still to come may be more or fewer."""
+    was = manifest["request"]
     names = {n for n in {*was, *now} if was.get(n) != now.get(n)}
     if "base" in names and {"base"} <= was.keys() & now.keys() and _places(path, was) & _places(path, now):
         names.discard("base")
+    if manifest["status"] != "done" and _steps_apart(was.get("settings"), now.get("settings")):
+        names.discard("settings")
     return names - {n for n in HASHED if None in (was.get(n), now.get(n))}
+
+
+def _steps_apart(was: Any, now: Any) -> bool:
+    """Whether two settings differ in how many steps there are alone, and nothing in a step depends on that."""
+    return (
+        isinstance(was, dict)
+        and isinstance(now, dict)
+        and was.get("schedule") == "constant"
+        and "steps" in was
+        and "steps" in now
+        and {**was, "steps": None} == {**now, "steps": None}
+    )
 
 
 def _said(name: str, was: Any, now: Any) -> str:
@@ -370,7 +397,15 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
 
 
 # What a manifest and its request hold, where they hold it.
-KINDS = {"status": str, "commit": str, "machine": str, "versions": dict, "files": dict, "adapter_sha256": str}
+KINDS = {
+    "status": str,
+    "commit": str,
+    "machine": str,
+    "versions": dict,
+    "files": dict,
+    "adapter_sha256": str,
+    STEPS_BEFORE: list,
+}
 ASKED = {
     "stage": str,
     "game": str,

@@ -109,6 +109,8 @@ def run_stage(
                 trainer.callback_handler.callbacks.sort(key=lambda callback: isinstance(callback, Watch))
                 with processes.main_process_first():
                     checkpoint = resume_point(run, getattr(settings, "updates", 1))
+                    _require_steps_left(run, checkpoint, settings)
+                    run.take_steps()
                 with _named(checkpoint, trainer):
                     if checkpoint:
                         resume(trainer, checkpoint)
@@ -153,6 +155,16 @@ def _say_stopped(run: Run, trainer: Trainer, updates: int) -> None:
         "plays it); the same call goes on from there",
         file=sys.stderr,
     )
+
+
+def _require_steps_left(run: Run, checkpoint: Path | None, settings: SFTSettings | SEPOSettings) -> None:
+    """RunError where the run has gone further than it is asked to."""
+    step = int(checkpoint.name.split("-")[-1]) // getattr(settings, "updates", 1) if checkpoint else 0
+    if step > getattr(settings, "steps", step):
+        raise RunError(
+            f"{run.path} has taken {step} steps and is asked for {settings.steps}; ask for at least {step}, or choose "
+            f"another folder (run:{run.path}@STEP plays a step it saved)"
+        )
 
 
 @contextmanager

@@ -300,6 +300,43 @@ def test_of_settings_only_those_that_differ_are_named(tmp_path):
         Run(tmp_path, {**REQUEST, "settings": {**REQUEST["settings"], "steps": 4}})
 
 
+ALIKE = {**REQUEST, "settings": {"steps": 40, "schedule": "constant", "beta": 0.1}}
+
+
+def asked_for(steps: int, **changes) -> dict:
+    return {**ALIKE, "settings": {**ALIKE["settings"], "steps": steps, **changes}}
+
+
+def test_an_unfinished_run_whose_steps_are_alike_may_be_asked_for_fewer_or_more(tmp_path):
+    Run(tmp_path, ALIKE, writes=True).release()
+    for steps in (20, 60):
+        with Run(tmp_path, asked_for(steps), writes=True) as run:
+            run.take_steps()
+    manifest = read_manifest(tmp_path)
+    assert manifest["request"] == asked_for(60) and manifest["steps_before"] == [40, 20]
+    with pytest.raises(RunError, match=r"\(beta was 0.1, is 0.2; steps was 60, is 20\)"):
+        Run(tmp_path, asked_for(20, beta=0.2), writes=True)
+    with Run(tmp_path, asked_for(60), writes=True) as run:
+        run.finish()
+    with pytest.raises(RunError, match=r"\(steps was 60, is 80\); choose another") as error:
+        Run(tmp_path, asked_for(80), writes=True)
+    message(error)
+    assert read_manifest(tmp_path)["steps_before"] == [40, 20]
+
+
+def test_whoever_only_reads_a_run_leaves_its_steps_alone(tmp_path):
+    Run(tmp_path, ALIKE, writes=True).release()
+    Run(tmp_path, asked_for(20)).take_steps()
+    assert read_manifest(tmp_path)["request"] == ALIKE
+
+
+def test_an_old_run_is_put_aside_whatever_steps_are_asked(tmp_path, capsys):
+    Run(tmp_path / "run", {**ALIKE, "code": "a"}, writes=True).release()
+    run = Run(tmp_path / "run", {**asked_for(20), "code": "b"}, writes=True)
+    assert "by other code (a, now b)" in capsys.readouterr().err and "steps_before" not in run.manifest
+    assert run.manifest["request"]["settings"]["steps"] == 20
+
+
 @pytest.mark.parametrize("parts", [{}, ["1"], [{"commit": 1}], [[]]])
 def test_a_manifest_or_a_chain_with_odd_parts_is_refused(tmp_path, parts):
     Run(tmp_path, REQUEST, writes=True).release()

@@ -395,6 +395,30 @@ def test_a_folder_of_another_request_is_refused(stage, whole, tiny_folder):
     assert {name: (run.path / name).stat().st_mtime_ns for name in names(run.path)} == before
 
 
+def test_a_stopped_run_may_be_asked_for_other_steps(tiny_folder, tmp_path):
+    """It becomes what it would have been: of three steps by way of five, and of five by way of three."""
+    sepo = STAGES[1]
+    for first, then in ((5, 3), (3, 5)):
+        folder = tmp_path / f"{first}-{then}"
+        assert not sepo(tiny_folder, folder, steps=first, callbacks=[Ends(2, "on_step_end")]).done
+        run = sepo(tiny_folder, folder, steps=then)
+        assert run.done and run.manifest["steps"] == then == run.manifest["request"]["settings"]["steps"]
+        assert run.manifest["steps_before"] == [first]
+        assert_same_weights(run, sepo(tiny_folder, tmp_path / f"at once {then}", steps=then))
+
+
+def test_a_run_that_went_as_far_or_further(tiny_folder, tmp_path):
+    sepo, folder = STAGES[1], tmp_path / "run"
+    assert not sepo(tiny_folder, folder, steps=5, callbacks=[Ends(2, "on_step_end")]).done
+    with pytest.raises(RunError, match="has taken 2 steps and is asked for 1; ask for at least 2") as error:
+        sepo(tiny_folder, folder, steps=1)
+    message(error)
+    assert "steps_before" not in read_manifest(folder)
+    run = sepo(tiny_folder, folder, steps=2)
+    assert run.done and run.manifest["steps"] == 2
+    assert_same_weights(run, sepo(tiny_folder, tmp_path / "at once", steps=2))
+
+
 def test_a_corrupt_manifest_is_refused(stage, tiny_folder, tmp_path):
     (tmp_path / "manifest.json").write_text('{"format": 1, "requ')
     with pytest.raises(RunError, match=r"manifest\.json is not valid JSON .*; delete") as error:
