@@ -71,7 +71,10 @@ def judged(game: Game, agent: Policy) -> dict[str, float | None]:
     spec = game.spec
     if spec.few_states:
         terms = exact.terms(game, agent)
-        lower = upper = exact.worst_case(game, agent).advantage
+        try:
+            lower = upper = exact.worst_case(game, agent).advantage
+        except exact.Forgets:
+            lower, upper = _bounds(game, agent)
     else:
         with agent.remember():
             episodes = play_matches(

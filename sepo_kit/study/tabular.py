@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -55,7 +56,8 @@ class TabularSettings(StepSettings):
 @dataclass(frozen=True)
 class TabularRun:
     """What training a table gave: the final ``table`` of probabilities and the ``log``, one row per evaluation
-    (step, payoff, exploit, collusion, externality, safety, and the weights in force)."""
+    (step, payoff, exploit, collusion, externality, safety, worst case and guaranteed Safety, both NaN where enumeration
+    cannot tell, and the weights in force)."""
 
     table: Table
     log: pd.DataFrame
@@ -250,13 +252,16 @@ def train_tabular(
         if settings.renew_reference_every and (number + 1) % settings.renew_reference_every == 0:
             reference.renew()
     rows.append(_evaluation(game, logits, taken.charged, settings.steps))
-    return TabularRun(logits.probabilities(), pd.DataFrame(rows))
+    return TabularRun(
+        logits.probabilities(), pd.DataFrame(rows).astype({"worst_case": float, "guaranteed": float})
+    )
 
 
 def _evaluation(game: Game, logits: Logits, weights: Weights, step: int) -> dict:
     agent = logits.policy()
     found = exact.terms(game, agent)
-    found = replace(found, worst_case=best_response(game, agent, logits.row)[1])
+    with suppress(exact.Forgets):  # then nobody knows it
+        found = replace(found, worst_case=best_response(game, agent, logits.row)[1])
     return {
         "step": step,
         **dict(zip(TERMS, row_of(found).tolist(), strict=True)),

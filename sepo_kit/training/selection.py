@@ -7,6 +7,7 @@ depends on what else was asked of the game's tree before.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,9 @@ class Scores(TrainerCallback):
     """Writes a score of the agent into the run folder each time a checkpoint is saved.
 
     The score is Safety; where best responses are in the exploit pool, it is guaranteed Safety. In a game of few
-    information states it is exact, else the mean over the training episodes since the last checkpoint. ``enumerates``:
-    whether this process alone may ask the model, which under FSDP it may not.
+    information states it is exact, as long as enumeration can tell the best response, else the mean over the training
+    episodes since the last checkpoint. ``enumerates``: whether this process alone may ask the model, which under FSDP
+    it may not.
     """
 
     def __init__(self, run: Run, rollouts: Rollouts, enumerates: bool = True) -> None:
@@ -68,10 +70,11 @@ class Scores(TrainerCallback):
         ):
             return None
         agent = rollouts.player
-        with evaluating(model), agent.remember():
+        with evaluating(model), agent.remember(), suppress(exact.Unsolvable):  # then as where there are many
             agent.ask_all(exact.information_states(game))
             worst = exact.worst_case(game, agent).advantage if settings.best_responses else None
             return self._of(replace(exact.terms(game, agent), worst_case=worst))
+        return None
 
 
 def best_step(folder: Path | str) -> dict[str, Any] | None:

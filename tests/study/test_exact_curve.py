@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+import toys
 
-from sepo_kit.games import get_game
+from sepo_kit.engine.policy import uniform
+from sepo_kit.games import get_game, kuhn
 from sepo_kit.runs import append_line
 from sepo_kit.study import exact_curve
-from sepo_kit.study.exact_curve import EXACT_CURVE, ExactCurve, read_exact_curve
+from sepo_kit.study.exact_curve import EXACT_CURVE, ExactCurve, judged, read_exact_curve
 
 
 @pytest.mark.parametrize("step", [0, 2])
@@ -42,3 +45,12 @@ def test_a_run_that_goes_on_between_two_rows_has_those_of_an_undisturbed_one(tmp
             state = SimpleNamespace(is_world_process_zero=True, global_step=now, max_steps=45)
             (curve.on_train_begin if now == begins else curve.on_step_end)(None, state, None)
     assert read_exact_curve(tmp_path)["step"].to_list() == [0, 10, 20, 30, 40, 45]
+
+
+def test_where_the_best_response_cannot_be_enumerated_it_is_searched_for(monkeypatch):
+    """Two hands of which an adversary would have to remember the first."""
+    game = toys.shorten(monkeypatch, kuhn, rounds=2)
+    monkeypatch.setattr(type(game), "spec", replace(game.spec, independent_rounds=False))
+    found = judged(game, uniform(game))
+    assert found["worst_case"] > 0 and found["worst_case_upper"] is None
+    assert found["guaranteed"] < found["safety"]

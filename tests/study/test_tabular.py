@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import toys
 
 import sepo_kit as sk
+from sepo_kit.games import kuhn
 from sepo_kit.games.base import Pools
 from sepo_kit.objective.step import TrainingStep
 from sepo_kit.study.tabular import Logits, Reference, TabularSettings, sampled_gradient, train_tabular
@@ -23,6 +25,18 @@ def test_credited_reaches_tit_for_tat_and_payoff_only_modes_do_not():
     assert run("credited")["safety"].iloc[-1] > 1.6
     assert run("shared")["safety"].iloc[-1] < 0.5
     assert run("shared")["collusion"].iloc[-1] > 0.9
+
+
+@pytest.mark.parametrize("exploiters", ["pool", "worst-case"])
+def test_where_the_best_response_cannot_be_enumerated_it_is_fitted_and_the_worst_case_unknown(
+    monkeypatch, exploiters
+):
+    """Two hands of which an adversary would have to remember the first."""
+    game = toys.shorten(monkeypatch, kuhn, rounds=2)
+    monkeypatch.setattr(type(game), "spec", replace(game.spec, independent_rounds=False))
+    found = train_tabular(game, TabularSettings(steps=3, rollouts=4, log_every=3, exploiters=exploiters))
+    assert found.log["worst_case"].isna().all() and found.log["guaranteed"].isna().all()
+    assert found.log["safety"].iloc[-1] != found.log["safety"].iloc[0]
 
 
 def test_the_same_seed_gives_the_same_table():

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import toys
 from messages import message
 from safetensors.torch import load_file
 from transformers import OPTConfig, OPTForCausalLM, TrainerCallback
 
 from sepo_kit import exact
 from sepo_kit.engine.rollout import play_matches
-from sepo_kit.games import get_game
+from sepo_kit.games import get_game, kuhn
 from sepo_kit.games.base import Weights
 from sepo_kit.models.dropout import evaluating, has_dropout
 from sepo_kit.models.language_model import LanguageModel
@@ -863,6 +864,18 @@ def test_an_opponent_that_is_not_there_is_refused_before_anything_is_written(
         train_sepo(tiny_folder, "ipd", tmp_path / "run", replace(SETTINGS, pools=pools))
     message(error)
     assert not (tmp_path / "run").exists()
+
+
+def test_where_the_best_response_cannot_be_enumerated_steps_are_scored_by_their_episodes(
+    tiny_folder, tmp_path, monkeypatch
+):
+    """Two hands of which an adversary would have to remember the first."""
+    game = toys.shorten(monkeypatch, kuhn, rounds=2)
+    monkeypatch.setattr(type(game), "spec", replace(game.spec, independent_rounds=False))
+    settings = replace(SETTINGS, steps=2, save_every=1, exploiters="worst-case", keep="best")
+    run = train_sepo(tiny_folder, "kuhn", tmp_path / "run", settings)
+    assert run.done and run.manifest["kept"]["how"] == "training episodes"
+    assert [row["step"] for row in read_lines(run.path / "scores.jsonl")] == [1, 2]
 
 
 def test_the_best_saved_step_is_kept_and_named(tiny_folder, tmp_path):
