@@ -160,8 +160,8 @@ SMOLLM2_WORST_CASE_MANY = replace(
     exploiters="pool and worst-case",
     exploiters_every=5,  # fitted, which costs what a step does
 )
-# The histories of the second negotiation are the longest: a step of eight rollouts takes a CPU's core three minutes.
-SMOLLM2_SEPO_OF = {"negotiation_v2": replace(SMOLLM2_SEPO_MANY, steps=20)}
+# The histories of the second negotiation are the longest: at first a step of eight rollouts takes three minutes of a
+# CPU's core, and against best responses there are more of them.
 SMOLLM2_WORST_CASE_OF = {"negotiation_v2": replace(SMOLLM2_WORST_CASE_MANY, steps=20, rollouts=4)}
 # Ours: replies in words. A warm start on demonstrations that say why; then every prompt gets at most eight
 # replies a step that all matches draw from, so that sixteen groups cost what one would.
@@ -206,7 +206,7 @@ def _pico_worst_case(game: str) -> SEPOSettings:
 
 
 def _smollm2_sepo(game: str) -> SEPOSettings:
-    return SMOLLM2_SEPO_OF.get(game, SMOLLM2_SEPO if _few(game) else SMOLLM2_SEPO_MANY)
+    return SMOLLM2_SEPO if _few(game) else SMOLLM2_SEPO_MANY
 
 
 def _smollm2_worst_case(game: str) -> SEPOSettings:
