@@ -14,13 +14,14 @@ from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import NoDistribution, Policy, StrategyPolicy, TabularPolicy, scripted
 from sepo_kit.games import get_game
 from sepo_kit.games.base import Game, InformationState
+from sepo_kit.games.numbers import require_count
 
 QUICK_STATES = 30_000  # a tree of more takes longer than a moment
 EFFORTS = ("none", "quick", "search", "bounds")
-PLAYED = 400  # episodes to fit an adversary to, and to measure what it gains
+SEARCH_EPISODES = 400  # to fit an adversary to, and as many to measure what it gains
 ASKED_ANYWAY = 50  # information states that a training step meets whatever it plays
 GLIMPSED, MATCHES = 10_000, 20  # replies tried to fit an adversary in passing, and matches against it
-TRIED = 50  # episodes in which each adversary is tried first
+TRIED = 8  # each adversary is tried first in one of so many of the episodes
 SEARCHED = {"max_states": 4_000, "episodes": 400, "search_episodes": 20}
 
 
@@ -49,7 +50,14 @@ class KnownWorstCase:
     how: str = "unknown"
 
 
-def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", seed: int = 0) -> KnownWorstCase:
+def find_worst_case(
+    game: Game | str,
+    agent: Policy,
+    effort: str = "search",
+    seed: int = 0,
+    *,
+    search_episodes: int = SEARCH_EPISODES,
+) -> KnownWorstCase:
     """The worst case of ``agent`` as far as ``effort`` goes.
 
     Parameters
@@ -62,12 +70,16 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
         best, minutes.
     seed
         Of what is sampled.
+    search_episodes
+        Where "search" has to play: of these an adversary is fitted, and in as many more it is measured what the best
+        gains. Fewer find less, and leave ``low`` lower; of a language model with long prompts 400 may take an hour.
 
     Raises
     ------
     ValueError
-        There is no such effort.
+        There is no such effort, or the episodes are no whole number of at least 2.
     """
+    require_count("search_episodes", search_episodes, 2)
     if effort not in EFFORTS:
         raise ValueError(f"effort must be one of {', '.join(EFFORTS)}, got {effort!r}")
     game = get_game(game)
@@ -77,7 +89,7 @@ def find_worst_case(game: Game | str, agent: Policy, effort: str = "search", see
     if effort not in ("search", "bounds"):
         return KnownWorstCase()
     if effort == "search" and (nature_moves(game) or not states_distributions(agent)):
-        return _found(game, agent, seed)
+        return _found(game, agent, seed, search_episodes)
     bounds = exact.worst_case_bounds(game, agent, seed=seed, **(SEARCHED if effort == "search" else {}))
     known = bounds.upper is not None
     return KnownWorstCase(
@@ -120,12 +132,13 @@ def nature_moves(game: Game) -> bool:
     return bool(state.chance_outcomes())
 
 
-def _found(game: Game, agent: Policy, seed: int) -> KnownWorstCase:
+def _found(game: Game, agent: Policy, seed: int, episodes: int) -> KnownWorstCase:
     """The best of some adversaries that are tried, and what it gains where it was not chosen for it."""
-    tried = [fit_adversary(game, agent, episodes=PLAYED, seed=seed)]
+    tried = [fit_adversary(game, agent, episodes=episodes, seed=seed)]
     tried += [scripted(game, strategy) for strategy in game.spec.pools.exploit]
-    best = max(tried, key=lambda adversary: measured_gain(game, agent, adversary, TRIED, seed).value)
-    gain = measured_gain(game, agent, best, PLAYED, seed + 1)
+    few = max(2, episodes // TRIED)
+    best = max(tried, key=lambda adversary: measured_gain(game, agent, adversary, few, seed).value)
+    gain = measured_gain(game, agent, best, episodes, seed + 1)
     return KnownWorstCase(gain.value, gain.low, None, best, "found")
 
 

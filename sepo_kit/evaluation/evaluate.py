@@ -15,7 +15,7 @@ import pandas as pd
 
 from sepo_kit import exact as enumeration
 from sepo_kit.adversaries.opponents import resolve_all
-from sepo_kit.adversaries.worst_case import KnownWorstCase, find_worst_case
+from sepo_kit.adversaries.worst_case import SEARCH_EPISODES, KnownWorstCase, find_worst_case
 from sepo_kit.engine.episode import Episode
 from sepo_kit.engine.policy import Policy
 from sepo_kit.engine.rollout import Match, matches, play_matches, uniforms
@@ -100,6 +100,7 @@ def evaluate(
     pools: Pools | None = None,
     exact: bool = False,
     worst_case: str = "quick",
+    search_episodes: int = SEARCH_EPISODES,
     control_variate: bool = False,
     on_round: Callable[[int], None] | None = None,
 ) -> Report:
@@ -117,6 +118,8 @@ def evaluate(
         Enumerate instead of sampling. The agent must state distributions.
     worst_case
         How far to look for the worst case: "none", "quick", "search" or "bounds", as in ``find_worst_case``.
+    search_episodes
+        How many episodes a search takes that has to play, as there.
     control_variate
         Take out of sampled payoffs and harms what the luck of nature's draws explains (``luck``). Measured with 100
         episodes: in the auction it is worth 1.5 to 2.1 times the episodes in payoff and 1.0 to 1.5 in Safety, in Kuhn
@@ -137,7 +140,7 @@ def evaluate(
     members = [(pool, name) for pool in POOLS for name in spec.pools[pool]]
     opponents = resolve_all(game, (name for _, name in members), agent)
     with agent.remember():
-        known = find_worst_case(game, agent, worst_case, seed)
+        known = find_worst_case(game, agent, worst_case, seed, search_episodes=search_episodes)
         if exact:
             found = (
                 enumeration.terms(game, agent)

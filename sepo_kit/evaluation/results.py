@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from sepo_kit.adversaries.worst_case import SEARCH_EPISODES
 from sepo_kit.engine.episode import Episode, decision_frame, round_frame
 from sepo_kit.engine.tables import read_table, rounds_file, write_tables
 from sepo_kit.evaluation.archive import read_episodes, reasons_in
@@ -47,7 +48,7 @@ class EvaluationSettings:
     ``episodes`` per opponent at ``temperature``; ``exact``: take the table's numbers from enumeration, where
     game and agent allow it; ``replies``: of an agent that answers in words, take them from so many replies in each
     information state, where those are few (``asked.py``; 0: from the episodes); ``worst_case``: how far to look for it,
-    as in ``find_worst_case``; ``seed`` is never a training seed.
+    and in how many episodes (``search_episodes``), as in ``find_worst_case``; ``seed`` is never a training seed.
     """
 
     episodes: int
@@ -58,6 +59,7 @@ class EvaluationSettings:
     worst_case: str = "search"
     seed: int = 10_000
     replies: int = 0
+    search_episodes: int = SEARCH_EPISODES
 
     def asks(self, game: Game) -> bool:
         """Whether agents are asked for replies in every information state of ``game``."""

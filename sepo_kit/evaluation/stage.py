@@ -47,12 +47,21 @@ def evaluate_stage(source: str | Path, label: dict, settings: EvaluationSettings
     if _stands(file, label, settings, chain, made_from):
         return file
     effort = "none" if settings.exact or settings.asks(game) else settings.worst_case
-    found = evaluate(agent, game, settings.episodes, settings.seed, worst_case=effort)
+    found = evaluate(
+        agent,
+        game,
+        settings.episodes,
+        settings.seed,
+        worst_case=effort,
+        search_episodes=settings.search_episodes,
+    )
     episodes = found.episodes
     policy = None
     if settings.exact:
         fallback = found.estimates["fallback"]
-        found = evaluate(agent, game, exact=True, worst_case=settings.worst_case)
+        found = evaluate(
+            agent, game, exact=True, worst_case=settings.worst_case, search_episodes=settings.search_episodes
+        )
         found = replace(found, estimates={**found.estimates, "fallback": fallback})
         policy = enumeration.policy_table(game, agent)
     if settings.asks(game):

@@ -45,6 +45,22 @@ def test_a_search_finds_something_from_below():
     assert 0.9 < found.low < found.value < 1.1  # what the fitted adversary gained in fresh episodes
 
 
+def test_a_search_plays_as_much_as_it_is_told_to():
+    game, asked = get_game("negotiation_v2"), []
+    agent = scripted(game, "fair")
+    act = agent.act
+    agent.act = lambda seen, uniforms: asked.extend(seen) or act(seen, uniforms)
+    played = {}
+    for episodes in (16, 64):
+        asked.clear()
+        found = find_worst_case(game, agent, "search", search_episodes=episodes)
+        assert found.how == "found" and found.low <= found.value
+        played[episodes] = len(asked)
+    assert 3 < played[64] / played[16] < 4.5
+    with pytest.raises(ValueError, match="search_episodes must be a whole number >= 2, got 1"):
+        find_worst_case(game, agent, search_episodes=1)
+
+
 @pytest.mark.parametrize("strategy", ["tit-for-tat", "concede"])
 def test_a_search_does_not_fall_short_of_the_exploit_pool(strategy):
     game = get_game("negotiation_v2")

@@ -57,6 +57,21 @@ def test_it_is_made_again_where_anything_has_changed(tiny_folder, tmp_path, coun
     assert evaluated() == 1, "another machine"
 
 
+def test_the_search_for_the_worst_case_is_as_long_as_the_settings_say(tiny_folder, tmp_path, monkeypatch):
+    told = []
+    true = stage.evaluate
+    monkeypatch.setattr(
+        stage,
+        "evaluate",
+        lambda *given, **named: told.append(named["search_episodes"]) or true(*given, **named),
+    )
+    for exact in (False, True):
+        evaluate_stage(
+            tiny_folder, LABEL, replace(SETTINGS, exact=exact, search_episodes=6), tmp_path / str(exact)
+        )
+    assert told == [6, 6, 6]
+
+
 @pytest.mark.parametrize("part", ["weights", "chat template"])
 def test_what_the_same_folder_holds_now_is_what_counts(tiny_folder, tmp_path, counted, part):
     folder, results = tmp_path / "model", tmp_path / "results"
