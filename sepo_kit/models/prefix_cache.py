@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from copy import copy
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +19,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 Context = tuple[int, ...]
 
 BYTES_AT_MOST = 2**31  # of keys and values
+CALLS = 4  # of which something is kept
 
 
 def shared_length(first: Context, second: Context) -> int:
@@ -49,7 +50,11 @@ def last_positions(count: int, length: int, device: torch.device) -> Tensor:
 
 
 class PrefixCache:
-    """What ``model`` has read last. Its weights must stay as they are, and ``prefix.shares_prefixes`` must hold for it.
+    """What ``model`` has read in its last calls. Its weights must stay as they are, and ``prefix.shares_prefixes`` must
+    hold for it.
+
+    What a call has read stays for a few calls more as long as one of its rows was not gone on from: a call may ask for
+    the next tokens of some of the matches only, and the next for those of all.
 
     ``bytes_at_most``: of keys and values.
     """
@@ -57,24 +62,25 @@ class PrefixCache:
     def __init__(self, model: torch.nn.Module, bytes_at_most: int = BYTES_AT_MOST) -> None:
         self.model = model
         self.bytes_at_most = bytes_at_most
-        self._rows: list[Context] = []  # sorted
-        self._layers: list[_Slots] = []
+        self._read_before: list[_Rows] = []  # by calls, the last first
 
     def fork(self) -> PrefixCache:
         """A cache that goes on from here and leaves this one as it is."""
         other = PrefixCache(self.model, self.bytes_at_most)
-        other._rows = self._rows
-        other._layers = [copy(layer) for layer in self._layers]  # a layer never writes into what it holds
+        other._read_before = list(self._read_before)
         return other
 
     def fits(self, contexts: Sequence[Context]) -> bool:
         """Whether there is room for ``contexts``."""
+        return self._size(len(contexts), max(map(len, contexts))) <= self.bytes_at_most
+
+    def _size(self, rows: int, longest: int) -> int:
+        """Bytes of the keys and values of so many rows of so many tokens, and one slot for padding."""
         config = self.model.config.get_text_config()
         width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
         token = 2 * config.num_hidden_layers * heads * width * next(self.model.parameters()).element_size()
-        slots = max(map(len, contexts)) + 1  # one for padding
-        return token * len(contexts) * slots <= self.bytes_at_most
+        return token * rows * (longest + 1)
 
     @torch.no_grad()
     def logits(self, contexts: Sequence[Context]) -> Tensor:
@@ -83,7 +89,7 @@ class PrefixCache:
         What all of them begin with is read once, and so is what an earlier call has read.
         """
         trunk = contexts[0][: shared_length(contexts[0], contexts[-1])]
-        if len(contexts) > 1 and trunk and not self._rows:
+        if len(contexts) > 1 and trunk and not self._read_before:
             self._read([trunk], [[len(trunk)]])
         rows: list[Context] = []
         ends: list[list[int]] = [[]]  # of each row, where contexts end
@@ -96,16 +102,17 @@ class PrefixCache:
 
     def keys_and_values(self, context: Context) -> list[tuple[Tensor, Tensor]]:
         """Of every layer, each of shape (heads, len(context), D); ``context`` is one that was last asked for."""
-        row = bisect_left(self._rows, context)
+        last = self._read_before[0]
+        row = bisect_left(last.contexts, context)
         return [
             (layer.keys[row, :, : len(context)], layer.values[row, :, : len(context)])
-            for layer in self._layers
+            for layer in last.layers
         ]
 
     def _read(self, rows: list[Context], ends: Sequence[Sequence[int]]) -> Tensor:
-        """Put ``rows`` in the place of those before; the logits at their ``ends``, one after the other."""
+        """Put ``rows`` before those that were read before; the logits at their ``ends``, one after the other."""
         nearest = [self._nearest(row) for row in rows]
-        starts = [min(shared, at[0] - 1) for (_, shared), at in zip(nearest, ends, strict=True)]
+        starts = [min(shared, at[0] - 1) for (_, _, shared), at in zip(nearest, ends, strict=True)]
         longest = max(map(len, rows))
         fresh = max(len(row) - start for row, start in zip(rows, starts, strict=True))
         # Aligned at the right. Padding on the left goes into a slot of its own that nobody reads.
@@ -118,61 +125,96 @@ class PrefixCache:
         visible = np.arange(longest + 1) <= up_to[:, :, None]  # (B, fresh, slots)
         columns = [end - len(row) - 1 for row, at in zip(rows, ends, strict=True) for end in at]
 
-        parents = self._tensor(np.array([parent for parent, _ in nearest]))
         place = self._tensor(slots)
-        if not self._layers:
-            self._layers = [_Slots() for _ in range(self.model.config.get_text_config().num_hidden_layers)]
-        for layer in self._layers:
-            layer.take(parents, place, longest + 1)
-        try:
-            logits = self.model(
-                input_ids=self._tensor(tokens),
-                position_ids=place.where(place < longest, 0),
-                attention_mask=self._tensor(visible)[:, None],
-                cache=Cache(layers=self._layers),
-                logits_to_keep=last_positions(-min(columns), fresh, place.device),
-                use_cache=True,
-            ).logits
-        except BaseException:
-            self._rows, self._layers = [], []  # some layers hold the new rows, others those before
-            raise
-        self._rows = rows
+        call, parent = np.array([at[:2] for at in nearest]).T
+        into = [(n, np.flatnonzero(call == n)) for n in range(len(self._read_before))]
+        parts = [
+            (self._read_before[n], self._tensor(at), self._tensor(parent[at])) for n, at in into if len(at)
+        ]
+        layers = [
+            _Slots([(before.layers[n], at, of) for before, at, of in parts], place, longest + 1)
+            for n in range(self.model.config.get_text_config().num_hidden_layers)
+        ]
+        logits = self.model(
+            input_ids=self._tensor(tokens),
+            position_ids=place.where(place < longest, 0),
+            attention_mask=self._tensor(visible)[:, None],
+            cache=Cache(layers=layers),
+            logits_to_keep=last_positions(-min(columns), fresh, place.device),
+            use_cache=True,
+        ).logits
+        self._keep(_Rows(rows, layers, frozenset(range(len(rows)))), into, parent)
         which = np.repeat(np.arange(len(rows)), [len(at) for at in ends])
         return logits[self._tensor(which), self._tensor(np.array(columns))]
 
-    def _nearest(self, context: Context) -> tuple[int, int]:
-        """The row that shares most with ``context``, and how many tokens."""
-        place = bisect_left(self._rows, context)
-        beside = range(max(place - 1, 0), min(place + 1, len(self._rows)))
-        shared = {row: shared_length(self._rows[row], context) for row in beside}
-        return max(shared.items(), key=lambda pair: pair[1], default=(0, 0))
+    def _keep(self, last: _Rows, into: Sequence[tuple[int, np.ndarray]], parent: np.ndarray) -> None:
+        """Put ``last`` first, and let go of what nobody will go on from, or there is no room for."""
+        before = [
+            replace(self._read_before[n], waiting=self._read_before[n].waiting - {*parent[at].tolist()})
+            for n, at in into
+        ]
+        self._read_before, size = [], 0
+        for rows in (last, *before):
+            size += self._size(len(rows.contexts), max(map(len, rows.contexts)))
+            if (size > self.bytes_at_most and self._read_before) or len(self._read_before) == CALLS:
+                break
+            if rows.waiting:
+                rows.detach()
+                self._read_before.append(rows)
+
+    def _nearest(self, context: Context) -> tuple[int, int, int]:
+        """The call and its row that shares most with ``context``, and how many tokens."""
+        found = (0, 0, 0)
+        for call, rows in enumerate(self._read_before):
+            place = bisect_left(rows.contexts, context)
+            for row in range(max(place - 1, 0), min(place + 1, len(rows.contexts))):
+                if (shared := shared_length(rows.contexts[row], context)) > found[2]:
+                    found = (call, row, shared)
+            if found[2] and found[2] == len(self._read_before[found[0]].contexts[found[1]]):
+                break  # the whole of a row: it goes on from there
+        return found
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.as_tensor(array, device=next(self.model.parameters()).device)
 
 
-class _Slots(DynamicLayer):
-    """Keys and values of one layer, shape (rows, heads, slots, D), where tokens are written into given slots."""
+@dataclass(frozen=True)
+class _Rows:
+    """What one call has read: sorted ``contexts``, their ``layers``, and the rows that nobody has gone on from."""
 
-    def take(self, parents: Tensor, slots: Tensor, length: int) -> None:
-        """Start the next rows from copies of ``parents``, shape (B,); the next tokens go to ``slots``, (B, T)."""
-        self._next, self._length = slots, length
-        self._parents = parents
+    contexts: list[Context]
+    layers: list[_Slots]
+    waiting: frozenset[int]
+
+    def detach(self) -> None:
+        """Let go of the rows that these went on from."""
+        for layer in self.layers:
+            layer.parts = []
+
+
+class _Slots(DynamicLayer):
+    """Keys and values of one layer, shape (rows, heads, slots, D), where tokens are written into given slots.
+
+    ``parts``: of whom rows start as copies: an earlier layer, the numbers of the rows, and of those they copy;
+    ``slots``, (B, T): where the next tokens go, of ``length``.
+    """
+
+    def __init__(self, parts: Sequence[tuple[_Slots, Tensor, Tensor]], slots: Tensor, length: int) -> None:
+        super().__init__()
+        self.parts, self._next, self._length = parts, slots, length
 
     def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        old = (self.keys, self.values) if self.is_initialized else (None, None)
         self.is_initialized = True
-        self.keys, self.values = (
-            self._written(before, new) for before, new in zip(old, (key_states, value_states), strict=True)
-        )
+        self.keys = self._written([layer.keys for layer, _, _ in self.parts], key_states)
+        self.values = self._written([layer.values for layer, _, _ in self.parts], value_states)
         return self.keys, self.values
 
-    def _written(self, before: Tensor | None, new: Tensor) -> Tensor:
+    def _written(self, before: Sequence[Tensor], new: Tensor) -> Tensor:
         rows, heads, _, width = new.shape
         slots = new.new_empty((rows, self._length, heads, width))
-        kept = 0 if before is None else min(before.shape[2], self._length) - 1
-        if kept:
-            slots[:, :kept] = before.transpose(1, 2)[self._parents, :kept]
-        slots[:, kept:] = 0  # not read, but a NaN would spread
+        kept = [min(each.shape[2], self._length) - 1 for each in before]
+        slots[:, min(kept, default=0) :] = 0  # not read, but a NaN would spread
+        for each, count, (_, into, of) in zip(before, kept, self.parts, strict=True):
+            slots[into, :count] = each.transpose(1, 2)[of, :count]
         slots[torch.arange(rows, device=new.device)[:, None], self._next] = new.transpose(1, 2)
         return slots.transpose(1, 2)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GPT2Config, Qwen2Config, Qwen3Config
 
+from sepo_kit.models import prefix_cache
 from sepo_kit.models.prefix import allowed_logits, shares_prefixes
 from sepo_kit.models.prefix_cache import PrefixCache, shared_length
 
@@ -114,12 +115,50 @@ def test_any_model_that_shares_prefixes_has_a_cache_of_the_size_it_says(config, 
     contexts = [(*RULES, token) for token in range(20, 23)]
     cache = PrefixCache(model)
     cache.logits(contexts)
-    held = sum(part.nbytes for layer in cache._layers for part in (layer.keys, layer.values))
+    held = sum(part.nbytes for layer in cache._read_before[0].layers for part in (layer.keys, layer.values))
     assert PrefixCache(model, bytes_at_most=held).fits(contexts)
     assert not PrefixCache(model, bytes_at_most=held - 1).fits(contexts)
     following = [(*context, 30, 31) for context in contexts]
     close = {"atol": 1e-5 if dtype == torch.float32 else 0.05, "rtol": 0}
     torch.testing.assert_close(cache.logits(following), plainest(model, following), **close)
+
+
+def tokens_read(monkeypatch, model) -> list[int]:
+    """Of every forward pass from here on, how many tokens of each row it computes."""
+    widths, forward = [], type(model).forward
+
+    def counted(self, *given, **named):
+        widths.append(named["input_ids"].shape[1])
+        return forward(self, *given, **named)
+
+    monkeypatch.setattr(type(model), "forward", counted)
+    return widths
+
+
+def test_who_was_not_asked_in_between_goes_on_from_where_it_was(model, monkeypatch):
+    """Of some replies the rest is decided: the next call asks for the others only, and the one after it for all."""
+    cache = PrefixCache(model)
+    contexts = [(*RULES, token) for token in range(20, 26)]
+    cache.logits(contexts)
+    for asked in (contexts[:3], contexts[1:3]):
+        contexts = sorted({*contexts, *((*context, 30) for context in asked)} - {*asked})
+        cache.logits([(*context, 30) for context in asked])
+    following = [(*context, 31, 32) for context in contexts]
+    widths = tokens_read(monkeypatch, model)
+    found = cache.logits(following)
+    assert widths == [2]
+    torch.testing.assert_close(found, plainest(model, following), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("room", "kept"), [(2**31, prefix_cache.CALLS), (0, 1)])
+def test_what_waits_is_kept_of_a_few_calls_and_where_there_is_room(model, room, kept):
+    cache = PrefixCache(model, bytes_at_most=room)
+    for token in range(20, 24 + prefix_cache.CALLS):
+        cache.logits([(*RULES, token, 30), (*RULES, token, 31)])
+        cache.logits([(*RULES, token, 30, 32)])
+    assert len(cache._read_before) == kept
+    layers = [layer for rows in cache._read_before for layer in rows.layers]
+    assert all(layer.parts == [] for layer in layers), "else what was let go of stays in memory"
 
 
 def test_no_gradient_and_no_other_model_is_given_what_was_read(model, tokenizer):
@@ -136,7 +175,7 @@ def test_contexts_without_room_are_computed_without(model):
     with torch.no_grad():
         found = allowed_logits(model, contexts, allowed, cache=cache)
         torch.testing.assert_close(found, allowed_logits(model, contexts, allowed))
-    assert cache._layers == []
+    assert cache._read_before == []
 
 
 @pytest.mark.parametrize(
