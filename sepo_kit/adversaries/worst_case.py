@@ -22,6 +22,7 @@ SEARCH_EPISODES = 400  # to fit an adversary to, and as many to measure what it 
 ASKED_ANYWAY = 50  # information states that a training step meets whatever it plays
 GLIMPSED, MATCHES = 10_000, 20  # replies tried to fit an adversary in passing, and matches against it
 TRIED = 8  # each adversary is tried first in one of so many of the episodes
+# Of ``exact.worst_case_bounds``, whose ``search_episodes`` are those that it compares adversaries by.
 SEARCHED = {"max_states": 4_000, "episodes": 400, "search_episodes": 20}
 
 

@@ -126,10 +126,12 @@ class PrefixCache:
         columns = [end - len(row) - 1 for row, at in zip(rows, ends, strict=True) for end in at]
 
         place = self._tensor(slots)
-        call, parent = np.array([at[:2] for at in nearest]).T
-        into = [(n, np.flatnonzero(call == n)) for n in range(len(self._read_before))]
+        call, parent = (
+            self._tensor(np.array(each)) for each in zip(*(at[:2] for at in nearest), strict=True)
+        )
+        into = [torch.nonzero(call == number)[:, 0] for number in range(len(self._read_before))]
         parts = [
-            (self._read_before[n], self._tensor(at), self._tensor(parent[at])) for n, at in into if len(at)
+            (before, at, parent[at]) for before, at in zip(self._read_before, into, strict=True) if len(at)
         ]
         layers = [
             _Slots([(before.layers[n], at, of) for before, at, of in parts], place, longest + 1)
@@ -143,24 +145,23 @@ class PrefixCache:
             logits_to_keep=last_positions(-min(columns), fresh, place.device),
             use_cache=True,
         ).logits
-        self._keep(_Rows(rows, layers, frozenset(range(len(rows)))), into, parent)
+        self._keep(_Rows(rows, layers, frozenset(range(len(rows)))), {at[:2] for at in nearest if at[2]})
         which = np.repeat(np.arange(len(rows)), [len(at) for at in ends])
         return logits[self._tensor(which), self._tensor(np.array(columns))]
 
-    def _keep(self, last: _Rows, into: Sequence[tuple[int, np.ndarray]], parent: np.ndarray) -> None:
-        """Put ``last`` first, and let go of what nobody will go on from, or there is no room for."""
-        before = [
-            replace(self._read_before[n], waiting=self._read_before[n].waiting - {*parent[at].tolist()})
-            for n, at in into
-        ]
-        self._read_before, size = [], 0
-        for rows in (last, *before):
+    def _keep(self, last: _Rows, gone_on_from: set[tuple[int, int]]) -> None:
+        """Put ``last`` before the calls of which a row still waits, as many as there is room for; ``gone_on_from``:
+        calls and their rows."""
+        before, self._read_before = self._read_before, [last]
+        size = self._size(len(last.contexts), max(map(len, last.contexts)))
+        for call, rows in enumerate(before):
+            waiting = frozenset(row for row in rows.waiting if (call, row) not in gone_on_from)
+            if not waiting:
+                continue
             size += self._size(len(rows.contexts), max(map(len, rows.contexts)))
-            if (size > self.bytes_at_most and self._read_before) or len(self._read_before) == CALLS:
+            if size > self.bytes_at_most or len(self._read_before) == CALLS:
                 break
-            if rows.waiting:
-                rows.detach()
-                self._read_before.append(rows)
+            self._read_before.append(replace(rows, waiting=waiting))
 
     def _nearest(self, context: Context) -> tuple[int, int, int]:
         """The call and its row that shares most with ``context``, and how many tokens."""
@@ -186,11 +187,6 @@ class _Rows:
     layers: list[_Slots]
     waiting: frozenset[int]
 
-    def detach(self) -> None:
-        """Let go of the rows that these went on from."""
-        for layer in self.layers:
-            layer.parts = []
-
 
 class _Slots(DynamicLayer):
     """Keys and values of one layer, shape (rows, heads, slots, D), where tokens are written into given slots.
@@ -207,6 +203,7 @@ class _Slots(DynamicLayer):
         self.is_initialized = True
         self.keys = self._written([layer.keys for layer, _, _ in self.parts], key_states)
         self.values = self._written([layer.values for layer, _, _ in self.parts], value_states)
+        self.parts = []  # or nothing would ever be let go of
         return self.keys, self.values
 
     def _written(self, before: Sequence[Tensor], new: Tensor) -> Tensor:

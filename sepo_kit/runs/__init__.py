@@ -1,6 +1,6 @@
 """Run folders: atomic files, manifests, checkpoints, provenance. Knows nothing of games or models."""
 
-from sepo_kit.runs.checkpoints import WHOLE, is_whole, last_checkpoint, seal
+from sepo_kit.runs.checkpoints import WHOLE, is_whole, last_checkpoint, seal, updates_of
 from sepo_kit.runs.files import (
     RunError,
     append_line,
@@ -115,6 +115,7 @@ __all__ = [
     "sweep",
     "to_disk",
     "twelve_digits",
+    "updates_of",
     "weights_hash",
     "write_csv",
     "write_json",

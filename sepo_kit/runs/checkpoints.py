@@ -32,6 +32,11 @@ def is_whole(folder: Path | str) -> bool:
         return False
 
 
+def updates_of(checkpoint: Path | None) -> int:
+    """How many updates of the weights ``checkpoint`` was saved after, by its name; 0 where there is none."""
+    return int(checkpoint.name.split("-")[-1]) if checkpoint else 0
+
+
 def last_checkpoint(folder: Path | str) -> Path | None:
     """The newest whole ``checkpoint-N`` under ``folder``; newer ones that a crash cut short are removed.
 
@@ -42,7 +47,7 @@ def last_checkpoint(folder: Path | str) -> Path | None:
     """
     found = sorted(
         (path for path in Path(folder).glob("checkpoint-*") if path.name.split("-")[-1].isdigit()),
-        key=lambda path: int(path.name.split("-")[-1]),
+        key=updates_of,
         reverse=True,
     )
     for path in found:

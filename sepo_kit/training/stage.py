@@ -35,6 +35,7 @@ from sepo_kit.runs import (
     full_disks_named,
     is_out_of_memory,
     outdated,
+    updates_of,
 )
 from sepo_kit.training.memory import no_memory_named
 from sepo_kit.training.processes import lost_processes_named, world
@@ -115,8 +116,7 @@ def run_stage(
                     if checkpoint:
                         resume(trainer, checkpoint)
                     if processes.is_main_process:
-                        begin = int(checkpoint.name.split("-")[-1]) if checkpoint else 0
-                        follow(trainer, run, settings.report_to, begin)
+                        follow(trainer, run, settings.report_to, updates_of(checkpoint))
                     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
                 if trainer.state.global_step < trainer.state.max_steps:
                     if processes.is_main_process:
@@ -159,7 +159,7 @@ def _say_stopped(run: Run, trainer: Trainer, updates: int) -> None:
 
 def _require_steps_left(run: Run, checkpoint: Path | None, settings: SFTSettings | SEPOSettings) -> None:
     """RunError where the run has gone further than it is asked to."""
-    step = int(checkpoint.name.split("-")[-1]) // getattr(settings, "updates", 1) if checkpoint else 0
+    step = updates_of(checkpoint) // getattr(settings, "updates", 1)
     if step > getattr(settings, "steps", step):
         raise RunError(
             f"{run.path} has taken {step} steps and is asked for {settings.steps}; ask for at least {step}, or choose "

@@ -34,6 +34,7 @@ from sepo_kit.runs import (
     replacing_folder,
     seal,
     to_disk,
+    updates_of,
 )
 from sepo_kit.training.processes import world
 from sepo_kit.training.renewal import TRAINED
@@ -217,7 +218,7 @@ def resume_point(run: Run, updates: int = 1) -> Path | None:
     checkpoint = last_checkpoint(run.path / CHECKPOINTS)
     if not world().is_main_process:
         return checkpoint
-    step = int(checkpoint.name.split("-")[-1]) // updates if checkpoint else 0
+    step = updates_of(checkpoint) // updates
     for name in (METRICS, SCORES):
         keep_lines(run.path / name, lambda row: row["step"] <= step, {"step": int})
     rows = read_lines(run.path / METRICS, {"step": int})
