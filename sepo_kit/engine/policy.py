@@ -41,6 +41,11 @@ class Policy(ABC):
             The policy cannot state one.
         """
 
+    def roughly(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        """``distributions`` for who needs no more than a good guess: a language model is not asked then how actions
+        that it hardly ever takes share what little they have."""
+        return self.distributions(seen)
+
     def identity(self) -> str:
         """What tells it from others that are called so, as far as it knows; the same in every process."""
         return self.name
@@ -98,9 +103,12 @@ def identities(policies: Mapping[str, Policy]) -> str:
     return hashlib.sha256("\n".join(told).encode()).hexdigest()
 
 
-def distributions_of(policy: Policy, seen: Sequence[InformationState]) -> list[np.ndarray]:
-    """``policy.distributions(seen)``; ValueError unless they are one distribution over the legal actions of each."""
-    rows = policy.distributions(seen)
+def distributions_of(
+    policy: Policy, seen: Sequence[InformationState], roughly: bool = False
+) -> list[np.ndarray]:
+    """``policy.distributions(seen)``, or what it says ``roughly``; ValueError unless they are one distribution over the
+    legal actions of each."""
+    rows = policy.roughly(seen) if roughly else policy.distributions(seen)
     flattened(policy, seen, rows)
     return rows
 

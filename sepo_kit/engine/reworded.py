@@ -33,6 +33,9 @@ class Reworded(Policy):
     def distributions(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
         return self.agent.distributions(self._reworded(seen))
 
+    def roughly(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        return self.agent.roughly(self._reworded(seen))
+
     def draws_for_less(self, seen: Sequence[InformationState]) -> bool:
         return self.agent.draws_for_less(self._reworded(seen))
 

@@ -127,14 +127,15 @@ def fit_adversary(
     require_count("episodes", episodes)
     require_count("rounds", rounds)
     share = max(1, episodes // rounds)
-    seen = explored(game, agent, share, seed)
-    for number in range(1, rounds):
-        found = fitted(game, seen, agent=agent, **how)
-        todo = [Match("fit", found.name, index) for index in range(share)]
-        seen = seen + play_matches(
-            game, agent, todo, seed + number, opponents={found.name: found}, common_random_numbers=False
-        )
-    return fitted(game, seen, agent=agent, **how)
+    with agent.remember():  # what it was asked in play, it need not be asked again for its table
+        seen = explored(game, agent, share, seed)
+        for number in range(1, rounds):
+            found = fitted(game, seen, agent=agent, **how)
+            todo = [Match("fit", found.name, index) for index in range(share)]
+            seen = seen + play_matches(
+                game, agent, todo, seed + number, opponents={found.name: found}, common_random_numbers=False
+            )
+        return fitted(game, seen, agent=agent, **how)
 
 
 class _Table(Policy):
@@ -200,7 +201,7 @@ class _Table(Policy):
         if agent is None:
             return None
         try:
-            return distributions_of(agent, states)
+            return distributions_of(agent, states, roughly=True)
         except NoDistribution:
             return None
 

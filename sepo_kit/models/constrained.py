@@ -7,7 +7,7 @@ without sampling. Where a token has no rival its probability is 1 and no model i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -44,6 +44,49 @@ class ReplyTree:
             for length, token in enumerate(reply):
                 after.setdefault(reply[:length], set()).add(token)
         return {prefix: tuple(sorted(tokens)) for prefix, tokens in after.items() if len(tokens) > 1}
+
+    @cached_property
+    def above(self) -> dict[Tokens, tuple[Tokens, int] | None]:
+        """Every branching, after those on the way to it -> the one before it and which of its branches leads here;
+        None at the root."""
+        found: dict[Tokens, tuple[Tokens, int] | None] = {}
+        for prefix in self.branches:
+            before = [shorter for shorter in found if prefix[: len(shorter)] == shorter]
+            nearest = max(before, key=len, default=None)
+            if nearest is None:
+                found[prefix] = None
+            else:
+                found[prefix] = nearest, self.branches[nearest].index(prefix[len(nearest)])
+        return found
+
+    def within_reach(self, known: Callable[[Tokens], np.ndarray | None], least: float) -> list[Tokens]:
+        """The branchings that a reply comes to with a probability of at least ``least``, as far as that is ``known``:
+        log-probabilities of the branches of a branching, shape (B,), or None."""
+        comes: dict[Tokens, float] = {}
+        for prefix, above in self.above.items():
+            comes[prefix] = 1.0
+            if above is not None:
+                before, branch = above
+                log_p = known(before) if comes[before] >= least else None
+                comes[prefix] = comes[before] * (1.0 if log_p is None else float(np.exp(log_p[branch])))
+        return [prefix for prefix, probability in comes.items() if probability >= least]
+
+    def distribution(self, log_p: Mapping[Tokens, np.ndarray]) -> np.ndarray:
+        """Probabilities of the actions, shape (A,), from the log-probabilities of the branches, shape (B,), of each
+        branching; even behind a branching that is not among them."""
+        totals = np.zeros(len(self.replies))
+        found = {prefix: dict(zip(self.branches[prefix], row, strict=False)) for prefix, row in log_p.items()}
+        for action, reply in enumerate(self.replies):
+            totals[action] = sum(
+                found[reply[:n]][token] for n, token in enumerate(reply) if reply[:n] in found
+            )
+        missing = self.branches.keys() - found.keys()
+        for prefix in missing:
+            if (above := self.above[prefix]) is None or above[0] not in missing:  # the first on its way
+                behind = [reply[: len(prefix)] == prefix for reply in self.replies]
+                totals[behind] -= np.log(np.count_nonzero(behind))
+        probabilities = np.exp(totals)
+        return probabilities / probabilities.sum()
 
     @cached_property
     def behind(self) -> dict[Tokens, tuple[range, ...]]:

@@ -23,7 +23,7 @@ from sepo_kit.engine.episode import Decision
 from sepo_kit.engine.policy import NoDistribution, Policy, draw
 from sepo_kit.games.base import Game, InformationState, answer_rule
 from sepo_kit.games.numbers import require_count
-from sepo_kit.models.constrained import Walk
+from sepo_kit.models.constrained import ReplyTree, Tokens, Walk
 from sepo_kit.models.generation import BrokenLogits, sample_replies
 from sepo_kit.models.prefix import TREE_TOKENS, allowed_logits, shares_prefixes
 from sepo_kit.models.prefix_cache import PrefixCache
@@ -38,6 +38,7 @@ UNTOUCHED = {
 }  # fmt: skip
 
 FEW = 64  # states that are stated by reading on from what was read before; for more at once, token trees are faster
+IMPROBABLE = 1e-3  # that a reply comes to a branching: what lies behind is not asked by ``roughly``
 
 Generate = Callable[[list[list[int]]], list[list[int]]]
 Branching = tuple[tuple[int, ...], tuple[int, ...]]  # a context, and the tokens that may follow it
@@ -137,7 +138,16 @@ class LanguageModel(Policy):
                 "a model with style='reasoned' answers in free text and has no closed-form distribution; "
                 "use style='direct', or sample with sk.evaluate"
             )
-        return self._constrained(seen, self._kept if len(seen) <= FEW else None)
+        return self._constrained(seen, self._to_go_on_from(seen))
+
+    def roughly(self, seen: Sequence[InformationState]) -> list[np.ndarray]:
+        # In a block that remembers: play has asked for the branchings on its way, and few of the others matter.
+        if self.style != "direct" or not self._known:
+            return self.distributions(seen)
+        return self._constrained(seen, self._to_go_on_from(seen), least=IMPROBABLE)
+
+    def _to_go_on_from(self, seen: Sequence[InformationState]) -> PrefixCache | None:
+        return self._kept if len(seen) <= FEW else None
 
     def ask_all(self, seen: Sequence[InformationState], grad: bool = False) -> dict[Branching, Tensor]:
         """Ask for all of ``seen`` at once, so that the rest of a ``remember`` block has what it needs of them.
@@ -148,7 +158,12 @@ class LanguageModel(Policy):
             Of each branching the log-probabilities of its tokens, differentiable where ``grad``.
         """
         answers: dict[Branching, Tensor] = {}
-        self.log_probs_of_branches(self._asked(seen), grad=grad, known=answers)
+        asked = [
+            (self.prompts.ids(state) + prefix, tokens)
+            for state in seen
+            for prefix, tokens in self.prompts.reply_tree(state.legal_actions).branches.items()
+        ]
+        self.log_probs_of_branches(asked, grad=grad, known=answers)
         if self._known is not None:
             self._known |= {pair: row.detach() for pair, row in answers.items()}
         return answers
@@ -171,38 +186,39 @@ class LanguageModel(Policy):
         seen: Sequence[InformationState],
         kept: PrefixCache | None,
         after: Sequence[tuple[int, ...]] | None = None,
+        least: float = 0.0,
     ) -> list[np.ndarray]:
         """Distribution over legal actions of a constrained decode that continues prompt + ``after``.
 
-        ``kept``: what the model has read, to go on from; None: read anew.
+        ``kept``: what the model has read, to go on from; None: read anew. ``least``: with what probability a reply must
+        come to a branching, as far as that is known, for it to be asked; behind others all actions are as likely.
         """
         if not seen:
             return []
         trees = [self.prompts.reply_tree(state.legal_actions) for state in seen]
-        log_p = self._answers(self._asked(seen, after), self._known if after is None else None, kept)
-        result, row = [], 0
-        for tree in trees:
-            found = {}
-            for prefix, tokens in tree.branches.items():
-                found[prefix] = dict(zip(tokens, log_p[row], strict=False))
-                row += 1
-            totals = [
-                sum(found[reply[:n]][token] for n, token in enumerate(reply) if reply[:n] in found)
-                for reply in tree.replies
-            ]
-            probabilities = np.exp(totals)
-            result.append(probabilities / probabilities.sum())
-        return result
-
-    def _asked(
-        self, seen: Sequence[InformationState], after: Sequence[tuple[int, ...]] | None = None
-    ) -> list[Branching]:
-        """All branchings of the reply trees of ``seen``, tree by tree, behind prompt + ``after``."""
+        known = self._known if after is None else None
+        asked: list[Branching] = []
+        wanted: list[Sequence[Tokens]] = []
+        for state, tree, behind in zip(seen, trees, after or [()] * len(seen), strict=True):
+            start = self.prompts.ids(state) + behind
+            wanted.append(
+                tree.within_reach(self._remembered(start, tree), least) if least else [*tree.branches]
+            )
+            asked += [(start + prefix, tree.branches[prefix]) for prefix in wanted[-1]]
+        rows = iter(self._answers(asked, known, kept))
         return [
-            (self.prompts.ids(state) + behind + prefix, tokens)
-            for state, behind in zip(seen, after or [()] * len(seen), strict=True)
-            for prefix, tokens in self.prompts.reply_tree(state.legal_actions).branches.items()
+            tree.distribution({prefix: next(rows) for prefix in prefixes})
+            for tree, prefixes in zip(trees, wanted, strict=True)
         ]
+
+    def _remembered(self, start: Tokens, tree: ReplyTree) -> Callable[[Tokens], np.ndarray | None]:
+        """What is remembered of each branching of ``tree`` behind ``start``."""
+
+        def known(prefix: Tokens) -> np.ndarray | None:
+            row = (self._known or {}).get((start + prefix, tree.branches[prefix]))
+            return None if row is None else row.cpu().numpy()
+
+        return known
 
     def _answers(
         self, asked: Sequence[Branching], known: dict[Branching, Tensor] | None, kept: PrefixCache | None

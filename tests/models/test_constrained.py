@@ -59,13 +59,9 @@ def test_every_reply_is_told_from_every_other_by_its_branchings(words):
 # --- drawing down the tree --------------------------------------------------------------------------
 
 
-@given(words=WORDS.map(sorted), seed=st.integers(0, 10_000), uniform=st.floats(0, 1, exclude_max=True))
-def test_a_walk_draws_what_the_whole_distribution_gives(words, seed, uniform):
-    tree = reply_tree(words, -1)  # the end before all other tokens: sorted words are in order
-    assert tree.in_order
-    rng = np.random.default_rng(seed)
-    of_branches = {prefix: rng.dirichlet(np.ones(len(tokens))) for prefix, tokens in tree.branches.items()}
-    whole = np.array(
+def whole_of(tree: ReplyTree, of_branches: dict) -> np.ndarray:
+    """Probabilities of the actions, each the product over its branchings."""
+    return np.array(
         [
             np.prod(
                 [
@@ -77,6 +73,15 @@ def test_a_walk_draws_what_the_whole_distribution_gives(words, seed, uniform):
             for r in tree.replies
         ]
     )
+
+
+@given(words=WORDS.map(sorted), seed=st.integers(0, 10_000), uniform=st.floats(0, 1, exclude_max=True))
+def test_a_walk_draws_what_the_whole_distribution_gives(words, seed, uniform):
+    tree = reply_tree(words, -1)  # the end before all other tokens: sorted words are in order
+    assert tree.in_order
+    rng = np.random.default_rng(seed)
+    of_branches = {prefix: rng.dirichlet(np.ones(len(tokens))) for prefix, tokens in tree.branches.items()}
+    whole = whole_of(tree, of_branches)
     walk = Walk(tree, uniform)
     while (at := walk.branching()) is not None:
         walk.take(of_branches[at])
@@ -88,3 +93,39 @@ def test_a_walk_draws_what_the_whole_distribution_gives(words, seed, uniform):
 def test_actions_that_do_not_lie_together_are_not_walked_to():
     assert reply_tree([(1, 2), (1, 3), (4,)], END).in_order
     assert not reply_tree([(1, 2), (4,), (1, 3)], END).in_order
+
+
+# --- what is improbable ---------------------------------------------------------------------------
+
+
+@given(words=WORDS, seed=st.integers(0, 10_000), least=st.sampled_from([0.0, 0.05, 0.5]))
+def test_of_branchings_that_a_reply_hardly_comes_to_nothing_need_be_known(words, seed, least):
+    tree = reply_tree(sorted(words), END)
+    rng = np.random.default_rng(seed)
+    of_branches = {prefix: rng.dirichlet(np.ones(len(tokens))) for prefix, tokens in tree.branches.items()}
+    log_p = {prefix: np.log(p) for prefix, p in of_branches.items()}
+    whole = whole_of(tree, of_branches)
+    np.testing.assert_allclose(tree.distribution(log_p), whole)
+    near = tree.within_reach(log_p.get, least)
+    comes = {prefix: sum(whole[[r[: len(prefix)] == prefix for r in tree.replies]]) for prefix in log_p}
+    assert near == [prefix for prefix in log_p if comes[prefix] >= least]
+    guess = tree.distribution({prefix: log_p[prefix] for prefix in near})
+    assert guess.sum() == pytest.approx(1)
+    far = log_p.keys() - set(near)
+    for prefix in far:
+        if any(len(other) < len(prefix) and prefix[: len(other)] == other for other in far):
+            continue
+        behind = [r[: len(prefix)] == prefix for r in tree.replies]  # all that comes here, evenly
+        np.testing.assert_allclose(guess[behind], comes[prefix] / sum(behind))
+    lumped = [set(np.flatnonzero([r[: len(p)] == p for r in tree.replies])) for p in log_p if p not in near]
+    alone = [action for action in range(len(words)) if not any(action in some for some in lumped)]
+    np.testing.assert_allclose(guess[alone], whole[alone])
+
+
+def test_where_nothing_is_known_every_branching_is_within_reach():
+    tree = reply_tree([(1, 2, 3), (1, 2, 4), (1, 5), (6,)], END)
+    assert tree.within_reach(lambda prefix: None, 0.9) == list(tree.branches)
+    known = {(): np.log([0.3, 0.7])}
+    assert tree.within_reach(known.get, 0.4) == [()]
+    assert tree.distribution(known) == pytest.approx([0.1, 0.1, 0.1, 0.7])
+    assert tree.distribution({}) == pytest.approx([0.25] * 4)

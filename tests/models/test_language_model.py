@@ -12,6 +12,7 @@ import torch
 from toys import WordGame, WordInformation
 
 from sepo_kit.adversaries.play import play
+from sepo_kit.engine.graph import shared_graph
 from sepo_kit.engine.policy import NoDistribution, scripted
 from sepo_kit.engine.reworded import reworded
 from sepo_kit.engine.rollout import matches, play_matches
@@ -164,6 +165,33 @@ def test_of_a_deep_reply_only_the_branchings_on_the_way_are_asked(tiny_model, to
         agent.act([WordInformation(words, 0)], [0.4])
     assert len(agent.prompts.reply_tree(words).branches) == 13
     assert len(set(asked)) == 3
+
+
+@pytest.mark.parametrize("worded", [False, True])
+def test_after_play_a_guess_asks_only_for_what_may_matter(worded, tiny_model, tokenizer, monkeypatch):
+    """Of an agent that is sure, play has asked for nearly all that it may do."""
+    game = get_game("negotiation_v2")
+    model = LanguageModel(tiny_model, tokenizer, game, temperature=0.03)
+    agent = reworded(model, game, "formal") if worded else model
+    with agent.remember():
+        episodes = play(game, agent, "greedy", episodes=20, seed=3, pool="none")
+        graph = shared_graph(game)
+        walks = [graph.walk(episode.path) for episode in episodes]
+        seen = list(
+            {
+                node.seen[0].key: node.seen[0] for walk in walks for node, _ in walk if 0 in node.actors
+            }.values()
+        )
+        asked = noted_contexts(monkeypatch)
+        guess = agent.roughly(seen)
+        few = len(asked)
+    asked.clear()
+    exact = agent.distributions(seen)
+    assert few < len(asked) / 4
+    assert max(abs(g - e).sum() for g, e in zip(guess, exact, strict=True)) < 0.02
+    assert 0 < max(abs(g - e).max() for g, e in zip(guess, exact, strict=True)) < language_model.IMPROBABLE
+    for outside, row in zip(agent.roughly(seen), exact, strict=True):  # where nothing is remembered
+        np.testing.assert_array_equal(outside, row)
 
 
 @pytest.mark.parametrize("worded", [False, True])
