@@ -23,6 +23,7 @@ from sepo_kit.evaluation.results import by_reason
 from sepo_kit.evaluation.statistics import over_seeds
 from sepo_kit.games import get_game
 from sepo_kit.objective.terms import objective
+from sepo_kit.pipeline.profiles import SMOLLM2_EVALUATION_OF
 from sepo_kit.runs import read_lines
 
 ROOT = Path(__file__).parents[1]
@@ -327,7 +328,7 @@ def rows_of_smollm2() -> Iterator[tuple[str, str, str, str]]:
         "sepo": "after SEPO",
         "worst-case": "after worst-case SEPO",
     }
-    for game in ("ipd", "auction", "negotiation_v1"):
+    for game in ("ipd", "auction", "negotiation_v1", "negotiation_v2"):
         for stage, title in stages.items():
             yield game, stage, title, "" if (game, stage) == ("ipd", "base") else "≥ "
 
@@ -350,6 +351,7 @@ def played_in_words(stage: str) -> float:
 
 KUHN = ("worst-case", SMOLLM2, "kuhn")
 DILEMMA = ("smollm2", SMOLLM2, "ipd")
+ITEMS = ("smollm2", SMOLLM2, "negotiation_v2")
 IPD, V2 = ("worst-case", "pico", "ipd"), ("worst-case", "pico", "negotiation_v2")
 STATED: dict[str, list[tuple[str, Numbers]]] = {
     "README.md": [
@@ -591,6 +593,32 @@ STATED: dict[str, list[tuple[str, Numbers]]] = {
             "the reference policy has a Safety of #. But it lets its worst adversary gain # a round.",
             lambda: [
                 reference("negotiation_v1", "reference policy", metric) for metric in ("safety", "worst_case")
+            ],
+        ),
+        (
+            "Safety falls from # to #, # and #, and SEPO takes it to #, # and #. The first two seeds",
+            lambda: [v for stage in ("base", "sft", "sepo") for v in seeds(*ITEMS, stage, "safety")],
+        ),
+        (
+            "than any of the game's strategies (`fair`: #)",
+            lambda: [
+                max(
+                    where(table("reference"), game="negotiation_v2", kind="strategy", pools="this kit")[
+                        "safety"
+                    ]
+                )
+            ],
+        ),
+        (
+            "but the adversaries found gain #, # and # a round. The agents that met best responses had a quarter of "
+            "the rollouts and are not done: Safety is #, # and #",
+            lambda: seeds(*ITEMS, "sepo", "worst_case") + seeds(*ITEMS, "worst-case", "safety"),
+        ),
+        (
+            "On two of them a search of # episodes found nobody that gains anything (# and #), on the third #.",
+            lambda: [
+                SMOLLM2_EVALUATION_OF["negotiation_v2"].search_episodes,
+                *seeds(*ITEMS, "worst-case", "worst_case"),
             ],
         ),
         (

@@ -238,6 +238,8 @@ def _worst_case_plan(model: str, game: str) -> Plan:
     quick = _quick_plan(model, game)
     settings = _smollm2_worst_case(game) if model == SMOLLM2 else _pico_worst_case(game)
     minutes = 60.0 if model == SMOLLM2 else 180.0 if game in PICO_WORST_CASE_OF else 12.0
+    if (model, game) == (SMOLLM2, "negotiation_v2"):
+        minutes = 540.0
     return replace(quick, seeds=(0, 1, 2), worst_case=settings, minutes=minutes, shares=(0.2, 0.65, 0.15))
 
 
@@ -331,7 +333,7 @@ PROFILES: dict[str, Profile] = {
         ),
         Profile(
             "smollm2",
-            "SmolLM2-135M, three seeds, the paper's five games: an hour or two a game on a CPU",
+            "SmolLM2-135M, three seeds, the paper's five games: an hour or two a game on a CPU, negotiation v2 nine",
             _worst_case_plan,  # the same agents in Kuhn poker, and those of every other game
             _on(paper_games, SMOLLM2),
         ),

@@ -231,8 +231,8 @@ def test_tables_of_notebook_10_name_what_wrote_them_and_where(file, again):
 
 def test_a_table_of_some_games_of_its_profile_names_them_and_its_place(tmp_path):
     assert trace(RESULTS / "smollm2.csv").remade_by == (
-        "make reproduce PROFILE=smollm2 ARGS='--games ipd auction negotiation_v1 --results data/results "
-        "--figures figures'"
+        "make reproduce PROFILE=smollm2 ARGS='--games ipd auction negotiation_v1 negotiation_v2 --results "
+        "data/results --figures figures'"
     )
     row = {"model": "smollm2-135m", "game": "ipd", "stage": "sepo"}
     assert trace(RESULTS / "smollm2.csv", row=row).remade_by == (
