@@ -112,6 +112,7 @@ def glimpse(
     if game.spec.few_states:
         with suppress(exact.Forgets):  # then as where there are many
             return exact.worst_case(game, agent).advantage
+    # Not ``roughly``: what was asked in play differs between processes, and all must find the same.
     adversary = fitted(game, episodes, agent=agent, tries=GLIMPSED)
     return measured_gain(game, agent, adversary, MATCHES, seed + number).value
 

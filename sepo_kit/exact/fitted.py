@@ -47,6 +47,7 @@ def fitted(
     least: int = LEAST,
     name: str | None = None,
     tries: int = TRIES,
+    roughly: bool = False,
 ) -> Policy:
     """The best response to a table fitted to the agent's recorded decisions, a policy of seat 1.
 
@@ -64,6 +65,9 @@ def fitted(
         From how many decisions on a key has a row of its own, where they are counted.
     tries
         About how many replies are tried, where the game can neither be folded nor solved state by state.
+    roughly
+        Whether it is enough to know of what ``agent`` hardly ever does how often it does any of it: a language model
+        that has just played answers sooner then, and by what it was asked in that play.
 
     Raises
     ------
@@ -73,7 +77,7 @@ def fitted(
     game = get_game(game)
     tabular(game, {}, row=row)  # refuses an unknown row
     require_count("least", least)
-    table = _Table(game, [episode.path for episode in episodes], agent, row, least)
+    table = _Table(game, [episode.path for episode in episodes], agent, row, least, roughly)
     called = name or f"fitted to {agent.name if agent else 'recorded play'}"
     try:
         rows = _folded_response(table)
@@ -116,7 +120,7 @@ def fit_adversary(
     rounds
         How often to fit, at least once; of the adversaries the last is returned.
     how
-        As in ``fitted``.
+        As in ``fitted``, ``roughly`` aside: it is enough here.
 
     Raises
     ------
@@ -130,12 +134,12 @@ def fit_adversary(
     with agent.remember():  # what it was asked in play, it need not be asked again for its table
         seen = explored(game, agent, share, seed)
         for number in range(1, rounds):
-            found = fitted(game, seen, agent=agent, **how)
+            found = fitted(game, seen, agent=agent, roughly=True, **how)
             todo = [Match("fit", found.name, index) for index in range(share)]
             seen = seen + play_matches(
                 game, agent, todo, seed + number, opponents={found.name: found}, common_random_numbers=False
             )
-        return fitted(game, seen, agent=agent, **how)
+        return fitted(game, seen, agent=agent, roughly=True, **how)
 
 
 class _Table(Policy):
@@ -144,7 +148,13 @@ class _Table(Policy):
     name = "recorded play"
 
     def __init__(
-        self, game: Game, paths: Iterable[Sequence[Event]], agent: Policy | None, row: str, least: int
+        self,
+        game: Game,
+        paths: Iterable[Sequence[Event]],
+        agent: Policy | None,
+        row: str,
+        least: int,
+        roughly: bool,
     ) -> None:
         self.game, self.row = game, row
         made: dict[str, Counter[str]] = {}
@@ -168,7 +178,7 @@ class _Table(Policy):
                 "fitted needs episodes in which seat 0 decides; play some with explored(game, agent)"
             )
         states = list(met.values())
-        stated = self._stated(agent, states)
+        stated = self._stated(agent, states, roughly)
         self.met: list[tuple[Counter[Node], InformationState, np.ndarray]] = []  # what was done, and where
         self.by_key: dict[str, np.ndarray] = {}
         self.by_label: dict[Name, np.ndarray] = {}
@@ -197,11 +207,13 @@ class _Table(Policy):
             yield node, times, None
 
     @staticmethod
-    def _stated(agent: Policy | None, states: list[InformationState]) -> list[np.ndarray] | None:
+    def _stated(
+        agent: Policy | None, states: list[InformationState], roughly: bool
+    ) -> list[np.ndarray] | None:
         if agent is None:
             return None
         try:
-            return distributions_of(agent, states, roughly=True)
+            return distributions_of(agent, states, roughly)
         except NoDistribution:
             return None
 
